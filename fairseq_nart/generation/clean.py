@@ -1,0 +1,44 @@
+"""From raw decoder output to candidates: cut at the end of sentence, collapse repeats, end once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Finished candidates: their tokens before the first EOS, after de-duplication, plus one EOS."""
+
+    tokens: Tensor
+    """(B,T+1) token ids, `pad` behind the EOS."""
+    mask: Tensor
+    """(B,T+1) bool, True up to and with the EOS: what a teacher scores and what lengths count."""
+    log_probs: Tensor
+    """(B,T+1) the system's log-probability of each kept token; 0 where the EOS had to be added."""
+
+
+def finish(
+    tokens: Tensor, log_probs: Tensor, mask: Tensor, eos: int, pad: int, dedup: bool
+) -> Candidates:
+    """tokens, log_probs, mask (B,T), mask True on real positions."""
+    batch, width = tokens.shape
+    is_end = (tokens == eos) & mask
+    keep = mask & (is_end.cumsum(dim=1) == 0)  # before the first EOS
+    if dedup:
+        repeats = torch.zeros_like(keep)
+        repeats[:, 1:] = tokens[:, 1:] == tokens[:, :-1]
+        keep &= ~repeats
+    kept = keep.cumsum(dim=1)
+    count = kept[:, -1:]  # (B,1)
+    # Kept tokens move left; all others fall into the last column, which is cut off.
+    column = torch.where(keep, kept - 1, width + 1)
+    moved = tokens.new_full((batch, width + 2), pad).scatter_(1, column, tokens)
+    moved.scatter_(1, count, eos)
+    scores = log_probs.new_zeros((batch, width + 2)).scatter_(1, column, log_probs)
+    ended = (is_end & (is_end.cumsum(dim=1) == 1)).to(log_probs)
+    scores.scatter_(1, count, (ended * log_probs).sum(dim=1, keepdim=True))
+    real = torch.arange(width + 1, device=tokens.device) <= count
+    return Candidates(
+        moved[:, :-1].masked_fill(~real, pad), real, scores[:, :-1].masked_fill(~real, 0.0)
+    )

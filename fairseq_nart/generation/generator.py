@@ -1,0 +1,35 @@
+"""The engine in the form of a fairseq generator."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairseq_nart.generation.engine import Engine
+
+
+class NartGenerator:
+    """What `task.build_generator` returns for a one-pass model."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.eos = engine.eos
+
+    def generate(
+        self, models: Any, sample: dict[str, Any], **kwargs: Any
+    ) -> list[list[dict[str, Tensor]]]:
+        """Hypotheses as fairseq's commands read them; `models` and `kwargs` are fairseq's form."""
+        nothing = torch.empty(0)
+        return [
+            [
+                {
+                    "tokens": hypothesis.tokens,
+                    "score": torch.tensor(hypothesis.score),
+                    "positional_scores": hypothesis.token_scores,
+                    "attention": nothing,
+                    "alignment": nothing,
+                }
+                for hypothesis in hypotheses
+            ]
+            for hypotheses in self.engine(sample["net_input"]["src_tokens"])
+        ]

@@ -1,0 +1,66 @@
+"""Teacher scores of finished candidates: one teacher-forced pass over all of them at once.
+
+Works with any fairseq encoder-decoder that scores text left to right.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairseq_nart.generation.clean import Candidates
+
+NORMALIZATIONS = ("gnmt", "mean", "sum")
+
+
+def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
+    """Sentence scores from summed log-probabilities; both arguments of one shape.
+
+    `gnmt`: sum / ((5 + L) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144, eq. 14), `mean`: sum / L,
+    `sum`: as it is. L counts the EOS.
+    """
+    if rule == "gnmt":
+        return total / ((5 + length) / 6) ** alpha
+    if rule == "mean":
+        return total / length
+    if rule == "sum":
+        return total
+    raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(NORMALIZATIONS)}")
+
+
+class TeacherRescorer:
+    """Scores candidates with an autoregressive teacher that shares the student's dictionaries."""
+
+    def __init__(self, teacher: Any, eos: int, normalization: str, alpha: float) -> None:
+        self.teacher = teacher.eval()
+        self.eos = eos
+        self.normalization = normalization
+        self.alpha = alpha
+
+    def follow(self, parameter: Tensor) -> None:
+        """Moves the teacher to the device and precision of the student's `parameter`."""
+        self.teacher.to(device=parameter.device, dtype=parameter.dtype)
+
+    def encode(self, source_tokens: Tensor, lengths: Tensor) -> Any:
+        """source_tokens (B,S) as fairseq collates them, lengths (B,) -> the teacher's states."""
+        return self.teacher.encoder(source_tokens, src_lengths=lengths)
+
+    def log_probs(self, encoded: Any, rows: Tensor, candidates: Candidates) -> Tensor:
+        """(R,T) log-probability of each candidate token, 0 at padding.
+
+        Candidate r (of R) translates the encoded sentence rows[r].
+        """
+        tokens = candidates.tokens
+        previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
+        # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
+        states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
+        output = self.teacher.decoder(previous, encoder_out=states)
+        # (R,T,V), computed in fp32 by fairseq
+        everything = self.teacher.get_normalized_probs(output, log_probs=True)
+        chosen = everything.gather(2, tokens[..., None]).squeeze(2)
+        return chosen.float().masked_fill(~candidates.mask, 0.0)
+
+    def score(self, log_probs: Tensor, mask: Tensor) -> Tensor:
+        """log_probs and mask (R,T) -> (R,) normalised scores."""
+        return normalize(log_probs.sum(dim=1), mask.sum(dim=1), self.normalization, self.alpha)

@@ -1,0 +1,117 @@
+"""The Python API: a trained model that translates a list of strings.
+
+>>> from fairseq_nart import hub
+>>> model = hub.from_pretrained("checkpoint_best.pt", sentencepiece="spm.model", length_candidates=9)
+>>> model.translate(["Ein Mann liest ein Buch."])
+['A man is reading a book.']
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.data import encoders
+
+from fairseq_nart.generation.engine import Hypothesis
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of a line, with what it was ranked by (nats; see `Hypothesis.score`)."""
+
+    text: str
+    score: float
+
+
+class Translator:
+    """Text in, text out, through the engine that fairseq-generate uses."""
+
+    def __init__(self, model: NartModel, task: NartTranslationTask, subwords: Any = None) -> None:
+        self.model = model
+        self.task = task
+        self.subwords = subwords
+        self.engine = task.build_engine(model.eval())
+
+    def to(self, device: str | torch.device) -> "Translator":
+        """Moves the model (and with the next batch the teacher) to a device."""
+        self.model.to(device)
+        return self
+
+    def translate(self, lines: Sequence[str], batch_size: int = 64) -> list[str]:
+        """The best translation of each line, in order; an empty line gives an empty string."""
+        return [best[0].text for best in self.translate_n_best(lines, batch_size)]
+
+    def translate_n_best(
+        self, lines: Sequence[str], batch_size: int = 64
+    ) -> list[list[Translation]]:
+        """All distinct candidates of each line, best first."""
+        if isinstance(lines, str):
+            raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
+        found: list[list[Translation]] = [[] for _ in lines]
+        for index, hypotheses in self._decode(lines, batch_size):
+            found[index] = [Translation(self._text(h), h.score) for h in hypotheses]
+        return found
+
+    def _decode(
+        self, lines: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        encode = self.subwords.encode if self.subwords else str
+        tokens, lengths = self.task.get_interactive_tokens_and_lengths(
+            [line.strip() for line in lines], encode
+        )
+        data = self.task.build_dataset_for_inference(tokens, lengths)
+        # Neighbours in length share a batch: less padding. `index` restores the order.
+        order = sorted(range(len(data)), key=data.num_tokens)
+        device = next(self.model.parameters()).device
+        for start in range(0, len(order), batch_size):
+            batch = data.collater([data[i] for i in order[start : start + batch_size]])
+            source = batch["net_input"]["src_tokens"].to(device)
+            yield from zip(batch["id"].tolist(), self.engine(source), strict=True)
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        pieces: str = self.task.target_dictionary.string(hypothesis.tokens)
+        return self.subwords.decode(pieces) if self.subwords else pieces
+
+
+def from_pretrained(
+    checkpoint: str | Path,
+    data: str | Path | None = None,
+    sentencepiece: str | Path | None = None,
+    **options: Any,
+) -> Translator:
+    """Loads a one-pass model.
+
+    `data` is the binarised data directory that holds its dictionaries (default: the one it was
+    trained on); `sentencepiece` the model that segments text (default: lines come segmented);
+    `options` are the task's decoding options: length_candidates, dedup, rescore_with,
+    rescore_normalization, rescore_alpha. ValueError for an autoregressive model or other options.
+    """
+    known = {"length_candidates", "dedup", "rescore_with", "rescore_normalization", "rescore_alpha"}
+    if unknown := sorted(options.keys() - known):
+        raise ValueError(f"unknown option {unknown[0]!r}: one of {', '.join(sorted(known))}")
+    # A checkpoint remembers how its validation decoded; here only what the caller says counts.
+    overrides = {
+        "length_candidates": 1,
+        "dedup": False,
+        "rescore_with": None,
+        "eval_bleu": False,
+        **options,
+    }
+    if data is not None:
+        overrides["data"] = str(data)
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
+    if not isinstance(model, NartModel):
+        raise ValueError(f"{checkpoint} holds {type(model).__name__}, not a one-pass model")
+    subwords = None
+    if sentencepiece is not None:
+        cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=str(sentencepiece))
+        subwords = encoders.sentencepiece_bpe.SentencepieceBPE(cfg)
+    return Translator(model, task, subwords)

@@ -1,0 +1,1 @@
+"""Parts of the network. Everything here imports torch alone."""

@@ -1,0 +1,96 @@
+"""Target lengths: the paper's constant offset or a learned classifier, and windows of candidates.
+
+Lengths count the end of sentence on both sides. Both predictors answer the same three questions:
+`fit` to the training data, `predict` a batch, `loss_terms` of a batch.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairseq_nart.layers.states import EncoderStates, LossTerm
+
+
+class OffsetLength(nn.Module):
+    """T = S + C, C the mean difference on the training data (arXiv 1910.11555), in the checkpoint."""
+
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros((), dtype=torch.long))
+
+    def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
+        """Both (sentences,). Sets C and says so."""
+        mean = (target_lengths - source_lengths).double().mean()
+        self.offset.copy_(mean.round())
+        return f"target length = source length {int(self.offset):+d} (mean difference {mean:+.2f})"
+
+    def predict(self, states: EncoderStates) -> Tensor:
+        """(B,) lengths, not yet clamped."""
+        return states.lengths + self.offset
+
+    def loss_terms(self, states: EncoderStates, target_lengths: Tensor) -> list[LossTerm]:
+        """Nothing is learned."""
+        return []
+
+
+class LengthClassifier(nn.Module):
+    """Softmax over T - S in -reach..reach from the mean encoder output (arXiv 1802.06901)."""
+
+    def __init__(self, dim: int, reach: int = 64) -> None:
+        super().__init__()
+        self.reach = reach
+        self.projection = nn.Linear(dim, 2 * reach + 1)
+
+    def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
+        """Both (sentences,). Nothing to set; says how many differences lie beyond the table."""
+        beyond = ((target_lengths - source_lengths).abs() > self.reach).double().mean()
+        return (
+            f"length classifier over differences of -{self.reach} to {self.reach}; {beyond:.2%} of "
+            "the training pairs lie beyond and are learned as the nearest class"
+        )
+
+    def logits(self, states: EncoderStates) -> Tensor:
+        """(B,2*reach+1)."""
+        total = (states.output * states.mask[..., None]).sum(dim=1)
+        logits: Tensor = self.projection(total / states.lengths[:, None].to(total))
+        return logits
+
+    def predict(self, states: EncoderStates) -> Tensor:
+        """(B,) most probable lengths, not yet clamped."""
+        return states.lengths + self.logits(states).argmax(dim=1) - self.reach
+
+    def loss_terms(self, states: EncoderStates, target_lengths: Tensor) -> list[LossTerm]:
+        """Cross-entropy of the true difference; target_lengths (B,)."""
+        difference = target_lengths - states.lengths
+        classes = difference.clamp(-self.reach, self.reach) + self.reach
+        loss = F.cross_entropy(self.logits(states).float(), classes, reduction="sum")
+        return [LossTerm("length_loss", loss, len(classes))]
+
+
+def candidate_window(lengths: Tensor, candidates: int, longest: int) -> tuple[Tensor, Tensor]:
+    """Lengths L-b .. L+b around each L of `lengths` (B,), for candidates N = 2b + 1.
+
+    Returns lengths (B,N) within 1..longest and a mask (B,N), False where the window leaves that
+    range; the middle column is always valid. ValueError for an even or non-positive number.
+    """
+    if candidates < 1 or candidates % 2 == 0:
+        raise ValueError(
+            f"the number of length candidates must be odd and positive (1, 9, 19, ...): {candidates}"
+        )
+    half = candidates // 2
+    offsets = torch.arange(-half, half + 1, device=lengths.device)
+    window = lengths.clamp(1, longest)[:, None] + offsets
+    inside = (window >= 1) & (window <= longest)
+    return window.clamp(1, longest), inside
+
+
+def length_mask(lengths: Tensor, width: int) -> Tensor:
+    """lengths (B,) -> (B,width) bool, True on the first `lengths` positions."""
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
+
+
+def build_length_predictor(name: str, dim: int) -> OffsetLength | LengthClassifier:
+    """`offset` or `classifier`."""
+    return OffsetLength() if name == "offset" else LengthClassifier(dim)

@@ -1,0 +1,71 @@
+"""Decoder inputs of one-pass models, from masks alone: the padding side does not matter.
+
+`pad` says nothing about the source but its length (the paper's input); `hard_uniform` and
+`soft_uniform` copy source embeddings (Gu et al. 2018, arXiv 1711.02281, and its released code).
+Positions i (target) and j (source) count from 0; S and T count real tokens of a sentence.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_nart.layers.states import EncoderStates
+
+SHARPNESS = 0.3
+"""Denominator of the soft copy, as in the released code of Gu et al."""
+
+
+class PadInput(nn.Module):
+    """T-1 placeholders and one end symbol, learned vectors of their own.
+
+    Not the embedding of `<pad>`: in fairseq that is a frozen zero, and a mask made from it would
+    hide the whole decoder input.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.placeholder = nn.Parameter(torch.randn(2, dim))
+
+    def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (B,T) of the target -> (B,T,D)."""
+        length = mask.size(1)
+        last = mask.sum(dim=1, keepdim=True) - 1  # (B,1)
+        end = torch.arange(length, device=mask.device) == last  # (B,T)
+        return self.placeholder[end.long()]
+
+
+def _centres(source: EncoderStates, mask: Tensor) -> Tensor:
+    """(B,T): i S / T, where on the source each target position sits."""
+    steps = torch.arange(mask.size(1), device=mask.device)
+    return steps * source.lengths[:, None] / mask.sum(dim=1, keepdim=True)
+
+
+class HardUniformCopy(nn.Module):
+    """Copies the embedding of source token round(i S / T)."""
+
+    def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (B,T) of the target -> (B,T,D)."""
+        nearest = (_centres(source, mask) + 0.5).long()  # (B,T)
+        first = source.mask.int().argmax(dim=1, keepdim=True)
+        index = first + torch.minimum(nearest, source.lengths[:, None] - 1)
+        return torch.gather(
+            source.embeddings, 1, index[..., None].expand(-1, -1, source.embeddings.size(2))
+        )
+
+
+class SoftUniformCopy(nn.Module):
+    """Averages source embeddings with weights softmax_j(-(j - i S / T)^2 / 0.3)."""
+
+    def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (B,T) of the target -> (B,T,D)."""
+        j = source.mask.cumsum(dim=1) - 1  # (B,S)
+        distance = (j[:, None] - _centres(source, mask)[..., None]).square()  # (B,T,S)
+        logits = (-distance / SHARPNESS).masked_fill(~source.mask[:, None], float("-inf"))
+        return torch.bmm(logits.softmax(dim=2).to(source.embeddings), source.embeddings)
+
+
+def build_source_map(name: str, dim: int) -> nn.Module:
+    """`pad`, `hard_uniform` or `soft_uniform`."""
+    if name == "pad":
+        return PadInput(dim)
+    copies = {"hard_uniform": HardUniformCopy, "soft_uniform": SoftUniformCopy}
+    return copies[name]()

@@ -1,0 +1,48 @@
+"""What passes between the rooms. B batch, S source, T target, V vocabulary, D width."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncoderStates:
+    """A batch of encoded sources; padding may stand on either side."""
+
+    output: Tensor
+    """(B,S,D) output of the last encoder layer."""
+    embeddings: Tensor
+    """(B,S,D) scaled source embeddings without positions, what a copied decoder input is made of."""
+    mask: Tensor
+    """(B,S) bool, True on real tokens, the end of sentence included."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) real source tokens, the end of sentence counted."""
+        return self.mask.sum(dim=1)
+
+    def select(self, rows: Tensor) -> "EncoderStates":
+        """The sentences at `rows` (any number, in that order; a row may repeat)."""
+        return EncoderStates(self.output[rows], self.embeddings[rows], self.mask[rows])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a system says for given target lengths, before cleaning."""
+
+    tokens: Tensor
+    """(B,T) token ids; anything at padding."""
+    log_probs: Tensor
+    """(B,T) log-probability of each token in nats, as the system's own distribution factorises."""
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One named summand of the loss. The criterion weighs the sums and divides by target tokens."""
+
+    name: str
+    sum: Tensor
+    """() summed over its `count` items, in nats."""
+    count: int | Tensor
+    """Tokens or sentences summed over: what the logged mean of the term divides by."""
+    weight: float = 1.0

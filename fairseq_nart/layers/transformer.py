@@ -1,0 +1,165 @@
+"""Transformer encoder and the non-causal decoder of one-pass models, under fairseq's names.
+
+A fairseq teacher's encoder, embeddings, cross-attention and feed-forward weights therefore load as
+they are; positional attention is the only sub-layer that it lacks.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention
+from fairseq_nart.layers.positions import SinusoidalPositions
+from fairseq_nart.layers.states import EncoderStates
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """Numbers that encoder and decoder share."""
+
+    dim: int
+    ffn_dim: int
+    heads: int
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    normalize_before: bool
+
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward: an encoder layer, and what a decoder layer builds on."""
+
+    def __init__(self, size: TransformerSize) -> None:
+        super().__init__()
+        self.size = size
+        self.self_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(size.dim)
+        self.fc1 = nn.Linear(size.dim, size.ffn_dim)
+        self.fc2 = nn.Linear(size.ffn_dim, size.dim)
+        self.final_layer_norm = nn.LayerNorm(size.dim)
+
+    def residual(self, x: Tensor, norm: nn.LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """One sub-layer around x (B,T,D), normalised before or after as the model says."""
+        if self.size.normalize_before:
+            return x + self.drop(part(norm(x)))
+        normed: Tensor = norm(x + self.drop(part(x)))
+        return normed
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.size.dropout, self.training)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        hidden = F.dropout(F.relu(self.fc1(x)), self.size.activation_dropout, self.training)
+        out: Tensor = self.fc2(hidden)
+        return out
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B,S,D), mask broadcastable to (B,heads,S,S) -> (B,S,D)."""
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
+        return self.residual(x, self.final_layer_norm, self.feed_forward)
+
+
+class DecoderLayer(Layer):
+    """Self-attention, positional attention, encoder-decoder attention, feed-forward."""
+
+    def __init__(self, size: TransformerSize) -> None:
+        super().__init__(size)
+        self.positional_attn = PositionalAttention(size.dim, size.heads, size.attention_dropout)
+        self.positional_attn_layer_norm = nn.LayerNorm(size.dim)
+        self.encoder_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
+        self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, mask: Tensor, positions: Tensor, source: Tensor, source_mask: Tensor
+    ) -> Tensor:
+        """x (B,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (B,T,D)."""
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
+        x = self.residual(
+            x,
+            self.positional_attn_layer_norm,
+            lambda y: self.positional_attn(positions, y, mask),
+        )
+        x = self.residual(
+            x,
+            self.encoder_attn_layer_norm,
+            lambda y: self.encoder_attn(y, source, source, source_mask),
+        )
+        return self.residual(x, self.final_layer_norm, self.feed_forward)
+
+
+class Encoder(nn.Module):
+    """Embeddings, positions and layers of the source side."""
+
+    def __init__(
+        self, size: TransformerSize, layers: int, embed_tokens: nn.Embedding, pad: int
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.pad = pad
+        self.embed_tokens = embed_tokens
+        self.embed_positions = SinusoidalPositions(size.dim, first=pad + 1)
+        self.layers = nn.ModuleList(Layer(size) for _ in range(layers))
+        self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
+
+    def forward(self, tokens: Tensor) -> EncoderStates:
+        """tokens (B,S), padded with `pad` on either side."""
+        mask = tokens.ne(self.pad)
+        embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
+        x = embeddings + self.embed_positions(mask)
+        x = F.dropout(x, self.size.dropout, self.training)
+        for layer in self.layers:
+            x = layer(x, mask[:, None, None])
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        return EncoderStates(x, embeddings, mask)
+
+
+def no_self_mask(mask: Tensor) -> Tensor:
+    """Keys that each query may see when it must not see itself (arXiv 1711.02281, section 3.2).
+
+    mask (B,T) -> (B,1,T,T). A sentence of one token keeps itself: an empty row has no softmax.
+    """
+    other = ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (T,T)
+    single = mask.sum(dim=1) == 1  # (B,)
+    return (mask[:, None, :] & (other | single[:, None, None]))[:, None]
+
+
+class Decoder(nn.Module):
+    """All target positions at once: no causal mask, positional attention in every layer."""
+
+    def __init__(
+        self,
+        size: TransformerSize,
+        layers: int,
+        output_weight: nn.Parameter | None,
+        vocab_size: int,
+        first_position: int,
+        mask_self: bool,
+    ) -> None:
+        """output_weight (V,D) ties the output layer to embeddings; None makes its own."""
+        super().__init__()
+        self.size = size
+        self.mask_self = mask_self
+        self.embed_positions = SinusoidalPositions(size.dim, first=first_position)
+        self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(layers))
+        self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
+        self.output_projection = nn.Linear(size.dim, vocab_size, bias=False)
+        if output_weight is not None:
+            self.output_projection.weight = output_weight
+        else:
+            nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
+
+    def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
+        """x (B,T,D) the decoder input without positions, mask (B,T) -> features (B,T,D)."""
+        positions = self.embed_positions.up_to(x.size(1))  # (T,D)
+        x = F.dropout(x + positions, self.size.dropout, self.training)
+        look = no_self_mask(mask) if self.mask_self else mask[:, None, None]
+        source_mask = source.mask[:, None, None]
+        for layer in self.layers:
+            x = layer(x, look, positions, source.output, source_mask)
+        return x if self.layer_norm is None else self.layer_norm(x)

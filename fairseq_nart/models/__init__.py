@@ -1,0 +1,1 @@
+"""fairseq models, one file per system. fairseq imports every file here but the `_` ones."""

@@ -1,0 +1,66 @@
+"""Options of the models: dataclass fields, their defaults here and the sizes in `_presets`."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+
+@dataclass
+class NartConfig(FairseqDataclass):
+    """Options that every one-pass system has."""
+
+    encoder_layers: int = field(default=6, metadata={"help": "layers of the encoder"})
+    decoder_layers: int = field(default=6, metadata={"help": "layers of the decoder"})
+    embed_dim: int = field(default=512, metadata={"help": "width of embeddings and layers"})
+    ffn_embed_dim: int = field(default=2048, metadata={"help": "width of the feed-forward layers"})
+    attention_heads: int = field(default=8, metadata={"help": "attention heads"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after each sub-layer"})
+    attention_dropout: float = field(default=0.0, metadata={"help": "dropout on attention weights"})
+    activation_dropout: float = field(default=0.0, metadata={"help": "dropout after the ReLU"})
+    normalize_before: bool = field(
+        default=False, metadata={"help": "normalise before each sub-layer, as the teacher must too"}
+    )
+    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="pad",
+        metadata={
+            "help": "what the decoder starts from: placeholders, or source embeddings copied "
+            "uniformly (nearest token, or a soft average)"
+        },
+    )
+    length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
+        default="offset",
+        metadata={
+            "help": "target length = source length + C with C from the training data (the paper's "
+            "rule), or a learned classifier over the difference"
+        },
+    )
+    length_loss_weight: float = field(
+        default=1.0, metadata={"help": "weight of the length classifier's cross-entropy"}
+    )
+    label_smoothing: float = field(
+        default=0.1, metadata={"help": "label smoothing of the word-level loss"}
+    )
+    mask_self_attention_diagonal: bool = field(
+        default=False, metadata={"help": "no decoder position attends to itself"}
+    )
+    init_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "start from the weights of this checkpoint (a teacher, NART or NART-CRF) where "
+            "names and shapes agree; a resumed run goes on from its own checkpoint"
+        },
+    )
+
+
+@dataclass
+class NartCrfConfig(NartConfig):
+    """Options of the systems with a CRF."""
+
+    crf_rank: int = field(default=32, metadata={"help": "rank of the transition matrix"})
+    crf_candidates: int = field(
+        default=64, metadata={"help": "K, tokens per position that the CRF considers"}
+    )
+    nar_loss_weight: float = field(
+        default=0.5, metadata={"help": "weight of the word-level loss beside the CRF's"}
+    )

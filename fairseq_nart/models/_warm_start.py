@@ -1,0 +1,44 @@
+"""Starting a student from the weights of a teacher or of a simpler student."""
+
+import torch
+from torch import Tensor, nn
+
+NOT_WEIGHTS = ("version", "_float_tensor")
+"""Last parts of the names of fairseq's buffers that mean nothing to us."""
+
+
+def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
+    """Copies every weight of `weights` (from the checkpoint `path`) that `model` has a place for.
+
+    Returns a report of what was loaded, what is new in the model and what was left over. ValueError
+    where a shared name has another shape or where nothing fits: then the sizes or systems differ.
+    """
+    own = model.state_dict()
+    theirs = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in NOT_WEIGHTS}
+    shared = own.keys() & theirs.keys()
+    wrong = sorted(name for name in shared if own[name].shape != theirs[name].shape)
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"--init-from {path}: {len(wrong)} weights have another shape, first {name} with "
+            f"{tuple(theirs[name].shape)} there and {tuple(own[name].shape)} here: choose the "
+            "architecture of the same size"
+        )
+    if not any(isinstance(own[name], Tensor) and own[name].dim() for name in shared):
+        raise ValueError(f"--init-from {path}: no weight of it has a place in this model")
+    with torch.no_grad():
+        for name in shared:
+            own[name].copy_(theirs[name])
+    return (
+        f"initialised {len(shared)} of {len(own)} tensors from {path}; "
+        f"new here: {_groups(own.keys() - shared)}; left over there: {_groups(theirs.keys() - shared)}"
+    )
+
+
+def _groups(names: set[str]) -> str:
+    """Names with their numbers and last parts folded, so that a report stays a line or two."""
+    folded = {
+        ".".join("*" if part.isdigit() else part for part in name.split(".")[:-1]) or name
+        for name in names
+    }
+    return ", ".join(sorted(folded)) or "nothing"

@@ -1,0 +1,29 @@
+"""NART: conditionally independent softmaxes over all positions (arXiv 1910.11555, eq. 2)."""
+
+from fairseq.models import register_model
+from torch import Tensor
+
+from fairseq_nart.layers.states import Decoded, LossTerm
+from fairseq_nart.losses.tokens import token_cross_entropy
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.models._presets import register_sizes
+
+
+@register_model("nart")
+class Nart(NartModel):
+    """One-pass translation without structure between the output tokens."""
+
+    def word_loss_terms(
+        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
+    ) -> list[LossTerm]:
+        loss = token_cross_entropy(emissions, target, mask, self.cfg.label_smoothing)
+        return [LossTerm("nar_loss", loss, mask.sum())]
+
+    def decode_emissions(
+        self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
+    ) -> Decoded:
+        best, tokens = emissions.float().max(dim=2)  # (B,T)
+        return Decoded(tokens, best - emissions.float().logsumexp(dim=2))
+
+
+register_sizes("nart", "nart")

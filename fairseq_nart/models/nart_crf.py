@@ -1,0 +1,55 @@
+"""NART-CRF: a linear-chain CRF over the outputs of NART (arXiv 1910.11555, section 3.2)."""
+
+from fairseq.models import register_model
+from fairseq.tasks import FairseqTask
+from torch import Tensor
+
+from fairseq_nart.crf import LinearChainCRF
+from fairseq_nart.layers.states import Decoded, LossTerm
+from fairseq_nart.models._options import NartCrfConfig
+from fairseq_nart.models._presets import register_sizes
+from fairseq_nart.models.nart import Nart
+
+
+@register_model("nart_crf")
+class NartCrf(Nart):
+    """Adds transitions between neighbouring tokens; the loss is L_CRF + 0.5 L_NAR."""
+
+    Config = NartCrfConfig
+    cfg: NartCrfConfig
+    dynamic = False
+
+    def __init__(self, cfg: NartCrfConfig, task: FairseqTask) -> None:
+        super().__init__(cfg, task)
+        self.crf = LinearChainCRF(
+            self.vocab_size,
+            rank=cfg.crf_rank,
+            candidates=cfg.crf_candidates,
+            dynamic=self.dynamic,
+            state_dim=cfg.embed_dim if self.dynamic else None,
+        )
+
+    def word_loss_terms(
+        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
+    ) -> list[LossTerm]:
+        states = features if self.dynamic else None
+        likelihood = self.crf.log_likelihood(emissions, target, mask, states).sum()
+        (nar,) = super().word_loss_terms(features, emissions, target, mask)
+        return [
+            LossTerm("crf_loss", -likelihood, nar.count),
+            LossTerm(nar.name, nar.sum, nar.count, self.cfg.nar_loss_weight),
+        ]
+
+    def decode_emissions(
+        self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
+    ) -> Decoded:
+        states = features if self.dynamic else None
+        if log_probs:
+            scores, tokens = self.crf.decode_with_log_probs(emissions, mask, states)
+        else:
+            _, tokens = self.crf.decode(emissions, mask, states)
+            scores = emissions.new_zeros(tokens.shape)
+        return Decoded(tokens, scores)
+
+
+register_sizes("nart_crf", "nart_crf")

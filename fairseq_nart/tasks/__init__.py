@@ -1,0 +1,1 @@
+"""fairseq tasks. Importing the task registers everything and mends fairseq where it must be."""

@@ -1,0 +1,69 @@
+"""Lets our architectures bring their own task, criterion, optimiser and schedule.
+
+fairseq parses `--task` and `--criterion` with defaults of its own. When it has imported our package
+and before it parses for good, we put our words in front of the user's: what the user types comes
+later on the line and wins, and an option that replaces another (`--optimizer`) drops what only
+belonged to ours.
+"""
+
+import argparse
+import functools
+import sys
+from typing import Any
+
+from fairseq import options
+
+from fairseq_nart.models._presets import training_defaults
+
+
+def _given(words: list[str], option: str) -> bool:
+    return any(word == option or word.startswith(option + "=") for word in words)
+
+
+def _value(words: list[str], names: tuple[str, ...]) -> str | None:
+    """What the last of `names` on the command line says."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(*names, dest="value")
+    return str(value) if (value := parser.parse_known_args(words)[0].value) else None
+
+
+def with_defaults(parser: argparse.ArgumentParser, words: list[str], task: str) -> list[str]:
+    """The command line `words` with our defaults in front.
+
+    `parser` is fairseq's: where its default task is plain translation, ours stands in.
+    """
+    known = parser._option_string_actions
+    added: list[str] = []
+    if "--task" in known and known["--task"].default == "translation":
+        if not _given(words, "--task"):
+            added += ["--task", task]
+    if "--save-dir" in known and "--lr" in known:
+        for option, default in training_defaults(_value(words, ("--arch", "-a"))).items():
+            if not _given(words, option):
+                added += default
+        if _given(words, "--eval-bleu") and not _given(words, "--best-checkpoint-metric"):
+            added += ["--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"]
+    return added + words
+
+
+def install(task: str) -> None:
+    """Wraps fairseq's `parse_args_and_arch` once."""
+    parse = options.parse_args_and_arch
+    if getattr(parse, "brings_nart_defaults", False):
+        return
+
+    @functools.wraps(parse)
+    def parse_with_defaults(
+        parser: argparse.ArgumentParser,
+        input_args: list[str] | None = None,
+        parse_known: bool = False,
+        suppress_defaults: bool = False,
+        modify_parser: Any = None,
+    ) -> Any:
+        words = list(sys.argv[1:] if input_args is None else input_args)
+        if not suppress_defaults:  # there only what the user typed may override a checkpoint
+            words = with_defaults(parser, words, task)
+        return parse(parser, words, parse_known, suppress_defaults, modify_parser)
+
+    parse_with_defaults.brings_nart_defaults = True  # type: ignore[attr-defined]
+    options.parse_args_and_arch = parse_with_defaults

@@ -1,0 +1,238 @@
+"""The one task: data, decoding options, generator and validation BLEU, for students and teachers."""
+
+import logging
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from fairseq import checkpoint_utils, models
+from fairseq.criterions import FairseqCriterion
+from fairseq.data import Dictionary, LanguagePairDataset
+from fairseq.dataclass import ChoiceEnum
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel
+from fairseq.models.nat import FairseqNATModel
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+
+from fairseq_nart import compat
+from fairseq_nart.criterions.nart import CRITERION
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.generator import NartGenerator
+from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
+from fairseq_nart.models import _backbone, _warm_start
+from fairseq_nart.tasks import _defaults, _dictionaries
+
+logger = logging.getLogger(__name__)
+
+TASK = "nart_translation"
+
+compat.apply()
+_defaults.install(TASK)
+# fairseq scans models/ itself for --user-dir, but not when this package was imported before.
+models.import_models(str(Path(_backbone.__file__).parent), "fairseq_nart.models")
+
+BEAM_SEARCH_ONLY = {
+    "score_reference": "--score-reference",
+    "sampling": "--sampling",
+    "prefix_size": "--prefix-size",
+    "constraints": "--constraints",
+    "lm_path": "--lm-path",
+    "print_alignment": "--print-alignment",
+    "replace_unk": "--replace-unk",
+    "retain_dropout": "--retain-dropout",
+    "iter_decode_with_external_reranker": "--iter-decode-with-external-reranker",
+}
+"""fairseq options that mean nothing to a one-pass model; all are false or zero by default."""
+
+
+@dataclass
+class NartTranslationConfig(TranslationConfig):
+    """fairseq's translation options and those of parallel decoding."""
+
+    length_candidates: int = field(
+        default=1,
+        metadata={"help": "target lengths decoded in parallel around the predicted one: 1, 9, 19"},
+    )
+    dedup: bool = field(
+        default=False, metadata={"help": "collapse runs of one token, before any rescoring"}
+    )
+    rescore_with: Optional[str] = field(
+        default=None,
+        metadata={"help": "checkpoint of an autoregressive teacher that picks among candidates"},
+    )
+    rescore_normalization: ChoiceEnum(list(NORMALIZATIONS)) = field(  # type: ignore[valid-type]
+        default="gnmt",
+        metadata={"help": "teacher score: sum / ((5+L)/6)^alpha, sum / L, or the sum of log-probs"},
+    )
+    rescore_alpha: float = field(default=0.6, metadata={"help": "alpha of --rescore-normalization"})
+
+
+@register_task(TASK, dataclass=NartTranslationConfig)
+class NartTranslationTask(TranslationTask):
+    """Translation with one-pass models; autoregressive models train and decode in it as ever."""
+
+    cfg: NartTranslationConfig
+
+    def __init__(self, cfg: NartTranslationConfig, src_dict: Dictionary, tgt_dict: Dictionary):
+        super().__init__(cfg, src_dict, tgt_dict)
+        if cfg.length_candidates < 1 or cfg.length_candidates % 2 == 0:
+            raise ValueError(
+                "--length-candidates must be odd and positive (1, 9, 19, ...), "
+                f"not {cfg.length_candidates}"
+            )
+        if cfg.left_pad_target:
+            raise ValueError("targets are padded on the right: leave --left-pad-target out")
+        if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
+            cfg.eval_bleu_remove_bpe = _subword_scheme(tgt_dict)
+        self.one_pass = False
+
+    # Models
+
+    def build_model(self, cfg: Namespace, from_checkpoint: bool = False) -> BaseFairseqModel:
+        """As fairseq's; warm-starts a new student from `--init-from`."""
+        if getattr(cfg, "share_all_embeddings", False) and self.src_dict != self.tgt_dict:
+            logger.info("two dictionaries: embeddings of source and target are not shared")
+            cfg.share_all_embeddings = False
+        model = super().build_model(cfg, from_checkpoint)
+        self.one_pass = isinstance(model, _backbone.NartModel)
+        if self.one_pass and model.cfg.init_from and not from_checkpoint:
+            state = checkpoint_utils.load_checkpoint_to_cpu(model.cfg.init_from)
+            _dictionaries.require_agreement(model.cfg.init_from, state, self._sides())
+            logger.info(_warm_start.warm_start(model, state["model"], model.cfg.init_from))
+        return model
+
+    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> FairseqCriterion:
+        """As fairseq's; ValueError where model and criterion cannot work together."""
+        name = cfg._name
+        if self.one_pass and name != CRITERION:
+            raise ValueError(
+                f"--criterion {name} cannot train a one-pass model: type --criterion {CRITERION}, "
+                "or leave --criterion out"
+            )
+        if not self.one_pass and name == CRITERION:
+            raise ValueError(
+                f"--criterion {CRITERION} trains one-pass models only: type --criterion "
+                "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
+            )
+        return super().build_criterion(cfg, from_checkpoint)
+
+    def begin_epoch(self, epoch: int, model: Any) -> None:
+        """Fits the length rule to the training data that this epoch reads."""
+        super().begin_epoch(epoch, model)
+        model = getattr(model, "module", model)
+        if isinstance(model, _backbone.NartModel):
+            data = self.datasets[self.cfg.train_subset]
+            source, target = (torch.as_tensor(x) for x in (data.src_sizes, data.tgt_sizes))
+            said = model.lengths.fit(source, target)
+            if epoch == 1:
+                logger.info(said)
+
+    # Dictionaries
+
+    def _sides(self) -> dict[str, tuple[str, Dictionary]]:
+        return {
+            "source": (self.cfg.source_lang, self.src_dict),
+            "target": (self.cfg.target_lang, self.tgt_dict),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What every checkpoint carries of the task: its dictionaries' symbols."""
+        symbols = {side: dictionary.symbols for side, (_, dictionary) in self._sides().items()}
+        return {**super().state_dict(), "symbols": symbols}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """DictionaryMismatch where the checkpoint's symbols are not the data directory's."""
+        for side, (_, dictionary) in self._sides().items():
+            theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
+            _dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "symbols"})
+
+    # Decoding
+
+    def build_generator(self, models: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
+        """The parallel engine for a one-pass model, fairseq's beam search for any other."""
+        if not isinstance(models[0], _backbone.NartModel):
+            if self.cfg.rescore_with or self.cfg.length_candidates != 1:
+                raise ValueError(
+                    "--rescore-with and --length-candidates are for one-pass models; this one is "
+                    "autoregressive: leave them out"
+                )
+            return super().build_generator(models, args, *rest, **kwargs)
+        if len(models) != 1:
+            raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
+        for name, option in BEAM_SEARCH_ONLY.items():
+            if getattr(args, name, None):
+                raise ValueError(f"{option} needs an autoregressive model: leave it out")
+        models[0].eval()
+        return NartGenerator(self.build_engine(models[0]))
+
+    def build_engine(self, model: _backbone.NartModel) -> Engine:
+        """The engine that all ways of decoding share, set by the task's options."""
+        rescorer = None
+        if self.cfg.rescore_with:
+            rescorer = TeacherRescorer(
+                self.load_teacher(self.cfg.rescore_with),
+                eos=self.tgt_dict.eos(),
+                normalization=str(self.cfg.rescore_normalization),
+                alpha=self.cfg.rescore_alpha,
+            )
+        return Engine(
+            model,
+            eos=self.tgt_dict.eos(),
+            pad=self.tgt_dict.pad(),
+            length_candidates=self.cfg.length_candidates,
+            dedup=self.cfg.dedup,
+            rescorer=rescorer,
+        )
+
+    def load_teacher(self, path: str) -> BaseFairseqModel:
+        """Any autoregressive fairseq encoder-decoder over this task's dictionaries, in fp32.
+
+        ValueError for a non-autoregressive one, DictionaryMismatch for other dictionaries.
+        """
+        state = checkpoint_utils.load_checkpoint_to_cpu(path)
+        args = state.get("args")
+        cfg = convert_namespace_to_omegaconf(args) if args else state["cfg"]
+        arch = getattr(cfg.model, "arch", None) or cfg.model._name
+        kind = models.ARCH_MODEL_REGISTRY.get(arch, models.MODEL_REGISTRY.get(arch, object))
+        if issubclass(kind, (_backbone.NartModel, FairseqNATModel)):
+            raise ValueError(
+                f"{path} holds a non-autoregressive model ({arch}): --rescore-with needs an "
+                "autoregressive teacher, such as nart_teacher_cpu"
+            )
+        _dictionaries.require_agreement(path, state, self._sides())
+        state.pop("task_state", None)
+        plain = TranslationTask(TranslationConfig(), self.src_dict, self.tgt_dict)
+        (teacher,), _ = checkpoint_utils.load_model_ensemble([path], task=plain, state=state)
+        return teacher.float().eval()
+
+    def build_dataset_for_inference(
+        self, src_tokens: list[torch.Tensor], src_lengths: list[int], **kwargs: Any
+    ) -> LanguagePairDataset:
+        """As fairseq's, but a line beyond --max-source-positions is cut, with a warning: every line
+        has its output."""
+        longest = self.cfg.max_source_positions
+        cut = []
+        for line, tokens in enumerate(src_tokens):
+            if len(tokens) > longest:
+                logger.warning(
+                    "line %d of this batch has %d tokens: only the first %d are translated "
+                    "(--max-source-positions)",
+                    line + 1,
+                    len(tokens),
+                    longest,
+                )
+                tokens = torch.cat([tokens[: longest - 1], tokens[-1:]])
+            cut.append(tokens)
+        lengths = torch.tensor([len(tokens) for tokens in cut])
+        return super().build_dataset_for_inference(cut, lengths, **kwargs)
+
+
+def _subword_scheme(dictionary: Dictionary) -> str | None:
+    """What fairseq's --remove-bpe must be told, read off the dictionary's symbols."""
+    if any(symbol.startswith("\N{LOWER ONE EIGHTH BLOCK}") for symbol in dictionary.symbols):
+        return "sentencepiece"
+    return "@@ " if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None
