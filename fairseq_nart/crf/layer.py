@@ -1,0 +1,118 @@
+"""The conditional random field as one module (https://arxiv.org/abs/1910.11555)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_nart.crf import chain
+from fairseq_nart.crf.candidates import top_candidates
+from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTransitions
+
+
+class LinearChainCRF(nn.Module):
+    """A chain over the K best tokens of each position, with low-rank transitions.
+
+    Every method takes ``emissions`` (B, T, V), the raw output scores; ``mask`` (B, T) bool, True
+    on real positions, which come first; and ``states`` (B, T, D) if and only if the transitions
+    are dynamic. K is ``candidates`` or V, whichever is smaller. A wrong shape raises ValueError.
+
+    Args:
+        vocab_size: V.
+        rank: R, the rank of the transitions; 32 in the paper.
+        candidates: tokens kept per position; 64 in the paper. May be changed at any time.
+        dynamic: make the transitions depend on the decoder's states.
+        state_dim: D, required by dynamic transitions.
+
+    Raises:
+        ValueError: a size below 1, or dynamic transitions without ``state_dim``.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        rank: int = 32,
+        candidates: int = 64,
+        dynamic: bool = False,
+        state_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        if candidates < 1:
+            raise ValueError(f"candidates: expected at least 1, found {candidates}")
+        self.vocab_size = vocab_size
+        self.candidates = candidates
+        self.transitions: LowRankTransitions
+        if not dynamic:
+            self.transitions = LowRankTransitions(vocab_size, rank)
+        elif state_dim is None:
+            raise ValueError("state_dim: expected the width of the states, found None")
+        else:
+            self.transitions = DynamicLowRankTransitions(vocab_size, rank, state_dim)
+
+    def log_likelihood(
+        self, emissions: Tensor, targets: Tensor, mask: Tensor, states: Tensor | None = None
+    ) -> Tensor:
+        """log p(targets | x) (B,), never above 0, for ``targets`` (B, T) of token ids.
+
+        The reference is always among the candidates; without that the sum over paths would miss
+        its score. Targets at padding are not looked at, but must be ids of the vocabulary.
+        """
+        ids, scores, moves = self._candidates(emissions, states, include=targets)
+        # (B, T): argmax of the one match
+        path = (ids == targets.unsqueeze(2)).int().argmax(dim=2)
+        return chain.log_likelihood(scores, moves, path, mask)
+
+    @torch.no_grad()
+    def decode(
+        self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The best path's raw score (B,) and its tokens (B, T), 0 at padding."""
+        ids, scores, moves = self._candidates(emissions, states)
+        best, path = chain.best_path(scores, moves, mask)
+        return best, _tokens(ids, path, mask)
+
+    @torch.no_grad()
+    def decode_with_log_probs(
+        self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """log p(y_i | y_{i-1}, x) along the best path (B, T) and its tokens (B, T).
+
+        The log-probabilities are 0 at padding and sum to that of the path among the candidates.
+        """
+        ids, scores, moves = self._candidates(emissions, states)
+        _, path = chain.best_path(scores, moves, mask)
+        return chain.path_log_probs(scores, moves, path, mask), _tokens(ids, path, mask)
+
+    @torch.no_grad()
+    def k_best(
+        self, emissions: Tensor, mask: Tensor, k: int, states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The ``k`` best raw scores (B, k) and their tokens (B, k, T), 0 at padding.
+
+        Missing paths score -inf. Raises ValueError if ``k`` < 1.
+        """
+        ids, scores, moves = self._candidates(emissions, states)
+        best, paths = chain.k_best(scores, moves, mask, k)
+        # (B, k, T) -> (B, T, k) and back
+        return best, _tokens(ids, paths.transpose(1, 2), mask.unsqueeze(2)).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        return f"candidates={self.candidates}"
+
+    def _candidates(
+        self, emissions: Tensor, states: Tensor | None, include: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidate ids (B, T, K), their emissions (B, T, K) and transitions (B, T-1, K, K)."""
+        if emissions.dim() != 3 or emissions.shape[2] != self.vocab_size:
+            raise ValueError(
+                f"emissions: expected shape (B, T, {self.vocab_size}), "
+                f"found {tuple(emissions.shape)}"
+            )
+        ids = top_candidates(emissions, self.candidates, include)
+        return ids, emissions.gather(2, ids), self.transitions(ids, states)
+
+
+def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:
+    """Tokens in the slots of ``path``, (B, T) or (B, T, k); 0 at padding."""
+    slots = path.unsqueeze(2) if path.dim() == 2 else path
+    return ids.gather(2, slots).view_as(path).masked_fill(~mask, 0)
