@@ -1,7 +1,7 @@
 """The Python API: a trained model that translates a list of strings.
 
 >>> from fairseq_nart import hub
->>> model = hub.from_pretrained("checkpoint_best.pt", sentencepiece="spm.model", length_candidates=9)
+>>> model = hub.from_pretrained("checkpoint_best.pt", sentencepiece="spm.model")
 >>> model.translate(["Ein Mann liest ein Buch."])
 ['A man is reading a book.']
 """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Candidates:
-    """Finished candidates: their tokens before the first EOS, after de-duplication, plus one EOS."""
+    """Candidates: their tokens before the first EOS, after de-duplication, plus one EOS."""
 
     tokens: Tensor
     """(B,T+1) token ids, `pad` behind the EOS."""

@@ -59,7 +59,8 @@ class TeacherRescorer:
         # (R,T,V), computed in fp32 by fairseq
         everything = self.teacher.get_normalized_probs(output, log_probs=True)
         chosen = everything.gather(2, tokens[..., None]).squeeze(2)
-        return chosen.float().masked_fill(~candidates.mask, 0.0)
+        scores: Tensor = chosen.float().masked_fill(~candidates.mask, 0.0)
+        return scores
 
     def score(self, log_probs: Tensor, mask: Tensor) -> Tensor:
         """log_probs and mask (R,T) -> (R,) normalised scores."""

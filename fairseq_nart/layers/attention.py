@@ -26,7 +26,7 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """query (B,T,D), key and value (B,S,D), mask broadcastable to (B,heads,T,S) -> (B,T,D).
@@ -47,7 +47,8 @@ class MultiheadAttention(nn.Module):
         else:
             q, k = (x.expand(v.size(0), -1, -1, -1) for x in (q, k))
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
+        return projected
 
 
 class PositionalAttention(MultiheadAttention):

@@ -12,7 +12,7 @@ from fairseq_nart.layers.states import EncoderStates, LossTerm
 
 
 class OffsetLength(nn.Module):
-    """T = S + C, C the mean difference on the training data (arXiv 1910.11555), in the checkpoint."""
+    """T = S + C, C the mean difference on the training data (arXiv 1910.11555)."""
 
     offset: Tensor
 
@@ -77,7 +77,7 @@ def candidate_window(lengths: Tensor, candidates: int, longest: int) -> tuple[Te
     """
     if candidates < 1 or candidates % 2 == 0:
         raise ValueError(
-            f"the number of length candidates must be odd and positive (1, 9, 19, ...): {candidates}"
+            f"length candidates must be odd and positive in number (1, 9, 19, ...): {candidates}"
         )
     half = candidates // 2
     offsets = torch.arange(-half, half + 1, device=lengths.device)

@@ -1,4 +1,4 @@
-"""Sinusoidal positions (Vaswani et al. 2017, arXiv 1706.03762, section 3.5), fairseq's numbering."""
+"""Sinusoidal positions (arXiv 1706.03762, section 3.5) in fairseq's numbering."""
 
 import math
 

@@ -12,7 +12,7 @@ class EncoderStates:
     output: Tensor
     """(B,S,D) output of the last encoder layer."""
     embeddings: Tensor
-    """(B,S,D) scaled source embeddings without positions, what a copied decoder input is made of."""
+    """(B,S,D) scaled source embeddings without positions: what decoder inputs copy."""
     mask: Tensor
     """(B,S) bool, True on real tokens, the end of sentence included."""
 

@@ -30,7 +30,6 @@ class TransformerSize:
     normalize_before: bool
 
 
-
 class Layer(nn.Module):
     """Self-attention and feed-forward: an encoder layer, and what a decoder layer builds on."""
 

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from typing import Any
 
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
@@ -12,7 +13,6 @@ from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.models._options import NartConfig
-from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 
 class NartModel(BaseFairseqModel):
@@ -117,7 +117,7 @@ class NartModel(BaseFairseqModel):
         raise NotImplementedError
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
-        """source_tokens (B,S), target (B,T) right-padded, end of sentence included -> loss terms."""
+        """source_tokens (B,S), target (B,T) right-padded, EOS included -> loss terms."""
         states = self.encode(source_tokens)
         mask = target.ne(self.pad)
         features, emissions = self.features(states, mask)

@@ -31,7 +31,8 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
             own[name].copy_(theirs[name])
     return (
         f"initialised {len(shared)} of {len(own)} tensors from {path}; "
-        f"new here: {_groups(own.keys() - shared)}; left over there: {_groups(theirs.keys() - shared)}"
+        f"new here: {_groups(own.keys() - shared)}; "
+        f"left over there: {_groups(theirs.keys() - shared)}"
     )
 
 

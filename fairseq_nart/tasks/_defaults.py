@@ -34,9 +34,9 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str], task: str) 
     """
     known = parser._option_string_actions
     added: list[str] = []
-    if "--task" in known and known["--task"].default == "translation":
-        if not _given(words, "--task"):
-            added += ["--task", task]
+    plain = "--task" in known and known["--task"].default == "translation"
+    if plain and not _given(words, "--task"):
+        added += ["--task", task]
     if "--save-dir" in known and "--lr" in known:
         for option, default in training_defaults(_value(words, ("--arch", "-a"))).items():
             if not _given(words, option):

@@ -6,7 +6,7 @@ from typing import Any
 from fairseq.data import Dictionary
 
 
-class DictionaryMismatch(ValueError):
+class DictionaryError(ValueError):
     """Two parts that must share a dictionary do not."""
 
 
@@ -27,10 +27,10 @@ def first_difference(theirs: list[str], ours: list[str]) -> str | None:
 
 
 def require_equal(what: str, side: str, theirs: list[str], ours: list[str]) -> None:
-    """DictionaryMismatch naming `what` (a checkpoint) and the first difference."""
+    """DictionaryError naming `what` (a checkpoint) and the first difference."""
     difference = first_difference(theirs, ours)
     if difference:
-        raise DictionaryMismatch(
+        raise DictionaryError(
             f"{what} was trained with another {side} dictionary than the data directory holds: "
             f"{difference}. Give the data directory it was trained on, or data binarised with its "
             "dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
@@ -58,7 +58,7 @@ def require_agreement(
         embeddings = "encoder" if side == "source" else "decoder"
         weight = state["model"].get(f"{embeddings}.embed_tokens.weight")
         if weight is not None and len(weight) != len(ours):
-            raise DictionaryMismatch(
+            raise DictionaryError(
                 f"{path} has {len(weight)} {side} embeddings, the data directory's {side} "
                 f"dictionary {len(ours)} entries: they were made with different dictionaries"
             )

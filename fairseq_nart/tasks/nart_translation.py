@@ -1,4 +1,4 @@
-"""The one task: data, decoding options, generator and validation BLEU, for students and teachers."""
+"""The one task: data, decoding options, generator, validation BLEU; students and teachers."""
 
 import logging
 from argparse import Namespace
@@ -144,7 +144,7 @@ class NartTranslationTask(TranslationTask):
         return {**super().state_dict(), "symbols": symbols}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """DictionaryMismatch where the checkpoint's symbols are not the data directory's."""
+        """DictionaryError where the checkpoint's symbols are not the data directory's."""
         for side, (_, dictionary) in self._sides().items():
             theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
             _dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
@@ -191,7 +191,7 @@ class NartTranslationTask(TranslationTask):
     def load_teacher(self, path: str) -> BaseFairseqModel:
         """Any autoregressive fairseq encoder-decoder over this task's dictionaries, in fp32.
 
-        ValueError for a non-autoregressive one, DictionaryMismatch for other dictionaries.
+        ValueError for a non-autoregressive one, DictionaryError for other dictionaries.
         """
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
         args = state.get("args")
@@ -213,7 +213,8 @@ class NartTranslationTask(TranslationTask):
         self, src_tokens: list[torch.Tensor], src_lengths: list[int], **kwargs: Any
     ) -> LanguagePairDataset:
         """As fairseq's, but a line beyond --max-source-positions is cut, with a warning: every line
-        has its output."""
+        has its output.
+        """
         longest = self.cfg.max_source_positions
         cut = []
         for line, tokens in enumerate(src_tokens):

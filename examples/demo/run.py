@@ -1,0 +1,194 @@
+"""The demo: a made corpus, a teacher, three students on raw and on distilled text, one table.
+
+    python examples/demo/run.py [--out runs/demo]
+
+Finished steps are kept and a cut training goes on where it stopped: run it again at any time.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import grammar
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+SEED = 1
+SIZES = {"train": 8000, "valid": 300, "test": 300}
+TEACHER_UPDATES = 400
+NART_UPDATES = 500
+CRF_UPDATES = 250
+LENGTHS = (1, 9)
+
+
+class Step:
+    """A named piece of work whose end is remembered in a file that says what was done."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.mark = folder / f"{name}.done"
+        self.log = folder / f"{name}.log"
+
+    def is_done(self, what: str) -> bool:
+        return self.mark.exists() and self.mark.read_text() == what
+
+    def finish(self, what: str) -> None:
+        self.mark.write_text(what)
+
+    def command(self, *words: object, updates: int = 0) -> None:
+        """Runs a command with its output in the step's log and, for trainings, a progress bar."""
+        line = [str(word) for word in words]
+        what = " ".join(line)
+        if self.is_done(what):
+            return
+        line[0] = str(BIN / line[0])
+        with (
+            open(self.log, "a", encoding="utf-8") as log,
+            tqdm(total=updates or 1, desc=f"{self.name:20}", unit="update", leave=True) as bar,
+        ):
+            process = subprocess.Popen(
+                line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            assert process.stdout is not None
+            for text in process.stdout:
+                log.write(text)
+                if updates and '"num_updates": "' in text and text.rstrip().endswith("}"):
+                    record = json.loads(text[text.index("{") :])
+                    done = record.get("num_updates") or record.get("train_num_updates", bar.n)
+                    bar.update(int(done) - bar.n)
+            if process.wait() != 0:
+                sys.exit(f"{self.name} failed; its output is in {self.log}")
+            bar.update(bar.total - bar.n)
+        self.finish(what)
+
+
+def write_corpus(folder: Path) -> list[grammar.Pair]:
+    """Writes train, valid and test as text; returns the test pairs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = grammar.corpus(SEED)
+    for split, size in SIZES.items():
+        part = list(itertools.islice(pairs, size))
+        for language, lines in (("de", [p.source for p in part]), ("en", [p.shown for p in part])):
+            text = "".join(f"{line}\n" for line in lines)
+            (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
+    return part
+
+
+def train(out: Path, name: str, data: Path, updates: int, *words: object) -> Path:
+    """fairseq-train as a user types it; returns the last checkpoint."""
+    save = out / name
+    Step(out, name).command(
+        *("fairseq-train", data, "--user-dir", "fairseq_nart", "--max-tokens", 4096),
+        *("--max-update", updates, "--save-dir", save, "--bf16", "--no-epoch-checkpoints"),
+        *("--disable-validation", "--log-format", "json", "--log-interval", 10),
+        *words,
+        updates=updates,
+    )
+    return save / "checkpoint_last.pt"
+
+
+def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Path]]:
+    """Corpus, teacher, distillation and the six students; all kept in `out`."""
+    test = write_corpus(out / "text")
+    raw, distilled = out / "raw", out / "distilled"
+    Step(out, "binarise").command(
+        *("fairseq-preprocess", "-s", "de", "-t", "en", "--joined-dictionary", "--destdir", raw),
+        *(x for split in SIZES for x in (f"--{split}pref", out / "text" / split)),
+    )
+    teacher = train(out, "teacher", raw, TEACHER_UPDATES, "--arch", "nart_teacher_tiny")
+    Step(out, "distill").command(
+        "fairseq-nart", "distill", raw, "--path", teacher, "--out", distilled
+    )
+    students = {}
+    for text, data in (("raw", raw), ("distilled", distilled)):
+        start = teacher
+        for system, updates in (
+            ("nart", NART_UPDATES),
+            ("crf", CRF_UPDATES),
+            ("dcrf", CRF_UPDATES),
+        ):
+            arch = "nart_tiny" if system == "nart" else f"nart_{system}_tiny"
+            name = f"{system}_{text}"
+            checkpoint = train(out, name, data, updates, "--arch", arch, "--init-from", start)
+            students[system, text] = checkpoint
+            if system == "nart":
+                start = checkpoint
+    return test, teacher, students
+
+
+def judge(outputs: list[str], test: list[grammar.Pair], seconds: float) -> dict[str, float]:
+    """Shares in percent, BLEU against all valid translations, milliseconds per sentence."""
+    import sacrebleu
+
+    most = max(len(pair.valid) for pair in test)
+    references = [[pair.valid[min(i, len(pair.valid) - 1)] for pair in test] for i in range(most)]
+    valid = [output in pair.valid for output, pair in zip(outputs, test, strict=True)]
+    mixed = [
+        grammar.mixes_modes(output, pair.valid) for output, pair in zip(outputs, test, strict=True)
+    ]
+    return {
+        "valid": 100 * sum(valid) / len(test),
+        "mixed": 100 * sum(mixed) / len(test),
+        "bleu": sacrebleu.corpus_bleu(outputs, references, tokenize="none", force=True).score,
+        "ms": 1000 * seconds / len(test),
+    }
+
+
+def one_by_one(lines: list[str], translate: "Iterable[str]") -> tuple[list[str], float]:
+    """Runs the lazy `translate` to its end; returns its outputs and the seconds it took."""
+    start = time.perf_counter()
+    outputs = list(tqdm(translate, total=len(lines), desc="translating", leave=False))
+    return outputs, time.perf_counter() - start
+
+
+def evaluate(
+    test: list[grammar.Pair], teacher: Path, students: dict[tuple[str, str], Path]
+) -> list[tuple[str, dict[str, float]]]:
+    """Translates the test set with every system, sentence by sentence."""
+    from fairseq_nart import hub
+
+    lines = [pair.source for pair in test]
+    rows = []
+    for (system, text), checkpoint in students.items():
+        for candidates in LENGTHS:
+            rescore = {"rescore_with": str(teacher)} if candidates > 1 else {}
+            model = hub.from_pretrained(checkpoint, length_candidates=candidates, **rescore)
+            model.translate(lines[:5])  # warm-up
+            outputs, seconds = one_by_one(lines, (model.translate([x])[0] for x in lines))
+            name = f"NART{'' if system == 'nart' else '-' + system.upper()}"
+            lengths = "1 length" if candidates == 1 else f"{candidates} lengths, rescored"
+            rows.append((f"{name}, {text} text, {lengths}", judge(outputs, test, seconds)))
+    return rows
+
+
+def table(rows: list[tuple[str, dict[str, float]]]) -> str:
+    """Markdown."""
+    lines = ["| system | valid % | mixed modes % | BLEU | ms / sentence |", "|---|---|---|---|---|"]
+    for name, figures in rows:
+        numbers = " | ".join(f"{figures[key]:.1f}" for key in ("valid", "mixed", "bleu", "ms"))
+        lines.append(f"| {name} | {numbers} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    runs = Path(os.environ.get("NART_RUNS", ROOT / "runs"))
+    parser.add_argument("--out", type=Path, default=runs / "demo", help="where everything is kept")
+    out = parser.parse_args().out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    rows = evaluate(*build(out))
+    report = table(rows)
+    (out / "table.md").write_text(report + "\n", encoding="utf-8")
+    print(f"\n{report}\n\n{out / 'table.md'}; {(time.perf_counter() - start) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""`fairseq-nart TOOL`: the tools around the models."""
+
+import argparse
+import importlib
+import sys
+
+TOOLS = {
+    "distill": "a training set with the teacher's translations as targets",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one tool; errors a user can mend are one line, without a traceback."""
+    parser = argparse.ArgumentParser(prog="fairseq-nart", description=__doc__)
+    commands = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
+    for name, line in TOOLS.items():
+        module = importlib.import_module(f"fairseq_nart.tools.{name}")
+        module.add_arguments(commands.add_parser(name, help=line, description=module.__doc__))
+    options = parser.parse_args(arguments)
+    try:
+        importlib.import_module(f"fairseq_nart.tools.{options.tool}").run(options)
+    except (OSError, ValueError) as error:
+        print(f"fairseq-nart {options.tool}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Read fairseq checkpoints without running code, and say plainly what is wrong with a bad one.
+
+Since torch 2.6 ``torch.load`` reads plain data only (``weights_only=True``), and so refuses
+every fairseq checkpoint: each holds an ``argparse.Namespace``. The answer is not to turn the
+protection off but to name the few further types that are plain data too.
+"""
+
+import argparse
+import importlib
+import os
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from fairseq_nart.compat._patch import view_module, wrap
+
+# NumPy 2 writes the first name, NumPy 1 wrote the second.
+_NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
+_NUMBER_TYPES = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file is missing, damaged, refused, or not of fairseq."""
+
+
+def _number_dtype(name: str, *_flags: bool) -> "np.dtype[Any]":
+    """Stand in for ``numpy.dtype``: give the shared dtype object of a number type.
+
+    The real one makes private copies, whose flags the file may then set so that NumPy takes
+    numbers for object pointers. The shared objects cannot be changed that way.
+    """
+    if name not in _NUMBER_TYPES:
+        raise pickle.UnpicklingError(f"Unsupported global: GLOBAL numpy.dtype({name!r})")
+    return np.dtype(name)
+
+
+def allow_checkpoint_types() -> None:
+    """Register what fairseq checkpoints hold besides tensors and containers.
+
+    ``Namespace`` holds the options; NumPy arrays and scalars come from the meters (validation
+    BLEU counts are arrays) and from scores. Idempotent.
+    """
+    # Both functions have no public name; an array and a scalar know how they are pickled.
+    reconstruct = np.zeros(1).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [argparse.Namespace, np.ndarray, (_number_dtype, "numpy.dtype")]
+    for module in _NUMPY_MODULES:
+        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    allowed += [type(np.dtype(name)) for name in _NUMBER_TYPES]
+    torch.serialization.add_safe_globals(allowed)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a fairseq checkpoint onto the CPU; no code in the file can run.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds more than plain data, or is not a
+            fairseq checkpoint; the message names the file and says what to do.
+    """
+    allow_checkpoint_types()
+    name = os.fspath(path)
+    with _open_checkpoint(name) as stream:
+        return _read(stream, name, map_location="cpu")
+
+
+def mend_fairseq_loading() -> None:
+    """Give fairseq's own loading the same protection and the same messages.
+
+    ``checkpoint_utils`` gets a ``torch`` whose ``load`` is ours, so both of its loads are
+    covered, whatever ``weights_only`` they pass.
+    """
+    checkpoint_utils: Any = importlib.import_module("fairseq.checkpoint_utils")
+    view_module(checkpoint_utils, "torch", load=_load_for_fairseq)
+    wrap(checkpoint_utils, "load_checkpoint_to_cpu", _explain_missing)
+
+
+def _load_for_fairseq(stream: BinaryIO, map_location: Any = None, **_ignored: Any) -> Any:
+    return _read(stream, str(getattr(stream, "name", "checkpoint")), map_location)
+
+
+def _explain_missing(original: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
+    if "://" not in path:  # other addresses belong to fairseq's path manager
+        _open_checkpoint(path).close()
+    return original(path, *args, **kwargs)
+
+
+def _open_checkpoint(name: str) -> BinaryIO:
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise CheckpointError(
+            f"{name}: the checkpoint cannot be opened ({error.strerror}). Check the path; "
+            "training writes checkpoint_best.pt and checkpoint_last.pt under --save-dir."
+        ) from error
+
+
+def _read(stream: BinaryIO, name: str, map_location: Any) -> dict[str, Any]:
+    try:
+        state = torch.load(stream, map_location=map_location, weights_only=True)
+    # Random bytes make the reader fail in any way at all, so no narrower class will do.
+    except Exception as error:
+        raise CheckpointError(f"{name}: {_explain(error)}") from error
+    found = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
+    has_options = isinstance(state, dict) and (state.get("cfg") or state.get("args"))
+    if not has_options or "model" not in state:
+        raise CheckpointError(
+            f"{name}: not a fairseq checkpoint: expected 'model' and one of 'cfg' and 'args', "
+            f"found {_shorten(str(found))}. Give a file written by fairseq-train, such as "
+            "checkpoint_best.pt."
+        )
+    return dict(state)
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    refused = re.search(r"GLOBAL (\S+)|(unrecognized function .*|Can only .*)", text)
+    if isinstance(error, pickle.UnpicklingError) and refused:
+        what = refused.group(1) or refused.group(2)
+        return (
+            f"the checkpoint is refused: it holds {_shorten(what)}, which is not plain data; "
+            "reading it could run code, so nothing of it was run. Use a checkpoint written by "
+            "fairseq-train and got from a source you trust."
+        )
+    # torch puts general advice (turn the protection off) before the cause; drop the advice.
+    cause = text.split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
+    return (
+        f"not a readable checkpoint ({_shorten(cause)}). The file is damaged, cut short or of "
+        "another kind: copy it again, or go back to an older checkpoint."
+    )
+
+
+def _shorten(text: str, width: int = 120) -> str:
+    line = text.split("\n", 1)[0]
+    return line if len(line) <= width else line[: width - 3] + "..."

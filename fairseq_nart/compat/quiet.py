@@ -1,0 +1,45 @@
+"""Silence the warnings fairseq causes on every run and that its user can do nothing about.
+
+Each is named by its message and by the module it is reported from; all others still show.
+"""
+
+import logging
+import warnings
+
+# (beginning of the message as a regular expression, category, module it is reported from)
+_NOISE: tuple[tuple[str, type[Warning], str], ...] = (
+    # fairseq.dataclass.utils calls hydra the way of hydra 1.0.
+    (r"hydra\.experimental\.\w+\(\) is no longer experimental", UserWarning, r"hydra\."),
+    (r"\s*The version_base parameter is not specified", UserWarning, r"hydra\."),
+    (r"In 'config': Usage of deprecated keyword", UserWarning, r"hydra\."),
+    # Reported from eleven calls up, so from whatever module is there.
+    (r"\s*'config' is validated against ConfigStore schema", UserWarning, r""),
+    (r"\s*The strict flag in the compose API is deprecated", UserWarning, r"hydra\."),
+    # fairseq uses the older spelling of torch.amp.
+    (r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated", FutureWarning, r"fairseq\."),
+    # fairseq gives torch's DDP an argument that is being renamed.
+    (r"`broadcast_buffers` is deprecated", FutureWarning, r"fairseq"),
+    # fairseq asks for pinned memory on every machine.
+    (
+        r"'pin_memory' argument is set as true but no accelerator",
+        UserWarning,
+        r"torch\.utils\.data",
+    ),
+    # fairseq's attention passes a boolean and an additive mask together.
+    (
+        r"Support for mismatched key_padding_mask and attn_mask",
+        UserWarning,
+        r"torch\.nn\.functional",
+    ),
+)
+
+
+def silence_deprecations() -> None:
+    """Add the filters; adding one twice keeps one."""
+    for message, category, module in _NOISE:
+        warnings.filterwarnings("ignore", message, category, module)
+    # A model file of fairseq sets the root logger to DEBUG when imported, so that generate and
+    # interactive print hydra's inner steps. A level that someone has set stays.
+    hydra_logger = logging.getLogger("hydra.core.utils")
+    if hydra_logger.level == logging.NOTSET:
+        hydra_logger.setLevel(logging.INFO)

@@ -1,0 +1,11 @@
+"""The mends are applied once for all tests of this folder."""
+
+import pytest
+
+from fairseq_nart.compat import apply
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mended() -> None:
+    apply()
+    apply()  # a second call changes nothing

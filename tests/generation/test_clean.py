@@ -1,0 +1,42 @@
+"""Cleaning against a plain Python statement of the rule, on generated outputs."""
+
+import torch
+from fairseq_nart.generation.clean import finish
+from hypothesis import given
+from hypothesis import strategies as st
+
+PAD, EOS = 1, 2
+
+
+def by_rule(tokens, scores, dedup):
+    """Tokens before the first EOS, after de-duplication, plus one EOS."""
+    kept, kept_scores, end_score = [], [], 0.0
+    for i, (token, score) in enumerate(zip(tokens, scores)):
+        if token == EOS:
+            end_score = score
+            break
+        if dedup and i and tokens[i - 1] == token:
+            continue
+        kept.append(token)
+        kept_scores.append(score)
+    return [*kept, EOS], [*kept_scores, end_score]
+
+
+@given(
+    st.lists(st.lists(st.integers(2, 6), min_size=1, max_size=7), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_equals_the_rule(lines, dedup):
+    width = max(len(line) for line in lines)
+    tokens = torch.tensor([line + [5] * (width - len(line)) for line in lines])
+    mask = torch.tensor([[i < len(line) for i in range(width)] for line in lines])
+    scores = -torch.arange(1.0, tokens.numel() + 1).view_as(tokens)
+    done = finish(tokens, scores, mask, EOS, PAD, dedup)
+    assert done.tokens.shape == (len(lines), width + 1)
+    for row, line in enumerate(lines):
+        expected, expected_scores = by_rule(line, scores[row].tolist(), dedup)
+        end = len(expected)
+        assert done.tokens[row].tolist() == expected + [PAD] * (width + 1 - end)
+        assert done.mask[row].tolist() == [True] * end + [False] * (width + 1 - end)
+        assert done.log_probs[row, :end].tolist() == expected_scores
+        assert not done.log_probs[row, end:].any()

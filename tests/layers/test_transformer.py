@@ -1,0 +1,104 @@
+"""The encoder against fairseq's, the decoder's non-causality and blindness to padding."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.models.transformer import TransformerModel
+from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize, no_self_mask
+
+PAD, EOS, V, D = 1, 2, 30, 16
+
+
+def size(normalize_before=False):
+    return TransformerSize(D, 32, 4, 0.0, 0.0, 0.0, normalize_before)
+
+
+def sources(side, device):
+    """Three sentences, padded on `side`."""
+    lines = [[5, 6, 7, 8, 9, EOS], [10, 11, EOS], [EOS]]
+    rows = []
+    for line in lines:
+        pads = [PAD] * (6 - len(line))
+        rows.append(pads + line if side == "left" else line + pads)
+    return torch.tensor(rows, device=device)
+
+
+@pytest.mark.parametrize("normalize_before", [False, True])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_encoder_equals_fairseq(normalize_before, side, device):
+    torch.manual_seed(0)
+    dictionary = Dictionary()
+    for i in range(V - len(dictionary)):
+        dictionary.add_symbol(f"w{i}")
+    args = Namespace(
+        encoder_embed_dim=D,
+        encoder_ffn_embed_dim=32,
+        encoder_attention_heads=4,
+        encoder_layers=2,
+        decoder_layers=1,
+        decoder_embed_dim=D,
+        decoder_ffn_embed_dim=32,
+        decoder_attention_heads=4,
+        encoder_normalize_before=normalize_before,
+        decoder_normalize_before=normalize_before,
+    )
+    task = Namespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    teacher = TransformerModel.build_model(args, task).to(device).eval()
+    embeddings = torch.nn.Embedding(V, D, PAD)
+    ours = Encoder(size(normalize_before), 2, embeddings, PAD).to(device).eval()
+    weights = teacher.encoder.state_dict()
+    weights.pop("version")
+    ours.load_state_dict(weights)
+    tokens = sources(side, device)
+    mask = tokens.ne(PAD)
+    expected = teacher.encoder(tokens, mask.sum(1))["encoder_out"][0].transpose(0, 1)
+    states = ours(tokens)
+    assert torch.equal(states.mask, mask)
+    torch.testing.assert_close(states.output[mask], expected[mask], rtol=1e-4, atol=1e-5)
+
+
+def test_positions_grow_with_the_sentence(device):
+    encoder = Encoder(size(), 1, torch.nn.Embedding(V, D, PAD), PAD).to(device).eval()
+    long = torch.full((1, 1500), 7, device=device)
+    assert encoder(long).output.isfinite().all()
+
+
+def decoder(device, mask_self=False):
+    torch.manual_seed(0)
+    return Decoder(size(), 2, None, V, PAD + 1, mask_self).to(device).eval()
+
+
+def source_states(batch, device):
+    mask = torch.ones(batch, 4, dtype=torch.bool, device=device)
+    x = torch.randn(batch, 4, D, device=device)
+    return EncoderStates(x, x, mask)
+
+
+def test_decoder_is_not_causal(device):
+    x, mask = torch.randn(1, 5, D, device=device), torch.ones(1, 5, dtype=torch.bool, device=device)
+    source, net = source_states(1, device), decoder(device)
+    changed = x.clone()
+    changed[0, 4] += 1.0
+    difference = (net(changed, mask, source) - net(x, mask, source)).abs().amax(dim=2)
+    assert (difference > 1e-4).all()
+
+
+@pytest.mark.parametrize("mask_self", [False, True])
+def test_padding_changes_nothing(mask_self, device):
+    net, source = decoder(device, mask_self), source_states(2, device)
+    x = torch.randn(2, 5, D, device=device)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.bool, device=device)
+    batched = net(x, mask, source)
+    alone = net(x[1:, :1], mask[1:, :1], source.select(torch.tensor([1], device=device)))
+    torch.testing.assert_close(batched[1:, :1], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_no_self_mask(device):
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool, device=device)
+    look = no_self_mask(mask)[:, 0].int().tolist()
+    assert look[0] == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    assert look[1][:2] == [[0, 1, 0], [1, 0, 0]]
+    assert look[2][0] == [1, 0, 0], "a single token sees itself"
