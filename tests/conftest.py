@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import toys
+
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,3 +18,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A binarised made corpus with one dictionary for both sides."""
+    text = tmp_path_factory.mktemp("text")
+    toys.write_text(text, {"train": 200, "valid": 20, "test": 17})
+    return toys.binarise(text, tmp_path_factory.mktemp("data") / "bin", "--joined-dictionary")
+
+
+@pytest.fixture(scope="session")
+def task(data: Path) -> NartTranslationTask:
+    return toys.load_task(data)
+
+
+@pytest.fixture(scope="session")
+def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small autoregressive teacher, hardly trained."""
+    save = tmp_path_factory.mktemp("teacher")
+    words = ["--arch", "nart_teacher_tiny", *toys.SMALL_TEACHER, "--max-update", "30"]
+    return toys.fairseq_train(data, save, *words, "--lr", "1e-2", "--disable-validation")
+
+
+@pytest.fixture(scope="session")
+def student(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small NART-DCRF, hardly trained."""
+    save = tmp_path_factory.mktemp("student")
+    words = ["--arch", "nart_dcrf_tiny", *toys.SMALL, "--max-update", "30", "--lr", "1e-2"]
+    return toys.fairseq_train(data, save, *words, "--disable-validation")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers.dropout import dropout
+
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention (arXiv 1706.03762) under fairseq's parameter names."""
@@ -36,17 +38,17 @@ class MultiheadAttention(nn.Module):
         q = self._split(self.q_proj(query))  # (B,H,T,D/H)
         k = self._split(self.k_proj(key))  # (B,H,S,D/H)
         v = self._split(self.v_proj(value))
-        dropout = self.dropout if self.training else 0.0
         if v.device.type == "cpu" and v.requires_grad:
             # Torch's fused attention is five times slower here in the backward pass: sentences are
             # short (16 x 16 weights), and its CPU kernel is made for long ones.
             weights = torch.matmul(q / math.sqrt(q.size(3)), k.transpose(2, 3))  # (B|1,H,T,S)
             if mask is not None:
                 weights = weights.masked_fill(~mask, float("-inf"))
-            out = torch.matmul(F.dropout(weights.softmax(dim=3), dropout), v)
+            out = torch.matmul(dropout(weights.softmax(dim=3), self.dropout, self.training), v)
         else:
             q, k = (x.expand(v.size(0), -1, -1, -1) for x in (q, k))
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            p = self.dropout if self.training else 0.0
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention
+from fairseq_nart.layers.dropout import dropout
 from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import EncoderStates
 
@@ -50,10 +51,10 @@ class Layer(nn.Module):
         return normed
 
     def drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.size.dropout, self.training)
+        return dropout(x, self.size.dropout, self.training)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        hidden = F.dropout(F.relu(self.fc1(x)), self.size.activation_dropout, self.training)
+        hidden = dropout(F.relu(self.fc1(x)), self.size.activation_dropout, self.training)
         out: Tensor = self.fc2(hidden)
         return out
 
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         mask = tokens.ne(self.pad)
         embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
         x = embeddings + self.embed_positions(mask)
-        x = F.dropout(x, self.size.dropout, self.training)
+        x = dropout(x, self.size.dropout, self.training)
         for layer in self.layers:
             x = layer(x, mask[:, None, None])
         if self.layer_norm is not None:
@@ -156,7 +157,7 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (B,T,D) the decoder input without positions, mask (B,T) -> features (B,T,D)."""
         positions = self.embed_positions.up_to(x.size(1))  # (T,D)
-        x = F.dropout(x + positions, self.size.dropout, self.training)
+        x = dropout(x + positions, self.size.dropout, self.training)
         look = no_self_mask(mask) if self.mask_self else mask[:, None, None]
         source_mask = source.mask[:, None, None]
         for layer in self.layers:

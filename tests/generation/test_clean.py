@@ -1,9 +1,10 @@
 """Cleaning against a plain Python statement of the rule, on generated outputs."""
 
 import torch
-from fairseq_nart.generation.clean import finish
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fairseq_nart.generation.clean import finish
 
 PAD, EOS = 1, 2
 

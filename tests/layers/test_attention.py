@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention
 
 D, HEADS = 16, 4

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.source_map import PadInput, build_source_map
 from fairseq_nart.layers.states import EncoderStates

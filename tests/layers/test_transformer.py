@@ -6,6 +6,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
+
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize, no_self_mask
 

@@ -1,6 +1,7 @@
 """Word-level loss against its definition."""
 
 import torch
+
 from fairseq_nart.losses.tokens import token_cross_entropy
 
 

@@ -1,0 +1,43 @@
+# make demo and make test do everything on a fresh machine; each sets up .venv if there is none.
+PYTHON ?= python3
+# Which torch pip is asked for: make TORCH=torch==2.13.0 test
+TORCH ?= torch
+PYTEST ?=
+BIN := .venv/bin
+
+.PHONY: demo test test-long check format clean
+
+demo: .venv/ready
+	$(BIN)/python examples/demo/run.py
+
+test: .venv/ready-test
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-long: .venv/ready-test
+	$(BIN)/python -m pytest -m long $(PYTEST)
+
+check: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch first: fairseq-fixed compiles against it where there is no wheel (Python 3.11 and 3.13, about
+# three minutes), and an isolated build would fetch another torch. CUDA_HOME must be unset: its
+# source distribution lacks the CUDA sources. --no-build-isolation needs the build tools in .venv.
+.venv/ready: pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel cython numpy
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	env -u CUDA_HOME $(BIN)/python -m pip install --no-build-isolation --editable .
+	touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,87 @@
+"""The user's commands as typed, each in a process of its own, in a checkout and beside one."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import fairseq
+import pytest
+from toys import SMALL, lines_of
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+def typed(folder, command, *words, stdin="", site=None):
+    """Runs a command in `folder`, with the packages in `site` before all others; its output."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    if site:
+        environment["PYTHONPATH"] = str(site)
+    done = subprocess.run(
+        [str(SCRIPTS / command), *map(str, words)],
+        cwd=folder,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(params=["checkout", "installed"])
+def place(request, tmp_path):
+    """A folder to type in, and site packages: a checkout; an empty folder and `pip install .`."""
+    if request.param == "checkout":
+        return ROOT, None
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    # fairseq looks for a relative --user-dir beside itself: both must be in one folder.
+    shutil.copytree(Path(fairseq.__file__).parent, site / "fairseq")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", site, ROOT], check=True, capture_output=True)
+    return empty, site
+
+
+def test_three_commands(place, data, tmp_path):
+    (folder, site), save = place, tmp_path / "save"
+    typed(
+        *(folder, "fairseq-train", data, "--user-dir", "fairseq_nart"),
+        *("--arch", "nart_dcrf_tiny", "--max-tokens", "400", "--max-update", "2"),
+        *("--save-dir", save, *SMALL),
+        site=site,
+    )
+    path = save / "checkpoint_last.pt"
+    words = (data, "--user-dir", "fairseq_nart", "--path", path)
+    generated = lines_of(typed(folder, "fairseq-generate", *words, site=site), "H")
+    assert sorted(generated) == list(range(17))
+    text = "heute muss der mann lesen .\n\n"
+    out = typed(folder, "fairseq-interactive", *words, stdin=text, site=site)
+    assert sorted(lines_of(out, "H")) == [0, 1]
+
+
+def test_distil_command(data, teacher, tmp_path):
+    from fairseq.data import data_utils
+
+    from fairseq_nart.cli import main
+
+    out = tmp_path / "distilled"
+    words = ["distill", str(data), "--path", str(teacher), "--out", str(out), "--beam", "2"]
+    assert main(words) == 0
+    assert len((out / "train.distilled.en").read_text("utf-8").splitlines()) == 200
+    made = data_utils.load_indexed_dataset(str(out / "train.de-en.en"))
+    assert len(made) == 200 and made[7][-1] == 2
+    assert (out / "valid.de-en.en.bin").read_bytes() == (data / "valid.de-en.en.bin").read_bytes()
+    assert main([*words[:3], str(tmp_path / "none.pt"), *words[4:]]) == 1
+
+
+def test_package_is_importable_without_fairseq(tmp_path):
+    """The CRF room needs torch alone."""
+    (tmp_path / "fairseq.py").write_text("raise ImportError('no fairseq here')")
+    shutil.copytree(ROOT / "fairseq_nart", tmp_path / "fairseq_nart")
+    code = "from fairseq_nart.crf import LinearChainCRF; print(LinearChainCRF(9))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)

@@ -1,0 +1,107 @@
+"""The engine: batch composition, padding, candidate lengths, rescoring, order of hypotheses."""
+
+import pytest
+import torch
+from toys import build
+
+from fairseq_nart.generation import engine as engine_module
+from fairseq_nart.generation.engine import Engine
+
+ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"]
+EOS, PAD = 2, 1
+
+
+@pytest.fixture(scope="module")
+def sources(task):
+    task.load_dataset("test")
+    return [task.dataset("test")[i]["source"] for i in range(9)]
+
+
+def padded(sources, side, device):
+    width = max(len(s) for s in sources)
+    rows = [
+        torch.cat([s.new_full((width - len(s),), PAD), s][:: 1 if side == "left" else -1])
+        for s in sources
+    ]
+    return torch.stack(rows).to(device)
+
+
+def engine(model, **options):
+    return Engine(model, eos=EOS, pad=PAD, **options)
+
+
+def same(one, other):
+    assert [len(h) for h in one] == [len(h) for h in other]
+    for mine, theirs in zip(one, other):
+        for a, b in zip(mine, theirs):
+            assert a.tokens.tolist() == b.tokens.tolist()
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+            torch.testing.assert_close(a.token_scores, b.token_scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
+def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, device):
+    words = ("--decoder-input", source_map, "--length-predictor", "classifier")
+    model = build(task, arch, *words, "--mask-self-attention-diagonal").to(device)
+    decode = engine(model, length_candidates=3)
+    left = decode(padded(sources, "left", device))
+    same(left, decode(padded(sources, "right", device)))
+    same(left, [decode(source[None].to(device))[0] for source in sources])
+
+
+def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device):
+    """{T+C-b .. T+C+b}, at least 1."""
+    model = build(task, "nart_tiny", "--length-predictor", "offset").to(device)
+    model.lengths.offset.fill_(-2)
+    asked = []
+    decode = model.decode
+
+    def spy(states, lengths, log_probs=True):
+        asked.extend(lengths.tolist())
+        return decode(states, lengths, log_probs)
+
+    model.decode = spy
+    _, scores = engine(model, length_candidates=9)._candidates(sources[0][None].to(device))
+    length = len(sources[0]) - 2
+    assert asked == [max(1, n) for n in range(length - 4, length + 5)]
+    valid = (scores[0] > float("-inf")).tolist()
+    assert valid == [n >= 1 for n in range(length - 4, length + 5)]
+
+
+def test_passes_do_not_change_the_result(task, sources, device, monkeypatch):
+    model = build(task, "nart_dcrf_tiny").to(device)
+    decode = engine(model, length_candidates=5)
+    batch = padded(sources, "left", device)
+    whole = decode(batch)
+    monkeypatch.setattr(engine_module, "LOGITS_PER_PASS", 1)
+    same(whole, decode(batch))
+
+
+def test_hypotheses_are_distinct_and_sorted(task, sources, device):
+    model = build(task, "nart_crf_tiny").to(device)
+    for hypotheses in engine(model, length_candidates=9, dedup=True)(
+        padded(sources, "left", device)
+    ):
+        texts = [tuple(h.tokens.tolist()) for h in hypotheses]
+        assert len(set(texts)) == len(texts)
+        scores = [h.score for h in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for h in hypotheses:
+            assert h.tokens[-1] == EOS and EOS not in h.tokens[:-1]
+            assert h.score == pytest.approx(h.token_scores.mean().item(), abs=1e-5)
+            assert not any(a == b for a, b in zip(h.tokens[:-2], h.tokens[1:-1]))
+
+
+def test_an_empty_source_has_an_empty_translation(task, sources, device):
+    model = build(task, "nart_dcrf_tiny").to(device)
+    empty = torch.tensor([EOS])
+    both = engine(model, length_candidates=3)(padded([sources[0], empty], "left", device))
+    assert len(both[0][0].tokens) > 1
+    assert [h.tokens.tolist() for h in both[1]] == [[EOS]]
+
+
+@pytest.mark.parametrize("candidates", [0, 2, 18])
+def test_even_candidates(candidates, task):
+    with pytest.raises(ValueError, match="odd and positive"):
+        engine(build(task, "nart_tiny"), length_candidates=candidates)

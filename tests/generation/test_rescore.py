@@ -1,0 +1,107 @@
+"""Teacher scores against fairseq's own scorer, for three kinds of teacher; the choice they make."""
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.sequence_scorer import SequenceScorer
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from toys import SMALL_TEACHER, build
+
+from fairseq_nart.generation.clean import Candidates
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.rescore import TeacherRescorer, normalize
+
+EOS, PAD = 2, 1
+TEACHERS = {
+    "transformer": ["--arch", "nart_teacher_tiny", *SMALL_TEACHER],
+    "lstm": ["--arch", "lstm", *(f"--{s}-embed-dim=16" for s in ("encoder", "decoder"))],
+    "fconv": [
+        *("--arch", "fconv", "--encoder-layers", "[(16, 3)] * 2", "--decoder-layers"),
+        *("[(16, 3)] * 2", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"),
+    ],
+}
+
+
+def build_teacher(task, kind, device):
+    torch.manual_seed(1)
+    command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", "--criterion", "cross_entropy"]
+    args = options.parse_args_and_arch(options.get_training_parser(), command)
+    plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
+    return plain.build_model(args).to(device).eval()
+
+
+def batch_of(task, device, rows=5):
+    task.load_dataset("test")
+    data = task.dataset("test")
+    batch = data.collater([data[i] for i in range(rows)])
+    batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
+    return {**batch, "target": batch["target"].to(device)}
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_equals_fairseqs_scorer(kind, task, device):
+    """Mean log-probability of the references, as --score-reference prints it; rows permuted."""
+    teacher, batch = build_teacher(task, kind, device), batch_of(task, device)
+    expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
+    rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
+    mask = batch["target"].ne(PAD)
+    encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
+    for order in ([4, 2, 2, 0, 1, 3], [0, 1]):  # a second pass over the same encoding
+        rows = torch.tensor(order, device=device)
+        candidates = Candidates(batch["target"][rows], mask[rows], mask[rows].float())
+        log_probs = rescorer.log_probs(encoded, rows, candidates)
+        scores = rescorer.score(log_probs, mask[rows]).tolist()
+        for score, token_scores, row in zip(scores, log_probs, order):
+            theirs = expected[row][0]
+            assert score == pytest.approx(theirs["score"].item(), abs=1e-4)
+            end = len(theirs["positional_scores"])
+            torch.testing.assert_close(
+                token_scores[:end], theirs["positional_scores"], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_the_choice_is_the_teachers_best(task, device):
+    """Among the same candidates, recomputed one by one with fairseq's scorer."""
+    model = build(task, "nart_dcrf_tiny").to(device)
+    teacher, batch = build_teacher(task, "transformer", device), batch_of(task, device)
+    source = batch["net_input"]["src_tokens"]
+    rescorer = TeacherRescorer(teacher, EOS, "gnmt", 0.6)
+    chosen = Engine(model, eos=EOS, pad=PAD, length_candidates=9, rescorer=rescorer)(source)
+    unscored = Engine(model, eos=EOS, pad=PAD, length_candidates=9)(source)
+    scorer = SequenceScorer(task.tgt_dict)
+    for row, (mine, candidates) in enumerate(zip(chosen, unscored)):
+        found = {}
+        for candidate in candidates:
+            net_input = {
+                "src_tokens": source[row : row + 1],
+                "src_lengths": source[row : row + 1].ne(PAD).sum(1),
+                "prev_output_tokens": candidate.tokens.roll(1)[None].to(device),
+            }
+            sample = {"net_input": net_input, "target": candidate.tokens[None].to(device)}
+            ((theirs,),) = scorer.generate([teacher], sample)
+            total, length = theirs["positional_scores"].sum().item(), len(candidate.tokens)
+            found[tuple(candidate.tokens.tolist())] = total / ((5 + length) / 6) ** 0.6
+        assert {tuple(h.tokens.tolist()) for h in mine} == found.keys()
+        assert mine[0].score == pytest.approx(max(found.values()), abs=1e-4)
+        for hypothesis in mine:
+            expected = found[tuple(hypothesis.tokens.tolist())]
+            assert hypothesis.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_candidate_rescored_is_not_rescored(task, device):
+    model = build(task, "nart_tiny").to(device)
+    source = batch_of(task, device)["net_input"]["src_tokens"]
+    rescorer = TeacherRescorer(build_teacher(task, "transformer", device), EOS, "gnmt", 0.6)
+    with_teacher = Engine(model, eos=EOS, pad=PAD, rescorer=rescorer)(source)
+    without = Engine(model, eos=EOS, pad=PAD)(source)
+    for mine, theirs in zip(with_teacher, without):
+        assert mine[0].tokens.tolist() == theirs[0].tokens.tolist()
+
+
+def test_rules_of_normalisation():
+    total, length = torch.tensor([-6.0]), torch.tensor([7])
+    assert normalize(total, length, "sum", 0.6).item() == -6
+    assert normalize(total, length, "mean", 0.6).item() == pytest.approx(-6 / 7)
+    assert normalize(total, length, "gnmt", 1.0).item() == -3
+    with pytest.raises(ValueError, match="'max'"):
+        normalize(total, length, "max", 1.0)

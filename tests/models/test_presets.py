@@ -1,0 +1,46 @@
+"""Every row of the table of architectures builds, decodes a batch and learns from one."""
+
+import pytest
+import torch
+from fairseq.models import ARCH_MODEL_REGISTRY
+from toys import build
+
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.models._presets import SIZES, training_defaults
+
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf"]
+ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
+
+
+def test_all_are_registered():
+    teachers = ["nart_teacher", *(f"nart_teacher_{size}" for size in SIZES)]
+    assert {*ARCHS, *teachers} <= set(ARCH_MODEL_REGISTRY)
+    for arch in (*ARCHS, *teachers):
+        assert training_defaults(arch).keys() >= {"--criterion", "--optimizer", "--lr"}
+    assert training_defaults("transformer") == {} == training_defaults(None)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_decodes_and_learns(arch, task, device):
+    words = () if arch.endswith(("tiny", "cpu")) else ("--encoder-layers", "1")
+    model = build(task, arch, *words).to(device)
+    task.load_dataset("valid")
+    batch = task.dataset("valid").collater([task.dataset("valid")[i] for i in range(3)])
+    source = batch["net_input"]["src_tokens"].to(device)
+    engine = Engine(model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), length_candidates=3)
+    hypotheses = engine(source)
+    assert len(hypotheses) == 3
+    assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
+    terms = model(source, batch["target"].to(device))
+    torch.stack([term.weight * term.sum for term in terms]).sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not without, "these weights are dead"
+
+
+def test_sizes_are_the_stated_ones(task):
+    """`_cpu` without our shrinking words: 4 layers, width 256, FFN 1024, 4 heads."""
+    model = build(task, "nart_cpu", "--embed-dim", "256", "--ffn-embed-dim", "1024")
+    assert len(model.encoder.layers) == len(model.decoder.layers) == 4
+    assert model.encoder.layers[0].self_attn.heads == 4
+    base = build(task, "nart", "--encoder-layers", "1")
+    assert len(base.decoder.layers) == 6 and base.encoder.layers[0].self_attn.heads == 8

@@ -1,0 +1,80 @@
+"""Architectures bring their options; what the user types wins; impossible pairs are refused."""
+
+import pytest
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from toys import SMALL, SMALL_TEACHER, load_task
+
+from fairseq_nart.tasks.nart_translation import TASK
+
+
+def parse(data, *words):
+    return options.parse_args_and_arch(options.get_training_parser(), [str(data), *words])
+
+
+def test_student_brings_everything(data):
+    args = parse(data, "--arch", "nart_dcrf_cpu", "--max-tokens", "9")
+    assert (args.task, args.criterion, args.optimizer) == (TASK, "nart", "adam")
+    assert (args.lr_scheduler, args.adam_betas) == ("inverse_sqrt", "(0.9, 0.98)")
+    assert (args.encoder_layers, args.embed_dim, args.ffn_embed_dim) == (4, 256, 1024)
+
+
+def test_teacher_brings_everything(data):
+    args = parse(data, "--arch", "nart_teacher_cpu", "--max-tokens", "9")
+    assert (args.task, args.criterion) == (TASK, "label_smoothed_cross_entropy")
+    assert (args.label_smoothing, args.dropout) == (0.1, 0.3)
+    assert args.share_all_embeddings
+
+
+def test_what_the_user_types_wins(data):
+    words = ["--lr", "0.5", "--optimizer", "sgd", "--lr-scheduler=fixed", "--embed-dim", "24"]
+    args = parse(data, "--arch=nart_tiny", *words, "--encoder-layers", "1", "--seed", "7")
+    assert (args.lr, args.optimizer, args.lr_scheduler) == ([0.5], "sgd", "fixed")
+    assert (args.embed_dim, args.encoder_layers, args.decoder_layers) == (24, 1, 2)
+    assert not hasattr(args, "adam_betas") and args.warmup_updates == 0
+
+
+def test_validation_bleu_chooses_the_best_checkpoint(data):
+    args = parse(data, "--arch", "nart_tiny", "--eval-bleu")
+    assert args.best_checkpoint_metric == "bleu" and args.maximize_best_checkpoint_metric
+    args = parse(data, "--arch", "nart_tiny", "--eval-bleu", "--best-checkpoint-metric", "loss")
+    assert not args.maximize_best_checkpoint_metric
+
+
+def test_another_task_stays_another_task(data):
+    args = parse(data, "--arch", "transformer", "--task", "translation", "--optimizer", "adam")
+    assert (args.task, args.criterion) == ("translation", "cross_entropy")
+
+
+def test_generation_uses_our_task(data):
+    parser = options.get_generation_parser()
+    args = options.parse_args_and_arch(parser, [str(data), "--length-candidates", "9"])
+    assert (args.task, args.length_candidates) == (TASK, 9)
+
+
+def criterion_for(data, *words):
+    cfg = convert_namespace_to_omegaconf(parse(data, *words, "--max-tokens", "9"))
+    task = load_task(data)
+    task.build_model(cfg.model)
+    return task.build_criterion(cfg.criterion)
+
+
+def test_student_with_a_teachers_criterion(data):
+    with pytest.raises(ValueError, match="type --criterion nart, or leave"):
+        criterion_for(data, "--arch", "nart_tiny", *SMALL, "--criterion", "cross_entropy")
+
+
+def test_teacher_with_our_criterion(data):
+    with pytest.raises(ValueError, match="type --criterion label_smoothed_cross_entropy"):
+        words = [*SMALL_TEACHER, "--criterion", "nart"]
+        criterion_for(data, "--arch", "nart_teacher_tiny", *words)
+
+
+def test_student_in_another_task(data):
+    from fairseq import tasks
+
+    cfg = convert_namespace_to_omegaconf(
+        parse(data, "--arch", "nart_tiny", *SMALL, "--task", "translation", "--max-tokens", "9")
+    )
+    with pytest.raises(ValueError, match=f"type --task {TASK}, or leave --task out"):
+        tasks.setup_task(cfg.task).build_model(cfg.model)

@@ -1,0 +1,136 @@
+"""The task: options, dictionaries, teachers, lengths from the data, long lines."""
+
+import logging
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from toys import binarise, build, fairseq_generate, load_task, write_text
+
+from fairseq_nart.compat.checkpoints import CheckpointError
+from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
+from fairseq_nart.tasks.nart_translation import _subword_scheme
+
+
+@pytest.fixture(scope="module")
+def other_data(tmp_path_factory):
+    """Data with other dictionaries: made from another part of the grammar's output."""
+    text = tmp_path_factory.mktemp("other_text")
+    write_text(text, {"train": 30, "valid": 5, "test": 5}, seed=9)
+    return binarise(text, tmp_path_factory.mktemp("other") / "bin", "--joined-dictionary")
+
+
+@pytest.mark.parametrize("number", [0, 2, -3])
+def test_even_length_candidates(number, data):
+    with pytest.raises(ValueError, match=f"--length-candidates must be odd .* not {number}"):
+        load_task(data, length_candidates=number)
+
+
+def test_left_padded_targets(data):
+    with pytest.raises(ValueError, match="leave --left-pad-target out"):
+        load_task(data, left_pad_target=True)
+
+
+def test_one_pass_model_refuses_beam_search_options(task):
+    model = build(task, "nart_tiny")
+    with pytest.raises(ValueError, match="--sampling needs an autoregressive model"):
+        task.build_generator([model], Namespace(sampling=True))
+    with pytest.raises(ValueError, match="--path names 2"):
+        task.build_generator([model, model], Namespace())
+
+
+def test_autoregressive_model_refuses_our_options(data, teacher):
+    with pytest.raises(ValueError, match="autoregressive: leave them out"):
+        fairseq_generate(data, teacher, "--length-candidates", "3")
+
+
+def test_student_as_teacher(data, student):
+    with pytest.raises(ValueError, match=r"checkpoint_last\.pt holds a non-autoregressive model"):
+        load_task(data).load_teacher(str(student))
+
+
+@pytest.mark.parametrize("which", ["teacher", "student"])
+def test_other_dictionary_is_named_with_its_first_difference(which, other_data, request):
+    checkpoint = request.getfixturevalue(which)
+    with pytest.raises(DictionaryError, match=r"another source dictionary .* entry \d+ is '"):
+        if which == "teacher":
+            load_task(other_data).load_teacher(str(checkpoint))
+        else:
+            fairseq_generate(other_data, checkpoint)
+
+
+def test_foreign_teacher_with_other_dictionary(other_data, teacher, tmp_path):
+    """A checkpoint that does not carry its symbols: sizes tell, or its data directory."""
+    state = torch.load(teacher, weights_only=True)
+    state.pop("task_state")
+    bare = tmp_path / "bare.pt"
+    torch.save(state, bare)
+    with pytest.raises(DictionaryError, match=r"entry \d+ is '"):
+        load_task(other_data).load_teacher(str(bare))
+    state["cfg"]["task"]["data"] = "gone"
+    torch.save(state, bare)
+    with pytest.raises(DictionaryError, match=r"bare\.pt has \d+ source embeddings"):
+        load_task(other_data).load_teacher(str(bare))
+
+
+def test_missing_teacher(data, tmp_path):
+    with pytest.raises((CheckpointError, OSError), match=r"nowhere\.pt"):
+        load_task(data).load_teacher(str(tmp_path / "nowhere.pt"))
+
+
+def test_first_difference():
+    assert first_difference(["a", "b"], ["a", "b"]) is None
+    assert first_difference(["a", "x"], ["a", "b"]) == "entry 1 is 'x' there and 'b' here"
+    assert "entry 2, 'c', is only here" in first_difference(["a", "b"], ["a", "b", "c"])
+
+
+def test_length_offset_comes_from_the_training_data(data, task):
+    task.load_dataset("train")
+    pairs = task.dataset("train")
+    differences = [len(pair["target"]) - len(pair["source"]) for pair in pairs]
+    model = build(task, "nart_tiny", "--length-predictor", "offset")
+    task.begin_epoch(1, model)
+    assert model.lengths.offset.item() == round(sum(differences) / len(differences))
+
+
+def test_two_dictionaries_share_nothing(tmp_path):
+    write_text(tmp_path, {"train": 30})
+    task = load_task(binarise(tmp_path, tmp_path / "bin"))
+    model = build(task, "nart_tiny")
+    assert model.encoder.embed_tokens.weight is not model.decoder.output_projection.weight
+    assert task.src_dict != task.tgt_dict
+    assert len(model.decoder.output_projection.weight) == len(task.tgt_dict)
+
+
+def test_long_lines_are_cut_with_a_warning(data, caplog):
+    task = load_task(data, max_source_positions=6)
+    line = torch.arange(4, 14)
+    line[-1] = task.src_dict.eos()
+    with caplog.at_level(logging.WARNING):
+        dataset = task.build_dataset_for_inference([line[-3:], line], [3, 10])
+    assert dataset[1]["source"].tolist() == [4, 5, 6, 7, 8, 2]
+    assert dataset[0]["source"].tolist() == line[-3:].tolist()
+    assert "line 2 of this batch has 10 tokens: only the first 6" in caplog.text
+
+
+def test_subword_scheme():
+    def scheme(*symbols):
+        return _subword_scheme(Namespace(symbols=list(symbols)))
+
+    assert scheme("\N{LOWER ONE EIGHTH BLOCK}a", "b") == "sentencepiece"
+    assert scheme("a@@", "b") == "@@ "
+    assert scheme("a", "b") is None
+
+
+def test_init_from_another_task_state_is_checked(other_data, student):
+    task = load_task(other_data)
+    with pytest.raises(DictionaryError, match="another source dictionary"):
+        build(task, "nart_dcrf_tiny", "--init-from", str(student))
+
+
+def test_init_from_a_teacher(task, teacher):
+    model = build(task, "nart_tiny", "--init-from", str(teacher))
+    weights = checkpoint_utils.load_checkpoint_to_cpu(str(teacher))["model"]
+    for name in ("encoder.embed_tokens.weight", "decoder.layers.1.encoder_attn.q_proj.weight"):
+        torch.testing.assert_close(model.state_dict()[name], weights[name])

@@ -1,0 +1,96 @@
+"""Small data and models that tests share: a made corpus, tiny architectures, fairseq in-process."""
+
+import itertools
+from pathlib import Path
+
+import grammar
+import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate, interactive, preprocess, train
+
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
+
+SMALL = ["--embed-dim", "16", "--ffn-embed-dim", "32", "--dropout", "0"]
+"""Makes any student architecture small; `nart_*_tiny` has two layers."""
+
+IN_PROCESS = ["--cpu", "--num-workers", "0"]
+"""Ending a data loader's worker takes five seconds; a test needs none."""
+
+SMALL_TEACHER = [
+    word
+    for side in ("encoder", "decoder")
+    for word in (f"--{side}-embed-dim", "16", f"--{side}-ffn-embed-dim", "32")
+]
+
+
+def write_text(folder: Path, sizes: dict[str, int], seed: int = 1) -> None:
+    """Plain text `SPLIT.de` and `SPLIT.en` from the demo's grammar."""
+    pairs = grammar.corpus(seed)
+    for split, size in sizes.items():
+        part = list(itertools.islice(pairs, size))
+        (folder / f"{split}.de").write_text("".join(f"{p.source}\n" for p in part), "utf-8")
+        (folder / f"{split}.en").write_text("".join(f"{p.shown}\n" for p in part), "utf-8")
+
+
+def binarise(text: Path, out: Path, *words: str) -> Path:
+    """fairseq-preprocess on the splits found in `text`."""
+    splits = [f for f in ("train", "valid", "test") if (text / f"{f}.de").exists()]
+    prefixes = [word for split in splits for word in (f"--{split}pref", str(text / split))]
+    parser = options.get_preprocessing_parser()
+    command = ["-s", "de", "-t", "en", "--destdir", str(out), *prefixes, *words]
+    preprocess.main(parser.parse_args(command))
+    return out
+
+
+def load_task(data: Path, **decoding: object) -> NartTranslationTask:
+    """Our task over a binarised set."""
+    cfg = NartTranslationConfig(data=str(data), source_lang="de", target_lang="en", **decoding)
+    cfg.train_subset, cfg.dataset_impl, cfg.required_seq_len_multiple = "train", "mmap", 1
+    return NartTranslationTask.setup_task(cfg)
+
+
+def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
+    """A small student with random weights, its CRF transitions random too."""
+    torch.manual_seed(seed)
+    parser = options.get_training_parser()
+    command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
+    model = task.build_model(options.parse_args_and_arch(parser, command))
+    for name, parameter in model.named_parameters():
+        if name == "crf.transitions.target.weight":
+            torch.nn.init.normal_(parameter)
+    return model.eval()
+
+
+def fairseq_train(data: Path, save: Path, *words: str) -> Path:
+    """fairseq-train in this process, on the CPU; returns the last checkpoint."""
+    command = [str(data), "--save-dir", str(save), "--max-tokens", "400", *IN_PROCESS, *words]
+    args = options.parse_args_and_arch(options.get_training_parser(), command)
+    train.main(convert_namespace_to_omegaconf(args))
+    return save / "checkpoint_last.pt"
+
+
+def fairseq_generate(data: Path, checkpoint: Path, *words: str) -> None:
+    """fairseq-generate in this process, printing as ever."""
+    parser = options.get_generation_parser()
+    command = [str(data), "--path", str(checkpoint), *IN_PROCESS, *words]
+    generate.main(options.parse_args_and_arch(parser, command))
+
+
+def fairseq_interactive(data: Path, checkpoint: Path, file: Path, *words: str) -> None:
+    """fairseq-interactive in this process on the lines of `file`."""
+    parser = options.get_interactive_generation_parser()
+    command = [str(data), "--path", str(checkpoint), "--input", str(file), *IN_PROCESS, *words]
+    args = options.parse_args_and_arch(parser, command)
+    interactive.main(convert_namespace_to_omegaconf(args))
+
+
+def lines_of(output: str, kind: str) -> dict[int, list[str]]:
+    """{sentence number: its lines of a kind such as H, without number} of a fairseq output."""
+    found: dict[int, list[str]] = {}
+    for line in output.splitlines():
+        if line.startswith(f"{kind}-"):
+            number, _, rest = line[len(kind) + 1 :].partition("\t")
+            found.setdefault(int(number), []).append(rest)
+    return found
