@@ -38,15 +38,10 @@ def test_readme_tree_is_the_tree():
     assert tree, "the README has no file tree"
     named, folder = set(), ROOT / "fairseq_nart"
     for line in tree[1].splitlines():
-        entry = re.match(r"( +)(\S+)", line)
-        if not entry:
-            continue
-        if entry[2].endswith("/"):
-            folder = ROOT / "fairseq_nart" / entry[2]
-            assert folder.is_dir(), entry[2]
-        for name in re.findall(r"\S+\.py", line.split("  ")[-2] if "  " in line else line):
-            home = folder if len(entry[1]) > 2 else ROOT / "fairseq_nart"
-            named.add(home / name)
+        if entry := re.match(r"  (\w+/)", line):
+            folder = ROOT / "fairseq_nart" / entry[1]
+        home = folder if line.startswith("    ") else ROOT / "fairseq_nart"
+        named |= {home / name for name in re.findall(r"\S+\.py", line)}
     for file in named:
         assert file.exists(), file
     missing = {f for f in sources() if f.name != "__init__.py"} - named
@@ -93,3 +88,11 @@ def test_readme_commands_name_real_options():
 @pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(ROOT)))
 def test_files_hold_one_concept(file):
     assert len(file.read_text("utf-8").splitlines()) <= 500
+
+
+def test_readme_crf_example_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)
+    (example,) = (block for block in blocks if "LinearChainCRF" in block)
+    names = {}
+    exec(example, names)
+    assert names["tokens"].shape == (2, 7) and names["loss"] > 0

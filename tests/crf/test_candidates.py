@@ -47,7 +47,7 @@ def test_messages() -> None:
         top_candidates(emissions[0], 1)
     with pytest.raises(ValueError, match=r"include: expected shape \(2, 3\), found \(2, 2\)"):
         top_candidates(emissions, 1, include[:, 1:])
-    with pytest.raises(ValueError, match="include: expected torch.int64, found torch.float32"):
+    with pytest.raises(ValueError, match=r"include: expected torch\.int64, found torch\.float32"):
         top_candidates(emissions, 1, include.float())
     with pytest.raises(ValueError, match="include: expected on cpu, found meta"):
         top_candidates(emissions, 1, include.to("meta"))
