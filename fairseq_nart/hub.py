@@ -6,24 +6,22 @@
 ['A man is reading a book.']
 """
 
-import logging
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import encoders
+from fairseq.tasks.translation import TranslationConfig
 
 from fairseq_nart.generation.engine import Hypothesis
 from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.tasks.nart_translation import NartTranslationTask
-
-logger = logging.getLogger(__name__)
+from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Translation:
     """One translation of a line, with what it was ranked by (nats; see `Hypothesis.score`)."""
 
@@ -94,17 +92,13 @@ def from_pretrained(
     `options` are the task's decoding options: length_candidates, dedup, rescore_with,
     rescore_normalization, rescore_alpha. ValueError for an autoregressive model or other options.
     """
-    known = {"length_candidates", "dedup", "rescore_with", "rescore_normalization", "rescore_alpha"}
-    if unknown := sorted(options.keys() - known):
-        raise ValueError(f"unknown option {unknown[0]!r}: one of {', '.join(sorted(known))}")
+    ours = {f.name: f.default for f in dataclasses.fields(NartTranslationConfig)}
+    for inherited in dataclasses.fields(TranslationConfig):
+        del ours[inherited.name]
+    if unknown := sorted(options.keys() - ours.keys()):
+        raise ValueError(f"unknown option {unknown[0]!r}: one of {', '.join(sorted(ours))}")
     # A checkpoint remembers how its validation decoded; here only what the caller says counts.
-    overrides = {
-        "length_candidates": 1,
-        "dedup": False,
-        "rescore_with": None,
-        "eval_bleu": False,
-        **options,
-    }
+    overrides = {**ours, "eval_bleu": False, **options}
     if data is not None:
         overrides["data"] = str(data)
     (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)

@@ -80,7 +80,7 @@ def test_readme_commands_name_real_options():
     used = set()
     for block in re.findall(r"```bash\n(.*?)```", text, re.S):
         commands = re.sub(r"^\s*(pip|make|python|git) .*$", "", block, flags=re.M)
-        used |= set(re.findall(r"(?<=\s)--[a-z][a-z-]+", commands))
+        used |= set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", commands))
     assert used, "no commands found"
     assert used <= known, used - known
 

@@ -13,6 +13,7 @@ from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.models._options import NartConfig
+from fairseq_nart.models._presets import TASK
 
 
 class NartModel(BaseFairseqModel):
@@ -63,10 +64,8 @@ class NartModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, args: Namespace, task: FairseqTask) -> "NartModel":
-        """Builds the model; ValueError where `task` is not ours."""
-        from fairseq_nart.tasks.nart_translation import TASK, NartTranslationTask
-
-        if not isinstance(task, NartTranslationTask):
+        """Builds the model; ValueError where `task` does not decode in parallel."""
+        if not hasattr(task, "build_engine"):
             raise ValueError(
                 f"{args.arch} needs the task {TASK}: type --task {TASK}, or leave --task out "
                 "beside --user-dir fairseq_nart"

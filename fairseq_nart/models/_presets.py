@@ -30,6 +30,9 @@ SIZES = {
 }
 """The demo; the Multi30k baseline's size; the paper's IWSLT14; the paper's WMT14."""
 
+TASK = "nart_translation"
+"""The task that trains and decodes all of them."""
+
 TEACHER = "nart_teacher"
 """fairseq's `transformer` in our sizes."""
 

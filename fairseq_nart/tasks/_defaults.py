@@ -13,7 +13,7 @@ from typing import Any
 
 from fairseq import options
 
-from fairseq_nart.models._presets import training_defaults
+from fairseq_nart.models._presets import TASK, training_defaults
 
 
 def _given(words: list[str], option: str) -> bool:
@@ -27,7 +27,7 @@ def _value(words: list[str], names: tuple[str, ...]) -> str | None:
     return str(value) if (value := parser.parse_known_args(words)[0].value) else None
 
 
-def with_defaults(parser: argparse.ArgumentParser, words: list[str], task: str) -> list[str]:
+def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """The command line `words` with our defaults in front.
 
     `parser` is fairseq's: where its default task is plain translation, ours stands in.
@@ -36,7 +36,7 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str], task: str) 
     added: list[str] = []
     plain = "--task" in known and known["--task"].default == "translation"
     if plain and not _given(words, "--task"):
-        added += ["--task", task]
+        added += ["--task", TASK]
     if "--save-dir" in known and "--lr" in known:
         for option, default in training_defaults(_value(words, ("--arch", "-a"))).items():
             if not _given(words, option):
@@ -46,7 +46,7 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str], task: str) 
     return added + words
 
 
-def install(task: str) -> None:
+def install() -> None:
     """Wraps fairseq's `parse_args_and_arch` once."""
     parse = options.parse_args_and_arch
     if getattr(parse, "brings_nart_defaults", False):
@@ -62,7 +62,7 @@ def install(task: str) -> None:
     ) -> Any:
         words = list(sys.argv[1:] if input_args is None else input_args)
         if not suppress_defaults:  # there only what the user typed may override a checkpoint
-            words = with_defaults(parser, words, task)
+            words = with_defaults(parser, words)
         return parse(parser, words, parse_known, suppress_defaults, modify_parser)
 
     parse_with_defaults.brings_nart_defaults = True  # type: ignore[attr-defined]

@@ -23,14 +23,13 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
 from fairseq_nart.models import _backbone, _warm_start
+from fairseq_nart.models._presets import TASK
 from fairseq_nart.tasks import _defaults, _dictionaries
 
 logger = logging.getLogger(__name__)
 
-TASK = "nart_translation"
-
 compat.apply()
-_defaults.install(TASK)
+_defaults.install()
 # fairseq scans models/ itself for --user-dir, but not when this package was imported before.
 models.import_models(str(Path(_backbone.__file__).parent), "fairseq_nart.models")
 

@@ -119,7 +119,11 @@ def test_training_resumes_and_validates_with_the_real_generator(data, tmp_path, 
     """Validation BLEU and the best checkpoint; a resumed run ends where an uncut one does."""
     words = ["--arch", "nart_crf_tiny", *SMALL, "--eval-bleu", "--bf16"]
     words += ["--length-candidates", "3", "--no-epoch-checkpoints", "--lr", "1e-2"]
-    cut = fairseq_train(data, tmp_path / "cut", *words, "--max-update", "3")
+    board = tmp_path / "board"
+    logged = ["--tensorboard-logdir", str(board), "--log-interval", "1"]
+    cut = fairseq_train(data, tmp_path / "cut", *words, "--max-update", "3", *logged)
+    events = b"".join(file.read_bytes() for file in board.rglob("events*"))
+    assert b"crf_loss" in events and b"nar_loss" in events and b"length_loss" in events
     assert (tmp_path / "cut" / "checkpoint_best.pt").exists()
     state = torch.load(cut, weights_only=True)
     assert state["extra_state"]["val_loss"] == state["extra_state"]["best"] >= 0
