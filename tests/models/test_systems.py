@@ -83,9 +83,14 @@ def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny"])
 def test_specials_are_never_said(arch, task, device):
     model = build(task, arch).to(device)
-    with torch.no_grad():
-        model.decoder.output_projection.weight[task.tgt_dict.bos()] = 100.0
-        model.decoder.output_projection.weight[task.tgt_dict.pad()] = 100.0
+    features = model.features
+
+    def eager(states, mask):
+        x, emissions = features(states, mask)
+        emissions[:, :, [task.tgt_dict.bos(), task.tgt_dict.pad()]] = 100.0
+        return x, emissions
+
+    model.features = eager
     source = torch.tensor([[5, 6, 2]], device=device)
     said, _ = model.decode(model.encode(source), torch.tensor([4], device=device))
     assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(said.tokens.flatten().tolist())

@@ -34,6 +34,12 @@ def test_what_the_user_types_wins(data):
     assert not hasattr(args, "adam_betas") and args.warmup_updates == 0
 
 
+def test_part_of_what_comes_along_can_be_typed(data):
+    args = parse(data, "--arch", "nart_tiny", "--warmup-updates", "7", "--adam-betas", "(0.8, 0.9)")
+    assert (args.warmup_updates, args.adam_betas) == (7, "(0.8, 0.9)")
+    assert (args.lr_scheduler, args.optimizer) == ("inverse_sqrt", "adam")
+
+
 def test_validation_bleu_chooses_the_best_checkpoint(data):
     args = parse(data, "--arch", "nart_tiny", "--eval-bleu")
     assert args.best_checkpoint_metric == "bleu" and args.maximize_best_checkpoint_metric

@@ -1,0 +1,29 @@
+"""Dropout drops the share it is told to, keeps the mean, and repeats with the seed."""
+
+import pytest
+import torch
+from fairseq_nart.layers.dropout import dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_share_scale_and_gradient(p, dtype, device):
+    torch.manual_seed(0)
+    x = torch.ones(333, 301, dtype=dtype, device=device, requires_grad=True)
+    y = dropout(x, p, True)
+    kept = y != 0
+    assert (~kept).float().mean().item() == pytest.approx(p, abs=0.01)
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / (1 - p)))
+    assert (~kept).float().mean(dim=0).std() < 0.05, "columns are not independent"
+    y.float().sum().backward()
+    torch.testing.assert_close(x.grad, y.detach())
+
+
+def test_off_and_repeatable(device):
+    x = torch.randn(5, 7, device=device)
+    assert dropout(x, 0.5, False) is x and dropout(x, 0.0, True) is x
+    torch.manual_seed(3)
+    first = dropout(x, 0.5, True)
+    assert not torch.equal(first, dropout(x, 0.5, True))
+    torch.manual_seed(3)
+    assert torch.equal(first, dropout(x, 0.5, True))
