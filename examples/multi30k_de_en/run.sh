@@ -17,7 +17,7 @@ teacher="${TEACHER:+$TEACHER/teacher.pt}"
 teacher="${teacher:-$run/teacher/checkpoint_best.pt}"
 spm="${TEACHER:+$TEACHER/sentencepiece.model}"
 spm="${spm:-$text/spm.model}"
-NART_UPDATES="${NART_UPDATES:-1300}" CRF_UPDATES="${CRF_UPDATES:-320}" SEED="${SEED:-1}"
+NART_UPDATES="${NART_UPDATES:-680}" CRF_UPDATES="${CRF_UPDATES:-204}" SEED="${SEED:-1}"
 
 binarise() {  # binarise PREFIX_OF_TRAIN FOLDER
     local dictionary=(--joined-dictionary)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from fairseq_nart.layers.dropout import dropout
 
 
