@@ -42,10 +42,12 @@ score() {  # score NAME LENGTHS SUBSET REFERENCE: translates, prints BLEU with i
     local name="$1" lengths="$2" subset="$3" reference="$4" rescore=()
     local out="$run/$name.$subset.$lengths"
     if [ "$lengths" != 1 ]; then rescore=(--rescore-with "$teacher"); fi
-    fairseq-generate "$data" --user-dir fairseq_nart --path "$run/$name/checkpoint_best.pt" \
-        --gen-subset "$subset" --remove-bpe sentencepiece --length-candidates "$lengths" \
-        "${rescore[@]}" > "$out.log"
-    grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.txt"
+    test -e "$out.txt" || {
+        fairseq-generate "$data" --user-dir fairseq_nart --path "$run/$name/checkpoint_best.pt" \
+            --gen-subset "$subset" --remove-bpe sentencepiece --length-candidates "$lengths" \
+            "${rescore[@]}" > "$out.log"
+        grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.txt"
+    }
     echo "$name, $subset, $lengths lengths: $(sacrebleu "$reference" -i "$out.txt" -w 2 -f text)"
 }
 
