@@ -18,6 +18,7 @@ teacher="${teacher:-$run/teacher/checkpoint_best.pt}"
 spm="${TEACHER:+$TEACHER/sentencepiece.model}"
 spm="${spm:-$text/spm.model}"
 NART_UPDATES="${NART_UPDATES:-680}" CRF_UPDATES="${CRF_UPDATES:-204}" SEED="${SEED:-1}"
+RULE="${RULE:-gnmt}"  # how teacher scores are normalised: gnmt, mean or sum
 
 binarise() {  # binarise PREFIX_OF_TRAIN FOLDER
     local dictionary=(--joined-dictionary)
@@ -40,15 +41,17 @@ train() {  # train NAME DATA UPDATES OPTIONS...
 
 score() {  # score NAME LENGTHS SUBSET REFERENCE: translates, prints BLEU with its signature
     local name="$1" lengths="$2" subset="$3" reference="$4" rescore=()
-    local out="$run/$name.$subset.$lengths"
-    if [ "$lengths" != 1 ]; then rescore=(--rescore-with "$teacher"); fi
+    local out="$run/$name.$subset.$lengths.$RULE"
+    if [ "$lengths" != 1 ]; then
+        rescore=(--rescore-with "$teacher" --rescore-normalization "$RULE")
+    fi
     test -e "$out.txt" || {
         fairseq-generate "$data" --user-dir fairseq_nart --path "$run/$name/checkpoint_best.pt" \
             --gen-subset "$subset" --remove-bpe sentencepiece --length-candidates "$lengths" \
             "${rescore[@]}" > "$out.log"
         grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.txt"
     }
-    echo "$name, $subset, $lengths lengths: $(sacrebleu "$reference" -i "$out.txt" -w 2 -f text)"
+    echo "$name, $subset, $lengths lengths, $RULE: $(sacrebleu "$reference" -i "$out.txt" -w 2 -f text)"
 }
 
 test -e "$text/test2017.raw.en" ||

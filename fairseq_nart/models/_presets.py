@@ -24,7 +24,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(2, 128, 256, 4, "classifier", 0.1, "3e-3", "3e-3", 100),
-    "cpu": Size(4, 256, 1024, 4, "classifier", 0.3, "1.5e-3", "2e-3", 500),
+    "cpu": Size(4, 256, 1024, 4, "classifier", 0.3, "7e-4", "2e-3", 500),
     "small": Size(5, 256, 1024, 4, "offset", 0.3, "5e-4", "5e-4", 4000),
     "base": Size(6, 512, 2048, 8, "offset", 0.1, "5e-4", "7e-4", 4000),
 }
