@@ -46,4 +46,4 @@ def student(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small NART-DCRF, hardly trained."""
     save = tmp_path_factory.mktemp("student")
     words = ["--arch", "nart_dcrf_tiny", *toys.SMALL, "--max-update", "30", "--lr", "1e-2"]
-    return toys.fairseq_train(data, save, *words, "--disable-validation")
+    return toys.fairseq_train(data, save, *words, "--bf16", "--disable-validation")

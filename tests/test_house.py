@@ -1,11 +1,18 @@
 """Rules of the house that a machine can check."""
 
+import argparse
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fairseq import options
+from fairseq.models import ARCH_MODEL_REGISTRY
+
+from fairseq_nart import cli
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -50,10 +57,6 @@ def test_readme_tree_is_the_tree():
 
 def test_readme_commands_name_real_options():
     """Each `--option` in the README's shell blocks is one of fairseq's, ours or a tool's."""
-    from fairseq import options
-
-    from fairseq_nart import cli
-
     text = README.read_text("utf-8")
     known = set()
     for parser in (
@@ -62,18 +65,11 @@ def test_readme_commands_name_real_options():
         options.get_preprocessing_parser(),
     ):
         known |= set(parser._option_string_actions)
-    from fairseq.models import ARCH_MODEL_REGISTRY
-
-    from fairseq_nart.tasks.nart_translation import NartTranslationTask
-
     extra = options.get_parser("all")
     ARCH_MODEL_REGISTRY["nart_dcrf"].add_args(extra)
     NartTranslationTask.add_args(extra)
     known |= set(extra._option_string_actions) | {"--sentencepiece-model"}
     for module in cli.TOOLS:
-        import argparse
-        import importlib
-
         tool = argparse.ArgumentParser()
         importlib.import_module(f"fairseq_nart.tools.{module}").add_arguments(tool)
         known |= set(tool._option_string_actions)

@@ -23,9 +23,11 @@ RULE="${RULE:-gnmt}"  # how teacher scores are normalised: gnmt, mean or sum
 binarise() {  # binarise PREFIX_OF_TRAIN FOLDER
     local dictionary=(--joined-dictionary)
     if [ -n "${TEACHER:-}" ]; then dictionary+=(--srcdict "$TEACHER/dict.txt"); fi
-    test -e "$2/preprocess.log" || fairseq-preprocess -s de -t en "${dictionary[@]}" \
-        --trainpref "$1" --validpref "$text/valid" \
-        --testpref "$text/test2016,$text/test2017" --destdir "$2"
+    test -e "$2/finished" || {
+        fairseq-preprocess -s de -t en "${dictionary[@]}" --trainpref "$1" \
+            --validpref "$text/valid" --testpref "$text/test2016,$text/test2017" --destdir "$2"
+        touch "$2/finished"
+    }
 }
 
 train() {  # train NAME DATA UPDATES OPTIONS...

@@ -24,7 +24,7 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
             f"{tuple(theirs[name].shape)} there and {tuple(own[name].shape)} here: choose the "
             "architecture of the same size"
         )
-    if not any(isinstance(own[name], Tensor) and own[name].dim() for name in shared):
+    if not any(own[name].dim() for name in shared):  # a length offset alone is no start
         raise ValueError(f"--init-from {path}: no weight of it has a place in this model")
     with torch.no_grad():
         for name in shared:

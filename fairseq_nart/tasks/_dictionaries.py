@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from fairseq import utils
 from fairseq.data import Dictionary
 
 
@@ -46,8 +47,8 @@ def require_agreement(
     read where it still exists; the number of embeddings is compared in any case.
     """
     carried = (state.get("task_state") or {}).get("symbols")
-    data = getattr((state.get("cfg") or {}).get("task"), "data", None) if state.get("cfg") else None
-    folder = (data or getattr(state.get("args"), "data", None) or "").split(os.pathsep)[0]
+    options = state["cfg"]["task"] if state.get("cfg") else state["args"]
+    folder = utils.split_paths(getattr(options, "data", None) or "")[0]
     for side, (language, ours) in sides.items():
         theirs = carried[side] if carried else None
         file = os.path.join(folder, f"dict.{language}.txt")
