@@ -23,6 +23,7 @@ def apply() -> None:
     """Apply all mends, in order."""
     # Imported here so that `import fairseq_nart.compat` alone costs nothing.
     from fairseq_nart.compat import (
+        allocator,
         batching,
         bf16,
         checkpoints,
@@ -44,3 +45,4 @@ def apply() -> None:
     distributed.mend_pytorch_ddp_on_cpu()
     distributed.mend_broadcast()
     encoding.mend_interactive_input()
+    allocator.keep_freed_memory()

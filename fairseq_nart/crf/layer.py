@@ -57,10 +57,26 @@ class LinearChainCRF(nn.Module):
         The reference is always among the candidates; without that the sum over paths would miss
         its score. Targets at padding are not looked at, but must be ids of the vocabulary.
         """
-        ids, scores, moves = self._candidates(emissions, states, include=targets)
+        self._check(emissions)
+        ids = top_candidates(emissions, self.candidates, include=targets)
+        return self.log_likelihood_among(ids, emissions.gather(2, ids), targets, mask, states)
+
+    def log_likelihood_among(
+        self,
+        ids: Tensor,
+        scores: Tensor,
+        targets: Tensor,
+        mask: Tensor,
+        states: Tensor | None = None,
+    ) -> Tensor:
+        """As `log_likelihood`, for candidates ``ids`` (B, T, K) with their emissions ``scores``.
+
+        For callers who have gathered these with something else in one pass. Each target must be
+        among its candidates: `top_candidates` with ``include`` sees to that.
+        """
         # (B, T): argmax of the one match
         path = (ids == targets.unsqueeze(2)).int().argmax(dim=2)
-        return chain.log_likelihood(scores, moves, path, mask)
+        return chain.log_likelihood(scores, self.transitions(ids, states), path, mask)
 
     @torch.no_grad()
     def decode(
@@ -100,16 +116,19 @@ class LinearChainCRF(nn.Module):
         return f"candidates={self.candidates}"
 
     def _candidates(
-        self, emissions: Tensor, states: Tensor | None, include: Tensor | None = None
+        self, emissions: Tensor, states: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Candidate ids (B, T, K), their emissions (B, T, K) and transitions (B, T-1, K, K)."""
+        self._check(emissions)
+        ids = top_candidates(emissions, self.candidates)
+        return ids, emissions.gather(2, ids), self.transitions(ids, states)
+
+    def _check(self, emissions: Tensor) -> None:
         if emissions.dim() != 3 or emissions.shape[2] != self.vocab_size:
             raise ValueError(
                 f"emissions: expected shape (B, T, {self.vocab_size}), "
                 f"found {tuple(emissions.shape)}"
             )
-        ids = top_candidates(emissions, self.candidates, include)
-        return ids, emissions.gather(2, ids), self.transitions(ids, states)
 
 
 def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:

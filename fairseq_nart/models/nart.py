@@ -16,7 +16,8 @@ class Nart(NartModel):
     def word_loss_terms(
         self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        loss = token_cross_entropy(emissions, target, mask, self.cfg.label_smoothing)
+        smoothing = self.cfg.label_smoothing
+        loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
         return [LossTerm("nar_loss", loss, mask.sum())]
 
     def decode_emissions(

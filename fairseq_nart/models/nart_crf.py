@@ -5,7 +5,9 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_nart.crf import LinearChainCRF
+from fairseq_nart.crf.candidates import top_candidates
 from fairseq_nart.layers.states import Decoded, LossTerm
+from fairseq_nart.losses.tokens import token_cross_entropy_and_scores
 from fairseq_nart.models._options import NartCrfConfig
 from fairseq_nart.models._presets import register_sizes
 from fairseq_nart.models.nart import Nart
@@ -33,11 +35,14 @@ class NartCrf(Nart):
         self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
         states = features if self.dynamic else None
-        likelihood = self.crf.log_likelihood(emissions, target, mask, states).sum()
-        (nar,) = super().word_loss_terms(features, emissions, target, mask)
+        ids = top_candidates(emissions, self.crf.candidates, include=target)
+        nar, scores = token_cross_entropy_and_scores(
+            emissions, target, mask, ids, self.cfg.label_smoothing, overwrite=True
+        )
+        likelihood = self.crf.log_likelihood_among(ids, scores, target, mask, states).sum()
         return [
-            LossTerm("crf_loss", -likelihood, nar.count),
-            LossTerm(nar.name, nar.sum, nar.count, self.cfg.nar_loss_weight),
+            LossTerm("crf_loss", -likelihood, mask.sum()),
+            LossTerm("nar_loss", nar, mask.sum(), self.cfg.nar_loss_weight),
         ]
 
     def decode_emissions(

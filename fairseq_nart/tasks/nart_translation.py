@@ -24,7 +24,7 @@ from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
-from fairseq_nart.tasks import _defaults, _dictionaries
+from fairseq_nart.tasks import _batching, _defaults, _dictionaries
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,15 @@ class NartTranslationTask(TranslationTask):
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
             cfg.eval_bleu_remove_bpe = _subword_scheme(tgt_dict)
         self.one_pass = False
+
+    # Data
+
+    def load_dataset(self, split: str, *rest: Any, **kwargs: Any) -> None:
+        """As fairseq's; training batches are made by target length."""
+        super().load_dataset(split, *rest, **kwargs)
+        data = self.datasets[split]
+        if split == self.cfg.train_subset and data.tgt_sizes is not None and data.buckets is None:
+            self.datasets[split] = _batching.ByTargetLength(data)
 
     # Models
 
