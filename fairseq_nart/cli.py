@@ -6,6 +6,7 @@ import sys
 
 TOOLS = {
     "distill": "a training set with the teacher's translations as targets",
+    "average": "one checkpoint with the mean of the weights of several",
 }
 
 
@@ -22,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"fairseq-nart {options.tool}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
