@@ -208,8 +208,8 @@ class NartTranslationTask(TranslationTask):
         kind = models.ARCH_MODEL_REGISTRY.get(arch, models.MODEL_REGISTRY.get(arch, object))
         if issubclass(kind, (_backbone.NartModel, FairseqNATModel)):
             raise ValueError(
-                f"{path} holds a non-autoregressive model ({arch}): --rescore-with needs an "
-                "autoregressive teacher, such as nart_teacher_cpu"
+                f"{path} holds a non-autoregressive model ({arch}): a teacher must be "
+                "autoregressive, such as nart_teacher_cpu"
             )
         _dictionaries.require_agreement(path, state, self._sides())
         state.pop("task_state", None)

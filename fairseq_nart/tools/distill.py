@@ -1,86 +1,210 @@
 """Sequence-level distillation: the teacher's translation of a training set (arXiv 1606.07947)."""
 
 import argparse
-import shutil
+import functools
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import fairseq
+import numpy as np
+import sacrebleu
 import torch
-from fairseq import checkpoint_utils
-from fairseq.data import indexed_dataset
-from fairseq.tasks import FairseqTask
-from torch import Tensor
-from tqdm import tqdm
 
-from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers ours, mends fairseq)
-
-
-def translate_split(
-    task: FairseqTask, teacher: Any, split: str, options: argparse.Namespace
-) -> list[Tensor]:
-    """Token ids of the teacher's best translation of each sentence of `split`, in its order."""
-    task.load_dataset(split)
-    data = task.dataset(split)
-    batches = task.get_batch_iterator(
-        data, max_tokens=options.max_tokens, ignore_invalid_inputs=False
-    ).next_epoch_itr(shuffle=False)
-    generator = task.build_generator([teacher], options)
-    device = next(teacher.parameters()).device
-    found: dict[int, Tensor] = {}
-    for sample in tqdm(batches, desc=f"distilling {split}", unit="batch"):
-        sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
-        hypotheses = task.inference_step(generator, [teacher], sample)
-        for index, best in zip(sample["id"].tolist(), hypotheses, strict=True):
-            found[index] = best[0]["tokens"].cpu().int()
-    if len(found) != len(data):
-        raise RuntimeError(f"{len(found)} of the {len(data)} sentences of {split} came back")
-    return [found[index] for index in range(len(data))]
+import fairseq_nart
+from fairseq_nart.tools._backends import Backend, open_backend
+from fairseq_nart.tools._data import MANIFEST, Split, figures, write_data
+from fairseq_nart.tools._distillation import BACKENDS, Distillation, Search
+from fairseq_nart.tools._files import locked, read_json, write_json
+from fairseq_nart.tools._parts import Part, gather, require_same
+from fairseq_nart.tools._teacher import Teacher
+from fairseq_nart.tools._translate import translate_part
 
 
-def distill(data: Path, out: Path, options: argparse.Namespace) -> None:
-    """Makes `out` a binarised data set ready for training: `data` with the teacher's targets.
+def distill(asked: Distillation) -> None:
+    """Makes `asked.out` a data set ready for training: `asked.data` with the teacher's targets.
 
-    Sources, dictionaries and all other splits are copied, so validation stays original. The targets
-    also go to `out` as text, one segmented line per sentence. `options` are this tool's.
+    Goes on where a former call ended, however it ended. Of several shards the one that ends last
+    makes the data set. ValueError or OSError, in a line, for what the user can mend.
     """
-    overrides = {"data": str(data), "eval_bleu": False}
-    (teacher,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([options.path], overrides)
-    if torch.cuda.is_available():
-        teacher.cuda()
-    teacher.prepare_for_inference_(cfg)
-    translations = translate_split(task, teacher, "train", options)
-    pair = f"{task.cfg.source_lang}-{task.cfg.target_lang}"
-    target = f"train.{pair}.{task.cfg.target_lang}"
-    out.mkdir(parents=True, exist_ok=True)
-    for file in data.iterdir():
-        if not file.name.startswith(f"{target}."):
-            shutil.copy(file, out)
-    with open(out / f"train.distilled.{task.cfg.target_lang}", "w", encoding="utf-8") as text:
-        for tokens in translations:
-            text.write(task.tgt_dict.string(tokens) + "\n")
-    builder = indexed_dataset.make_builder(
-        str(out / f"{target}.bin"), impl="mmap", vocab_size=len(task.tgt_dict)
-    )
-    for tokens in translations:
-        builder.add_item(tokens)
-    # The index comes last: a set without one is not finished, and fairseq does not read it.
-    builder.finalize(str(out / f"{target}.idx"))
+    work = Work(asked)
+    if work.is_finished():
+        print(f"{asked.out} is finished: nothing to do")
+        return
+    work.translate()
+    if missing := work.missing():
+        shards = ", ".join(f"shard {shard} ({count} sentences)" for shard, count in missing.items())
+        print(f"shard {asked.shard_id} of {asked.num_shards} is finished; missing: {shards}")
+    else:
+        work.build()
+
+
+class Work:
+    """One call of the tool: translations are kept under `out`/parts, then made a data set."""
+
+    def __init__(self, asked: Distillation) -> None:
+        self.asked = asked
+        self.teacher = Teacher.load(asked.path, asked.data)
+        self.splits = [Split.open(asked.data, s, self.teacher.languages) for s in asked.splits]
+        _require_short_sources(self.splits, self.teacher)
+        self.manifest = asked.out / MANIFEST
+        self.folder = asked.out / "parts"
+        self.options = self.folder / "options.json"
+
+    def is_finished(self) -> bool:
+        """ValueError where `out` is finished, but was made with something else."""
+        finished = read_json(self.manifest)
+        if finished is not None:
+            self._require_same(self.manifest, finished["made_with"])
+        return finished is not None
+
+    def translate(self) -> None:
+        """Translates what is missing of our shard."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / "lock"):
+            begun = read_json(self.options)
+            if begun is None:
+                write_json(self.options, self._made_with(self.backend.name))
+            else:
+                self._require_same(self.options, begun)
+        asked = self.asked
+        for split in self.splits:
+            part = self._part(split, asked.shard_id)
+            if part.missing():
+                record = self._record(asked.shard_id)
+                translate_part(split, part, self.backend, asked.max_tokens, record)
+
+    def missing(self) -> dict[int, int]:
+        """Number of sentences without translation of each shard that has any."""
+        shards = range(self.asked.num_shards)
+        counts = [sum(len(self._part(x, shard).missing()) for x in self.splits) for shard in shards]
+        return {shard: count for shard, count in enumerate(counts) if count}
+
+    def build(self) -> None:
+        """Makes the data set and, when all else is there, its manifest."""
+        with locked(self.folder / "lock"):
+            if self.is_finished():  # by another shard, which ended at the same time
+                return
+            out, dictionary = self.asked.out, self.teacher.target
+            shards = range(self.asked.num_shards)
+            lines = [gather([self._part(x, shard) for shard in shards]) for x in self.splits]
+            write_data(self.asked.data, out, self.splits, lines, dictionary)
+            report = {
+                split.name: figures(out, split, texts, dictionary)
+                for split, texts in zip(self.splits, lines, strict=True)
+            }
+            write_json(self.manifest, self._describe(report))
+        for name, found in report.items():
+            bleu = found["bleu_against_original"]
+            against = "" if bleu is None else f", BLEU {bleu} against the original targets"
+            print(f"{out}: {name} distilled, {found['sentences']} sentences{against}")
+
+    @functools.cached_property
+    def backend(self) -> Backend:
+        """The one the translations were begun with, else the one that is asked for."""
+        begun = read_json(self.options)
+        return open_backend(
+            begun["--backend"] if begun else self.asked.backend,
+            self.teacher,
+            self.asked.search,
+            self.asked.compute_type,
+            self.folder / f"ctranslate2.{self.asked.shard_id}",
+        )
+
+    def _part(self, split: Split, shard: int) -> Part:
+        count, num_shards = len(split.source), self.asked.num_shards
+        return Part(self.folder, split.name, count, shard, num_shards)
+
+    def _record(self, shard: int) -> Path:
+        return self.folder / f"run.{shard}-of-{self.asked.num_shards}.json"
+
+    def _made_with(self, chosen: str) -> dict[str, Any]:
+        """All that determines the translations, with the backend `chosen` for "auto"."""
+        made_with = {"sha256 of --path": self.teacher.record["sha256"]}
+        made_with |= self.asked.determining(chosen)
+        for split in self.splits:
+            made_with[f"sentences of {split.name}"] = len(split.source)
+            made_with[f"sha256 of the sources of {split.name}"] = split.source_sha256()
+        return made_with
+
+    def _require_same(self, file: Path, begun: dict[str, Any]) -> None:
+        require_same(file, begun, self._made_with(begun["--backend"]))
+
+    def _describe(self, report: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """The manifest."""
+        asked, shards = self.asked, range(self.asked.num_shards)
+        runs = [read_json(self._record(shard)) or {"seconds": 0.0} for shard in shards]
+        return {
+            "teacher": self.teacher.record,
+            "data": str(asked.data),
+            "made_with": read_json(self.options),
+            "--max-tokens": asked.max_tokens,
+            "runs": runs,
+            "seconds": round(sum(run["seconds"] for run in runs), 2),
+            "splits": report,
+            "versions": {
+                "fairseq_nart": fairseq_nart.__version__,
+                "fairseq": fairseq.__version__,
+                "torch": torch.__version__,
+                "sacrebleu": sacrebleu.__version__,
+            },
+        }
+
+
+def _require_short_sources(splits: list[Split], teacher: Teacher) -> None:
+    longest = teacher.model.max_positions()[0]
+    for split in splits:
+        sizes = np.asarray(split.source.sizes)
+        if len(sizes) and sizes.max() > longest:
+            raise ValueError(
+                f"{split.source_file}: sentence {int(sizes.argmax())}, counted from 0, has "
+                f"{sizes.max()} tokens and the teacher reads at most {longest}: leave such "
+                "sentences out of the data"
+            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart distill`."""
-    parser.add_argument("data", type=Path, help="binarised data directory, as for fairseq-train")
-    parser.add_argument("--path", required=True, help="checkpoint of the teacher")
+    new, search = Distillation, Search
+    parser.add_argument("data", type=Path, help="binarised data, as for fairseq-train")
+    parser.add_argument("--path", type=Path, required=True, help="checkpoint of the teacher")
     parser.add_argument("--out", type=Path, required=True, help="folder for the distilled data set")
-    parser.add_argument("--beam", type=int, default=4, help="beam size (default: 4)")
-    parser.add_argument("--lenpen", type=float, default=1.0, help="length penalty (default: 1)")
-    parser.add_argument("--max-len-a", type=float, default=1.2, help="longest output: a x + b")
-    parser.add_argument("--max-len-b", type=int, default=10, help="longest output: a x + b")
     parser.add_argument(
-        "--max-tokens", type=int, default=4096, help="source tokens in a batch (default: 4096)"
+        "--splits", nargs="+", default=new.splits, help="what to distil (default: train)"
+    )
+    parser.add_argument("--beam", type=int, default=search.beam, help="beam size (default: 4)")
+    parser.add_argument(
+        "--lenpen", type=float, default=search.lenpen, help="length penalty (default: 1)"
+    )
+    parser.add_argument(
+        "--max-len-a", type=float, default=search.max_len_a, help="longest output: a x + b"
+    )
+    parser.add_argument(
+        "--max-len-b", type=int, default=search.max_len_b, help="(default: 1.2 x + 10)"
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=new.max_tokens, help="source tokens in a batch"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=new.backend,
+        help="auto: CTranslate2 where it is installed and can run the teacher, else fairseq",
+    )
+    parser.add_argument(
+        "--compute-type", help="of CTranslate2, such as int8 (default: float32, as trained)"
+    )
+    parser.add_argument(
+        "--num-shards", type=int, default=new.num_shards, help="share the work among so many calls"
+    )
+    parser.add_argument(
+        "--shard-id", type=int, default=new.shard_id, help="this call's share, from 0"
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart distill`."""
-    distill(options.data, options.out, options)
+    words = {name: value for name, value in vars(options).items() if name != "tool"}
+    search = Search(**{field.name: words.pop(field.name) for field in fields(Search)})
+    words["splits"] = tuple(words["splits"])
+    distill(Distillation(search=search, **words))

@@ -64,21 +64,6 @@ def test_three_commands(place, data, tmp_path):
     assert sorted(lines_of(out, "H")) == [0, 1]
 
 
-def test_distil_command(data, teacher, tmp_path):
-    from fairseq.data import data_utils
-
-    from fairseq_nart.cli import main
-
-    out = tmp_path / "distilled"
-    words = ["distill", str(data), "--path", str(teacher), "--out", str(out), "--beam", "2"]
-    assert main(words) == 0
-    assert len((out / "train.distilled.en").read_text("utf-8").splitlines()) == 200
-    made = data_utils.load_indexed_dataset(str(out / "train.de-en.en"))
-    assert len(made) == 200 and made[7][-1] == 2
-    assert (out / "valid.de-en.en.bin").read_bytes() == (data / "valid.de-en.en.bin").read_bytes()
-    assert main([*words[:3], str(tmp_path / "none.pt"), *words[4:]]) == 1
-
-
 def test_package_is_importable_without_fairseq(tmp_path):
     """The CRF room needs torch alone."""
     (tmp_path / "fairseq.py").write_text("raise ImportError('no fairseq here')")

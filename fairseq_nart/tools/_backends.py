@@ -1,0 +1,173 @@
+"""Two ways to search the teacher's best translations: fairseq's beam search and CTranslate2's."""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import textwrap
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import fairseq
+import torch
+from fairseq.sequence_generator import SequenceGenerator
+from torch import Tensor
+
+from fairseq_nart.tools._distillation import Search
+from fairseq_nart.tools._teacher import Teacher
+
+INSTALL = "pip install fairseq-nart[ctranslate2]"
+
+
+class Backend(Protocol):
+    """A way to translate, and what a manifest says of it."""
+
+    name: str
+    version: str
+    device: str
+    compute_type: str
+
+    def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
+        """Source tokens (B,S), without padding -> B segmented translations, batch by batch."""
+
+
+class FairseqBackend:
+    """fairseq's own search, on a GPU where there is one."""
+
+    name = "fairseq"
+    version: str = fairseq.__version__
+    compute_type = "float32"
+
+    def __init__(self, teacher: Teacher, search: Search) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.dictionary = teacher.target
+        model = teacher.model.to(self.device)
+        model.make_generation_fast_(beamable_mm_beam_size=search.beam, need_attn=False)
+        self.generator = SequenceGenerator(
+            [model],
+            teacher.target,
+            beam_size=search.beam,
+            max_len_a=search.max_len_a,
+            max_len_b=search.max_len_b,
+            len_penalty=search.lenpen,
+        )
+
+    def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
+        """As `Backend.translate`."""
+        for source in batches:
+            tokens = source.to(self.device)
+            lengths = torch.full((len(tokens),), tokens.size(1), device=self.device)
+            net_input = {"src_tokens": tokens, "src_lengths": lengths}
+            hypotheses = self.generator.generate([], {"net_input": net_input})
+            yield [self._text(best["tokens"].tolist()) for best, *_ in hypotheses]
+
+    def _text(self, tokens: list[int]) -> str:
+        # Not Dictionary.string, which leaves more than the end of sentence out.
+        return " ".join(self.dictionary[token] for token in tokens[:-1])
+
+
+class CTranslate2Backend:
+    """CTranslate2's search, on a GPU where there is one, else on all cores.
+
+    Any exception where CTranslate2 is not installed or cannot convert or run the teacher.
+    """
+
+    name = "ctranslate2"
+
+    def __init__(self, teacher: Teacher, search: Search, compute_type: str, folder: Path) -> None:
+        """`folder` holds the converted model for a moment."""
+        import ctranslate2
+        from ctranslate2.converters import FairseqConverter
+
+        self.version: str = ctranslate2.__version__
+        self.device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        # A thread per worker: two threads in one worker are slower than one.
+        self.workers = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
+        self.search = search
+        self.fairseq = FairseqBackend(teacher, search)
+        self.symbols: list[str] = teacher.source.symbols
+        self.end = teacher.target.eos_word
+        self.positions: int = teacher.model.max_decoder_positions()
+        try:
+            converter = FairseqConverter(str(teacher.path), str(teacher.data), *teacher.languages)
+            converter.convert(str(folder), force=True)
+            self.translator = ctranslate2.Translator(
+                str(folder),
+                device=self.device,
+                inter_threads=self.workers,
+                intra_threads=1,
+                compute_type=compute_type,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.compute_type: str = self.translator.compute_type
+        # Libraries of a GPU are looked for only now.
+        list(self.translate([torch.tensor([[teacher.source.unk(), teacher.source.eos()]])]))
+
+    def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
+        """As `Backend.translate`; reads a few batches ahead, for its workers."""
+        waiting: deque[tuple[Tensor, list[Any]]] = deque()
+        for source in batches:
+            waiting.append((source, self._submit(source)))
+            if len(waiting) > 2 * self.workers:
+                yield self._collect(*waiting.popleft())
+        while waiting:
+            yield self._collect(*waiting.popleft())
+
+    def _submit(self, source: Tensor) -> list[Any]:
+        search = self.search
+        limit = min(search.limit(source.size(1)), self.positions - 1)
+        results: list[Any] = self.translator.translate_batch(
+            # Without the end of sentence: the converted model adds its own.
+            [[self.symbols[token] for token in row[:-1]] for row in source.tolist()],
+            beam_size=search.beam,
+            length_penalty=search.lenpen,
+            max_decoding_length=limit + 1,  # with the end of sentence
+            return_end_token=True,
+            suppress_sequences=[["<blank>"]],  # padding, which fairseq never chooses
+            asynchronous=True,
+        )
+        return results
+
+    def _collect(self, source: Tensor, results: list[Any]) -> list[str]:
+        outputs = [result.result().hypotheses[0] for result in results]
+        # fairseq makes what reaches the limit pay for its end; here it goes free and wins, so those
+        # few are searched again.
+        cut = [row for row, tokens in enumerate(outputs) if tokens[-1:] != [self.end]]
+        texts = [" ".join(tokens[:-1]) for tokens in outputs]
+        again = self.fairseq.translate([source[cut]] if cut else [])
+        for row, text in zip(cut, itertools.chain.from_iterable(again), strict=True):
+            texts[row] = text
+        return texts
+
+
+def open_backend(
+    name: str, teacher: Teacher, search: Search, compute_type: str | None, folder: Path
+) -> Backend:
+    """The backend called `name`; for "auto" CTranslate2 where it can be, else fairseq.
+
+    Says in a line which and why. `compute_type` (None: float32) is CTranslate2's alone, `folder` a
+    place for it to work in. ValueError where CTranslate2 is asked for and cannot be.
+    """
+    if name == "fairseq":
+        why = "as asked"
+    elif importlib.util.find_spec("ctranslate2") is None:
+        why = f"CTranslate2, several times as fast, is not installed: {INSTALL}"
+    else:
+        try:
+            fast = CTranslate2Backend(teacher, search, compute_type or "float32", folder)
+        # The converter meets a model it does not know with any exception at all.
+        except Exception as error:
+            reason = textwrap.shorten(str(error), 300) or type(error).__name__
+            why = f"CTranslate2 cannot run {teacher.path}: {reason}"
+        else:
+            print(f"backend: ctranslate2 {fast.version}, {fast.compute_type}, {fast.device}")
+            return fast
+    if name == "ctranslate2":
+        raise ValueError(f"--backend ctranslate2: {why}")
+    if compute_type:
+        raise ValueError(f"--compute-type {compute_type} is for --backend ctranslate2. {why}")
+    print(f"backend: fairseq {FairseqBackend.version} ({why})")
+    return FairseqBackend(teacher, search)

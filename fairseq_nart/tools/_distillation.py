@@ -1,0 +1,87 @@
+"""What a distillation is asked for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BACKENDS = ("auto", "fairseq", "ctranslate2")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Beam search, with fairseq-generate's names and meaning."""
+
+    beam: int = 4
+    lenpen: float = 1.0
+    max_len_a: float = 1.2
+    max_len_b: int = 10
+    """An output has at most a S + b tokens for a source of S tokens."""
+
+    def __post_init__(self) -> None:
+        _require_positive(beam=self.beam)
+        # The shortest source that is translated has a word and the end of sentence.
+        if self.max_len_a < 0 or 2 * self.max_len_a + self.max_len_b < 1:
+            raise ValueError("--max-len-a and --max-len-b leave no room for a single token")
+
+    def limit(self, length: int) -> int:
+        """Most tokens, the end of sentence not counted, for a source of `length` tokens."""
+        return int(self.max_len_a * length + self.max_len_b)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The options of `fairseq-nart distill`; ValueError naming one that cannot be."""
+
+    data: Path
+    """Binarised data, as for fairseq-train."""
+    path: Path
+    """Checkpoint of the teacher."""
+    out: Path
+    """Folder for the distilled data set."""
+    splits: tuple[str, ...] = ("train",)
+    """What gets the teacher's targets; all other splits stay original."""
+    search: Search = field(default_factory=Search)
+    max_tokens: int = 4096
+    """Source tokens in a batch; the translations do not depend on it."""
+    backend: str = "auto"
+    compute_type: str | None = None
+    """CTranslate2's arithmetic; None is float32, the teacher's own."""
+    num_shards: int = 1
+    shard_id: int = 0
+
+    def __post_init__(self) -> None:
+        _require_positive(max_tokens=self.max_tokens, num_shards=self.num_shards)
+        if not 0 <= self.shard_id < self.num_shards:
+            raise ValueError(
+                f"--shard-id must be 0 to {self.num_shards - 1} with --num-shards "
+                f"{self.num_shards}, not {self.shard_id}"
+            )
+        if len(set(self.splits)) != len(self.splits) or not self.splits:
+            raise ValueError(f"--splits must name each split once, not {' '.join(self.splits)!r}")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend}")
+        if self.compute_type and self.backend == "fairseq":
+            raise ValueError("--compute-type is for --backend ctranslate2: leave it out")
+        if self.out.resolve() == self.data.resolve():
+            raise ValueError(f"--out {self.out} is the data set itself: give another folder")
+
+    def determining(self, chosen: str) -> dict[str, Any]:
+        """The options that determine the translations, with the backend `chosen` for "auto"."""
+        backend = chosen if self.backend == "auto" else self.backend
+        own = "float32" if backend == "ctranslate2" else None
+        return {
+            "--splits": list(self.splits),
+            "--beam": self.search.beam,
+            "--lenpen": self.search.lenpen,
+            "--max-len-a": self.search.max_len_a,
+            "--max-len-b": self.search.max_len_b,
+            "--backend": backend,
+            "--compute-type": self.compute_type or own,
+            "--num-shards": self.num_shards,
+        }
+
+
+def _require_positive(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

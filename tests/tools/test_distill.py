@@ -1,0 +1,381 @@
+"""Distillation: resumed = uninterrupted, shards = whole, CTranslate2 = fairseq; plain refusals."""
+
+import itertools
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import data_utils
+from toys import (
+    SMALL,
+    binarise,
+    fairseq_generate,
+    fairseq_train,
+    lines_of,
+    load_task,
+    write_text,
+)
+
+from fairseq_nart.cli import main
+from fairseq_nart.tools import _backends, distill
+from fairseq_nart.tools._parts import Part, gather
+from fairseq_nart.tools._translate import in_batches
+
+COUNT = 31
+BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory):
+    """Trained until most of its translations come to an end."""
+    words = ["--arch", "nart_teacher_tiny", "--max-update", "120", "--lr", "1e-2", "--dropout", "0"]
+    words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
+    for side in ("encoder", "decoder"):
+        words += [f"--{side}-layers", "1", f"--{side}-embed-dim", "48"]
+        words += [f"--{side}-ffn-embed-dim", "96"]
+    return fairseq_train(data, tmp_path_factory.mktemp("able"), *words)
+
+
+@pytest.fixture(scope="module")
+def small(data, tmp_path_factory):
+    """A few sentences over the teacher's dictionary, one of them blank, one with unknown words."""
+    text = tmp_path_factory.mktemp("small_text")
+    write_text(text, {"train": COUNT, "valid": 5}, seed=4)
+    sources = (text / "train.de").read_text("utf-8").splitlines()
+    sources[7], sources[11] = "", "heute xyzzy muss der mann ☃ ."
+    (text / "train.de").write_text("".join(f"{line}\n" for line in sources), "utf-8")
+    words = ["--srcdict", str(data / "dict.de.txt"), "--joined-dictionary"]
+    return binarise(text, tmp_path_factory.mktemp("small") / "bin", *words)
+
+
+@pytest.fixture
+def run(small, teacher, tmp_path, capsys):
+    """Runs the command; gives its exit status and what it printed."""
+
+    def command(*words, data=small, path=teacher, out=tmp_path / "out", backend="fairseq"):
+        line = ["distill", str(data), "--path", str(path), "--out", str(out), "--beam", "2"]
+        status = main([*line, "--backend", backend, *words])
+        said = capsys.readouterr()
+        return SimpleNamespace(status=status, out=said.out, err=said.err, folder=out)
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def whole(small, teacher, tmp_path_factory):
+    """A finished distillation by fairseq, in one go."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    words = ["--path", str(teacher), "--out", str(out), "--beam", "2", "--backend", "fairseq"]
+    assert main(["distill", str(small), *words]) == 0
+    return out
+
+
+@pytest.fixture
+def begun(whole, tmp_path):
+    """That distillation as a kill in the middle leaves it: 20 sentences and a torn one."""
+    out = tmp_path / "out"
+    shutil.copytree(whole / "parts", out / "parts")
+    part = out / "parts" / "train.0-of-1.tsv"
+    lines = part.read_bytes().splitlines(keepends=True)
+    assert len(lines) == COUNT
+    part.write_bytes(b"".join(lines[:20]) + lines[20][:-3])
+    return out
+
+
+@pytest.fixture
+def translated(monkeypatch):
+    """Counts the sentences that fairseq translates."""
+    count, translate = [], _backends.FairseqBackend.translate
+
+    def counting(self, batches):
+        for texts in translate(self, batches):
+            count.append(len(texts))
+            yield texts
+
+    monkeypatch.setattr(_backends.FairseqBackend, "translate", counting)
+    return count
+
+
+def contents(folder):
+    return [(folder / name).read_bytes() for name in BUILT]
+
+
+def text_of(folder):
+    return (folder / "train.distilled.en").read_text("utf-8").split("\n")[:-1]
+
+
+def test_the_teachers_translations_in_order(small, whole, teacher, capsys):
+    """Against fairseq-generate, one sentence at a time: a limit there is a batch's."""
+    words = ["--gen-subset", "train", "--beam", "2", "--max-len-a", "1.2", "--max-len-b", "10"]
+    fairseq_generate(small, teacher, *words, "--batch-size", "1")
+    expected = lines_of(capsys.readouterr().out, "H")
+    lines = text_of(whole)
+    assert len(lines) == COUNT and lines[7] == ""
+    same = [line == expected[i][0].split("\t")[1] for i, line in enumerate(lines)]
+    assert sum(same) == COUNT - 1 and not same[7], "all but the blank one"
+
+
+def test_the_set_is_whole_and_trains(small, whole, tmp_path):
+    """Targets are the text, everything else is the data's; a student takes an update."""
+    made = data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
+    dictionary = load_task(small).tgt_dict
+    for tokens, line in zip(made, text_of(whole), strict=True):
+        assert tokens[-1] == dictionary.eos() and dictionary.string(tokens) == line
+    for file in small.iterdir():
+        if not file.name.startswith("train.de-en.en"):
+            assert (whole / file.name).read_bytes() == file.read_bytes()
+    words = ["--arch", "nart_tiny", *SMALL, "--max-update", "1", "--disable-validation"]
+    assert fairseq_train(whole, tmp_path / "save", *words).exists()
+
+
+def test_manifest(small, whole, teacher):
+    manifest = json.loads((whole / "distill.json").read_text("utf-8"))
+    train = manifest["splits"]["train"]
+    lines, made = text_of(whole), data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
+    assert (train["sentences"], train["target_tokens"]) == (COUNT, made.sizes.sum())
+    assert train["share_empty"] == pytest.approx(1 / COUNT, abs=1e-6)
+    unknown = sum("<unk>" in line.split() for line in lines)
+    assert train["share_with_unknown"] == pytest.approx(unknown / COUNT, abs=1e-6)
+    assert 0 < train["bleu_against_original"] < 100 and "tok:13a" in train["bleu_signature"]
+    assert manifest["teacher"]["path"] == str(teacher) and manifest["teacher"]["score"] is None
+    assert manifest["made_with"]["--beam"] == 2 and manifest["seconds"] > 0
+    assert manifest["runs"][0]["backend"] == "fairseq"
+
+
+def test_finished_stays_as_it_is(whole, run, monkeypatch):
+    monkeypatch.setattr(distill, "open_backend", None)
+    before = contents(whole)
+    again = run(out=whole)
+    assert again.status == 0 and "is finished: nothing to do" in again.out
+    other = run("--lenpen", "0.5", out=whole)
+    assert other.status == 1 and "--lenpen 1.0, and now --lenpen is 0.5" in other.err
+    assert contents(whole) == before
+
+
+def test_resumed_is_uninterrupted(begun, whole, run, translated):
+    assert run(out=begun).status == 0
+    assert sum(translated) == COUNT - 20
+    assert contents(begun) == contents(whole)
+
+
+@pytest.mark.parametrize("lost", [BUILT, BUILT[1:], BUILT[2:], []])
+def test_killed_while_building(lost, whole, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(distill, "open_backend", None)
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    for name in [*lost, "distill.json"]:
+        (out / name).unlink()
+    assert run(out=out).status == 0
+    assert contents(out) == contents(whole) and (out / "distill.json").exists()
+
+
+def test_shards_are_the_whole(whole, run):
+    first, last = (run("--num-shards", "3", "--shard-id", shard) for shard in "02")
+    assert first.status == last.status == 0
+    assert "missing: shard 1 (10 sentences), shard 2 (10 sentences)" in first.out
+    assert "missing: shard 1 (10 sentences)\n" in last.out
+    assert not (first.folder / "train.de-en.en.idx").exists()
+    assert run("--num-shards", "3", "--shard-id", "1").status == 0
+    assert contents(first.folder) == contents(whole)
+
+
+def test_several_splits(run):
+    out = run("--splits", "train", "valid").folder
+    assert len((out / "valid.distilled.en").read_text("utf-8").splitlines()) == 5
+    manifest = json.loads((out / "distill.json").read_text("utf-8"))
+    assert list(manifest["splits"]) == ["train", "valid"]
+
+
+def test_no_targets(small, run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    for file in data.glob("train.de-en.en.*"):
+        file.unlink()
+    done = run(data=data)
+    assert done.status == 0 and "31 sentences\n" in done.out
+    manifest = json.loads((done.folder / "distill.json").read_text("utf-8"))
+    assert manifest["splits"]["train"]["bleu_against_original"] is None
+
+
+def test_a_distilled_set_is_data_like_others(whole, run, monkeypatch):
+    """A kill before its own manifest is written does not leave that of the data."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(distill, "figures", interrupt)
+        cut = run(data=whole)
+    assert cut.status == 130 and not (cut.folder / "distill.json").exists()
+    done = run(data=whole)
+    assert done.status == 0 and "31 sentences, BLEU 100.0 against" in done.out
+    assert contents(done.folder) == contents(whole)
+
+
+def test_ctranslate2_is_fairseq(data, run, tmp_path):
+    """In float32; rounding may decide between two translations that are as good as each other."""
+    pytest.importorskip("ctranslate2")
+    texts = []
+    for backend in ("fairseq", "ctranslate2"):
+        done = run(data=data, out=tmp_path / backend, backend=backend)
+        assert done.status == 0 and f"backend: {backend}" in done.out
+        texts.append(text_of(done.folder))
+        assert not list(done.folder.glob("parts/ctranslate2*")), "the converted model is gone"
+    same = sum(one == other for one, other in zip(*texts, strict=True))
+    assert len(set(texts[0])) > 50 and same >= 196, same
+
+
+def test_ctranslate2_with_odd_sources(whole, run):
+    pytest.importorskip("ctranslate2")
+    done = run("--compute-type", "float32", backend="auto")
+    assert done.status == 0 and "backend: ctranslate2" in done.out
+    same = [one == other for one, other in zip(text_of(done.folder), text_of(whole), strict=True)]
+    assert same[7] and same[11] and sum(same) >= COUNT - 1
+
+
+def test_padding_is_never_chosen(small, run, teacher, tmp_path):
+    """Even by a teacher that would rather say it than a full stop."""
+    pytest.importorskip("ctranslate2")
+    state, dictionary = torch.load(teacher, weights_only=True), load_task(small).tgt_dict
+    for name, weight in state["model"].items():
+        if name.endswith(("embed_tokens.weight", "output_projection.weight")):
+            weight[dictionary.pad()] = 1.5 * weight[dictionary.index(".")]
+    torch.save(state, tmp_path / "padding.pt")
+    for backend in ("fairseq", "ctranslate2"):
+        done = run(path=tmp_path / "padding.pt", out=tmp_path / backend, backend=backend)
+        words = " ".join(text_of(done.folder)).split(" ")
+        assert done.status == 0 and not {"<pad>", "<blank>"} & set(words)
+
+
+def test_without_ctranslate2(run, monkeypatch):
+    monkeypatch.setattr(_backends.importlib.util, "find_spec", lambda name: None)
+    asked = run(backend="ctranslate2")
+    assert asked.status == 1 and "pip install fairseq-nart[ctranslate2]" in asked.err
+    typed = run("--compute-type", "int8", backend="auto")
+    assert typed.status == 1 and "--compute-type int8 is for --backend ctranslate2" in typed.err
+    done = run(backend="auto")
+    assert done.status == 0 and "backend: fairseq" in done.out and "is not installed" in done.out
+
+
+def test_a_teacher_that_ctranslate2_does_not_know(small, run, tmp_path):
+    pytest.importorskip("ctranslate2")
+    words = ["--arch", "lstm", "--optimizer", "sgd", "--lr", "0.1", "--criterion", "cross_entropy"]
+    words += ["--encoder-embed-dim", "8", "--decoder-embed-dim", "8", "--encoder-layers", "1"]
+    words += ["--decoder-layers", "1", "--decoder-out-embed-dim", "8", "--max-update", "1"]
+    words += ["--encoder-hidden-size", "8", "--decoder-hidden-size", "8"]
+    lstm = fairseq_train(small, tmp_path / "lstm", *words, "--disable-validation")
+    asked = run(path=lstm, backend="ctranslate2")
+    assert asked.status == 1 and "Model 'lstm' used by" in asked.err
+    done = run(path=lstm, backend="auto")
+    assert done.status == 0 and "backend: fairseq" in done.out
+    assert len(text_of(done.folder)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--beam", "3"], "--beam 2, and now --beam is 3"),
+        (["--max-len-a", "2"], "--max-len-a 1.2, and now"),
+        (["--num-shards", "2"], "--num-shards 1, and now"),
+        (["--splits", "valid"], "--splits"),
+        (["--backend", "ctranslate2"], "--backend fairseq, and now --backend is ctranslate2"),
+        (["--path", "other"], "sha256 of --path"),
+        (["--data", "other"], "sentences of train 31, and now sentences of train is 200"),
+    ],
+)
+def test_other_options_do_not_go_on(words, named, begun, data, run, teacher, tmp_path):
+    """What is there stays; --max-tokens changes nothing and may change."""
+    before = (begun / "parts" / "train.0-of-1.tsv").read_bytes()
+    others = {"data": data} if words[0] == "--data" else {}
+    if words[0] == "--path":
+        state = torch.load(teacher, weights_only=True)
+        torch.save({**state, "last_optimizer_state": None}, tmp_path / "other.pt")
+        others = {"path": tmp_path / "other.pt"}
+    done = run(*([] if others else words), out=begun, **others)
+    assert done.status == 1 and named in done.err and "another --out" in done.err
+    assert done.err.count("\n") == 1
+    assert (begun / "parts" / "train.0-of-1.tsv").read_bytes() == before
+    assert run("--max-tokens", "50", out=begun).status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--num-shards", "2", "--shard-id", "2"], "--shard-id must be 0 to 1"),
+        (["--shard-id", "-1"], "--shard-id must be 0 to 0"),
+        (["--beam", "0"], "--beam must be at least 1, not 0"),
+        (["--max-tokens", "0"], "--max-tokens must be at least 1, not 0"),
+        (["--max-len-a", "0", "--max-len-b", "0"], "leave no room"),
+        (["--splits", "train", "train"], "--splits must name each split once"),
+        (["--splits", "test"], "has no split 'test': there is no test.de-en.de.bin"),
+        (["--compute-type", "int8"], "--compute-type is for --backend ctranslate2"),
+    ],
+)
+def test_impossible_options(words, named, run):
+    done = run(*words)
+    assert done.status == 1 and named in done.err and done.err.count("\n") == 1
+    assert not done.folder.exists()
+
+
+def test_impossible_files(small, run, student, tmp_path):
+    refused = {
+        "is the data set itself": run(out=small),
+        "gone.pt: the checkpoint cannot be opened": run(path=tmp_path / "gone.pt"),
+        "holds a non-autoregressive model": run(path=student),
+        "No such file or directory": run(data=tmp_path / "gone"),
+    }
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    (data / "train.de-en.de.idx").unlink()
+    refused["train.de-en.de.idx is missing: the data set is unfinished"] = run(data=data)
+    shutil.copy(small / "train.de-en.de.idx", data)
+    for ending in ("bin", "idx"):
+        shutil.copy(small / f"valid.de-en.en.{ending}", data / f"train.de-en.en.{ending}")
+    refused["31 sources but 5 targets"] = run(data=data)
+    with open(data / "dict.de.txt", "a") as dictionary:
+        dictionary.write("further 1\n")
+    refused["another source dictionary"] = run(data=data)
+    for named, done in refused.items():
+        assert done.status == 1 and named in done.err and done.err.count("\n") == 1, done.err
+
+
+def test_sources_beyond_the_teacher(small, run, teacher, tmp_path):
+    state = torch.load(teacher, weights_only=True)
+    state["cfg"]["model"].max_source_positions = 12
+    torch.save(state, tmp_path / "short.pt")
+    done = run(path=tmp_path / "short.pt")
+    assert done.status == 1 and "the teacher reads at most 12" in done.err
+
+
+def test_batches_hold_sources_of_one_length():
+    sizes = np.random.default_rng(0).integers(1, 9, 100)
+    batches = list(in_batches(range(100), sizes, 20))
+    assert sorted(itertools.chain(*batches)) == list(range(100))
+    assert all(len({sizes[i] for i in batch}) == 1 for batch in batches)
+    assert all(sizes[batch].sum() <= 20 for batch in batches)
+    assert list(in_batches([3, 5], sizes, 1)) in ([[3], [5]], [[5], [3]])
+
+
+def test_parts_name_what_is_wrong_with_them(tmp_path):
+    part = Part(tmp_path, "train", 9, 1, 2)
+    with part.appending() as append:
+        append({1: "a\x85b", 7: ""})
+        with pytest.raises(ValueError, match="another process is writing"), part.appending():
+            pass
+    assert part.read() == {1: "a\x85b", 7: ""} and part.missing() == [3, 5]
+    other = Part(tmp_path, "train", 9, 0, 2)
+    with other.appending() as append:
+        append(dict.fromkeys(other.indices, "b"))
+    with pytest.raises(ValueError, match="2 of 9 sentences are missing: 3, 5"):
+        gather([other, part])
+    for line, named in (
+        ("2\tx\n", "line 3 is not"),
+        ("x\n", "line 3 is not"),
+        ("1\tx\n", "line 3 translates sentence 1 once more"),
+    ):
+        part.file.write_text(f"1\ta\n7\t\n{line}", "utf-8")
+        with pytest.raises(ValueError, match=named):
+            part.read()
