@@ -152,7 +152,7 @@ def open_backend(
     place for it to work in. ValueError where CTranslate2 is asked for and cannot be.
     """
     if name == "fairseq":
-        why = "as asked"
+        why = "as asked, or as begun"
     elif importlib.util.find_spec("ctranslate2") is None:
         why = f"CTranslate2, several times as fast, is not installed: {INSTALL}"
     else:
