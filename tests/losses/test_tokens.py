@@ -1,8 +1,10 @@
 """Word-level loss against its definition."""
 
+import pytest
 import torch
 
-from fairseq_nart.losses.tokens import token_cross_entropy
+from fairseq_nart.losses import tokens
+from fairseq_nart.losses.tokens import token_cross_entropy, token_cross_entropy_and_scores
 
 
 def test_equals_the_definition(device):
@@ -28,3 +30,43 @@ def test_padding_and_half_precision(device):
     half = token_cross_entropy(emissions.bfloat16(), target, mask)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, loss, rtol=1e-2, atol=1e-2)
+
+
+def composed(emissions, target, mask, ids, smoothing):
+    """The same two results from torch's own functions."""
+    log_probs = emissions.log_softmax(dim=2)
+    gold = log_probs.gather(2, target[..., None]).squeeze(2)
+    loss = (1 - smoothing) * gold + smoothing * log_probs.mean(dim=2)
+    return -(loss * mask).sum(), emissions.gather(2, ids)
+
+
+@pytest.mark.parametrize("elements", [1, 14, 10**9], ids=["row by row", "two rows", "at once"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_one_node_equals_two(elements, smoothing, overwrite, device, monkeypatch):
+    monkeypatch.setattr(tokens, "PASS_ELEMENTS", {"cpu": elements, "accelerator": elements})
+    torch.manual_seed(1)
+    weights = torch.randn(2, 3, 7, dtype=torch.float64, device=device, requires_grad=True)
+    target = torch.randint(7, (2, 3), device=device)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]], dtype=torch.bool, device=device)
+    ids = torch.randn(2, 3, 7, device=device).topk(4, dim=2).indices
+    share = torch.randn(2, 3, 4, dtype=torch.float64, device=device)
+    expected = composed(weights * 2, target, mask, ids, smoothing)
+    (wanted,) = torch.autograd.grad(3 * expected[0] + (expected[1] * share).sum(), weights)
+    found = token_cross_entropy_and_scores(weights * 2, target, mask, ids, smoothing, overwrite)
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(3 * found[0] + (found[1] * share).sum(), weights)
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_overwritten_emissions_cannot_be_used_unnoticed(device):
+    weights = torch.randn(1, 2, 5, device=device, requires_grad=True)
+    emissions = weights * 2
+    target = torch.ones(1, 2, dtype=torch.long, device=device)
+    loss = token_cross_entropy(emissions, target, target.bool(), overwrite=True)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    kept = weights.detach().clone().requires_grad_()
+    token_cross_entropy(kept, target, target.bool()).backward()
+    assert torch.equal(kept, weights)

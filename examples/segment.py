@@ -1,9 +1,9 @@
 """Cuts raw text into sentencepiece pieces; makes the model first where there is none.
 
-    python segment.py RAW OUT [--model spm.model]
+    python segment.py RAW OUT --languages de en --splits train valid test --pieces 8000
 
-RAW holds train, valid, test2016, test2017 as .de.gz and .en.gz (or without .gz). OUT gets each in
-pieces, and the references as they are: SPLIT.raw.LANG.
+RAW holds SPLIT.LANG or SPLIT.LANG.gz. OUT gets each in pieces, SPLIT.LANG, and as it was,
+SPLIT.raw.LANG; the model, joint over both languages of train, becomes OUT/spm.model.
 """
 
 import argparse
@@ -11,10 +11,6 @@ import gzip
 from pathlib import Path
 
 import sentencepiece
-
-SPLITS = ("train", "valid", "test2016", "test2017")
-LANGUAGES = ("de", "en")
-PIECES = 8000
 
 
 def read(raw: Path, name: str) -> list[str]:
@@ -34,16 +30,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, help="sentencepiece model (default: OUT/spm.model)")
+    parser.add_argument("--languages", nargs=2, required=True)
+    parser.add_argument("--splits", nargs="+", required=True)
+    parser.add_argument("--pieces", type=int, help="size of a model to be made")
+    parser.add_argument("--model", type=Path, help="use this one (default: OUT/spm.model)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    text = {f"{s}.{x}": read(options.raw, f"{s}.{x}") for s in SPLITS for x in LANGUAGES}
+    text = {
+        f"{s}.{x}": read(options.raw, f"{s}.{x}") for s in options.splits for x in options.languages
+    }
+    for split in options.splits:
+        first, second = (len(text[f"{split}.{x}"]) for x in options.languages)
+        if first != second:
+            parser.error(
+                f"{options.raw}: {split} has {first} lines on one side, {second} on the other"
+            )
     model = options.model or options.out / "spm.model"
     if not model.exists():
+        if options.model or not options.pieces:
+            parser.error(f"{model} is not there: give an existing --model, or --pieces to make one")
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(text["train.de"] + text["train.en"]),
+            sentence_iterator=(line for x in options.languages for line in text[f"train.{x}"]),
             model_prefix=str(model.with_suffix("")),
-            vocab_size=PIECES,
+            vocab_size=options.pieces,
             model_type="bpe",
             character_coverage=1.0,
         )

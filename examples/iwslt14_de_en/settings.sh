@@ -1,0 +1,14 @@
+# IWSLT14 German-English (160,239 pairs): `_small` models, 5+5 layers, width 256, as in the paper.
+#
+#   IWSLT14   folder with train, valid, test as .de and .en (or .gz): tokenised and lower-cased, not
+#             yet in subwords, as fairseq's prepare-iwslt14.sh leaves them in its folder tmp/
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${IWSLT14:?set it to the folder with train.de, train.en, valid.de, ...}"
+src=de tgt=en
+run="${NART_RUNS:-runs}/iwslt14_de_en"
+size=small nart_options=() crf_options=()
+max_tokens=4096 tokens_per_update=32768
+beam=5 lenpen=1 rescoring=(--rescore-normalization gnmt --rescore-alpha 1.4)
+TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" NART_UPDATES="${NART_UPDATES:-100000}"
+CRF_UPDATES="${CRF_UPDATES:-30000}"
+source examples/recipe.sh

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The teacher's translation of train; valid and the test sets stay as they are.
+source "$(dirname "$0")/settings.sh"
+made="$TEACHER/train.distilled.sp.$tgt.gz"
+adopt() {  # a translation that came with the teacher
+    cp "$text/train.$src" "$run/distilled.$src"
+    gunzip -c "$made" > "$run/distilled.$tgt"
+    cp -r "$data/." "$distilled"
+    fairseq-preprocess -s "$src" -t "$tgt" --joined-dictionary --srcdict "$data/dict.$src.txt" \
+        --trainpref "$run/distilled" --destdir "$distilled"
+}
+if [ -e "$made" ]; then once distill adopt; else distill; fi

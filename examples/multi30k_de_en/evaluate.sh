@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# BLEU of the teacher and of the students with 1, 9 and 19 lengths; paired bootstrap against NART.
+source "$(dirname "$0")/settings.sh"
+for set in valid:valid test2016:test test2017:test1; do
+    name="${set%:*}" out="$run/out/${set%:*}"
+    translate_all "${set#*:}" "$out"
+    sacrebleu "$text/$name.raw.$tgt" -i "$out/teacher"
+    for lengths in 1 9 19; do
+        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "$out"/{nart,crf,dcrf}."$lengths"
+    done
+done

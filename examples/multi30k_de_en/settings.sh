@@ -1,0 +1,17 @@
+# Multi30k (29,000 pairs) on a laptop's CPU: `_cpu` models, 4+4 layers, width 256.
+#
+#   MULTI30K  folder with train, valid, test2016, test2017 as .de.gz and .en.gz
+#   SRC       de (default) or en: the direction
+#   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
+#             sentencepiece.model and, if there, its translation of train, train.distilled.sp.TGT.gz
+#   N         updates of every student: NART N; CRF and DCRF N/2 each, after N/2 of NART
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${MULTI30K:?set it to the folder with train.de.gz, train.en.gz, ...}"
+src="${SRC:-de}"
+tgt="$([ "$src" = de ] && echo en || echo de)"
+run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
+size=cpu nart_options=(--warmup-updates 200) crf_options=(--lr 5e-4 --warmup-updates 50)
+max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
+beam=4 lenpen=1 rescoring=(--rescore-normalization mean)  # chosen on valid
+TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-1500}"
+source examples/recipe.sh

@@ -1,0 +1,90 @@
+# What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
+# run, src, tgt, size (of the architectures), max_tokens (in a batch, padding counted),
+# tokens_per_update, beam, lenpen, and the options rescoring, nart_options, crf_options.
+#
+# Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
+# again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
+#
+# From outside: GPUS (default: as many as torch sees; 0 is the CPU) and SEED (default: 1).
+set -euo pipefail
+if ! command -v fairseq-train > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
+GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
+SEED="${SEED:-1}"
+if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
+text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
+
+once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
+    local mark="$run/done/$1"
+    shift
+    if [ -e "$mark" ]; then return; fi
+    echo "== ${mark##*/}: $*" >&2
+    mkdir -p "$run/done"
+    "$@"
+    touch "$mark"
+}
+
+update_freq() {  # batches per update, so that any number of GPUs computes tokens_per_update
+    local together=$((max_tokens * (GPUS > 0 ? GPUS : 1)))
+    echo $(((tokens_per_update + together - 1) / together))
+}
+
+binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split test* becomes test, test1, ...
+    local tests=("$text"/test*.raw."$src")
+    tests=("${tests[@]%.raw.$src}")
+    once binarise fairseq-preprocess -s "$src" -t "$tgt" --joined-dictionary --destdir "$data" \
+        --trainpref "$text/train" --validpref "$text/valid" --testpref "$(IFS=,; echo "${tests[*]}")" "$@"
+}
+
+train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME, scored by BLEU on valid
+    local name="$1" from="$2" updates="$3"
+    shift 3
+    once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \
+        --max-tokens "$max_tokens" --update-freq "$(update_freq)" --max-update "$updates" --bf16 \
+        --seed "$SEED" --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "$@"
+}
+
+average() {  # average NAME OUT: the mean of the five checkpoints of NAME that are best on valid
+    once "${2##*/}" fairseq-nart average "$run/$1" --best 5 --out "$2"
+}
+
+distill() {  # $data with the teacher's translation of train becomes $distilled; valid and test stay
+    once distill fairseq-nart distill "$data" --path "$teacher" --out "$distilled" \
+        --beam "$beam" --lenpen "$lenpen"
+}
+
+students() {  # students FIRST CRF ALL: NART for FIRST updates, from there CRF and DCRF, NART until ALL
+    local first="$1" crf="$2" all="$3" system
+    local nart=(--arch "nart_$size" --eval-bleu --init-from "$teacher" "${nart_options[@]}")
+    train nart "$distilled" "$first" "${nart[@]}"
+    average nart "$run/nart.$first.pt"
+    for system in crf dcrf; do
+        train "$system" "$distilled" "$crf" --arch "nart_${system}_$size" --eval-bleu \
+            --init-from "$run/nart.$first.pt" "${crf_options[@]}"
+        average "$system" "$run/$system.pt"
+    done
+    train nart "$distilled" "$all" "${nart[@]}"
+    average nart "$run/nart.pt"
+}
+
+translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line per sentence
+    local checkpoint="$1" subset="$2" out="$3"
+    shift 3
+    if [ -e "$out" ]; then return; fi
+    mkdir -p "$(dirname "$out")"
+    fairseq-generate "$data" --user-dir fairseq_nart --path "$checkpoint" --gen-subset "$subset" \
+        --remove-bpe sentencepiece --num-workers 0 "$@" > "$out.log"
+    grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.part"
+    mv "$out.part" "$out"
+}
+
+translate_all() {  # translate_all SUBSET OUT: the teacher and every student with 1, 9, 19 lengths
+    local subset="$1" out="$2" system lengths options
+    translate "$teacher" "$subset" "$out/teacher" --beam "$beam" --lenpen "$lenpen"
+    for system in nart crf dcrf; do
+        for lengths in 1 9 19; do
+            options=(--length-candidates "$lengths")
+            if [ "$lengths" != 1 ]; then options+=(--rescore-with "$teacher" "${rescoring[@]}"); fi
+            translate "$run/$system.pt" "$subset" "$out/$system.$lengths" "${options[@]}"
+        done
+    done
+}

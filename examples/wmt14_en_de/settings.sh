@@ -1,0 +1,15 @@
+# WMT14 English-German (4.5 million pairs): `_base` models, 6+6 layers, width 512, as in the paper.
+#
+#   WMT14     folder with train, valid (newstest2013), test (newstest2014) as .en and .de (or .gz):
+#             cased text, not tokenised. `sacrebleu -t wmt14/full -l en-de --echo src` prints the test
+#             set, wmt13 the validation set; train is Europarl v7, Common Crawl, News Commentary v9.
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${WMT14:?set it to the folder with train.en, train.de, valid.en, ...}"
+src=en tgt=de
+run="${NART_RUNS:-runs}/wmt14_en_de"
+size=base nart_options=() crf_options=()
+max_tokens=8192 tokens_per_update=65536
+beam=4 lenpen=0.6 rescoring=(--rescore-normalization gnmt --rescore-alpha 0.6)
+TEACHER_UPDATES="${TEACHER_UPDATES:-100000}" NART_UPDATES="${NART_UPDATES:-300000}"
+CRF_UPDATES="${CRF_UPDATES:-100000}"
+source examples/recipe.sh

@@ -1,0 +1,235 @@
+"""The recipes' commands, without the hours they take: programs are replaced by ones that take notes."""
+
+import gzip
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import grammar
+import pytest
+from fairseq import options
+
+from fairseq_nart import cli
+from fairseq_nart.models._presets import TASK
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RECIPES = {
+    "multi30k_de_en": ("MULTI30K", ("train", "valid", "test2016", "test2017"), ("de", "en")),
+    "iwslt14_de_en": ("IWSLT14", ("train", "valid", "test"), ("de", "en")),
+    "wmt14_en_de": ("WMT14", ("train", "valid", "test"), ("en", "de")),
+}
+NOTE = """#!{python}
+import os, pathlib, shlex, sys
+with open(os.environ["NOTES"], "a") as notes:
+    print(shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]), file=notes)
+if os.environ.get("FAIL_AT", "-") in sys.argv:
+    sys.exit(1)
+if sys.argv[0].endswith("generate"):
+    print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
+"""
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Runs a script of a recipe with stand-ins; returns its exit status and the commands it gave."""
+    stands = tmp_path / "bin"
+    stands.mkdir()
+    for name in ("preprocess", "train", "generate"):
+        (stands / f"fairseq-{name}").write_text(NOTE.format(python=sys.executable))
+    for name in ("fairseq-nart", "sacrebleu"):
+        (stands / name).write_text(NOTE.format(python=sys.executable))
+    for file in stands.iterdir():
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    notes = tmp_path / "notes"
+
+    def run(script: str, **variables: str) -> tuple[int, list[list[str]]]:
+        notes.write_text("")
+        path = f"{stands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {
+            **os.environ,
+            "PATH": path,
+            "NOTES": str(notes),
+            "NART_RUNS": str(tmp_path / "runs"),
+            "GPUS": "0",
+            **variables,
+        }
+        recipe = script.split("/")[0]
+        done = subprocess.run([str(EXAMPLES / script), recipe], env=environment)
+        return done.returncode, [shlex.split(line) for line in notes.read_text().splitlines()]
+
+    return run
+
+
+def raw_text(folder: Path, recipe: str) -> dict[str, str]:
+    """A small corpus in the layout that the recipe reads, and the variable that names it."""
+    variable, splits, languages = RECIPES[recipe]
+    folder.mkdir()
+    pairs = grammar.corpus(1)
+    for split in splits:
+        part = [next(pairs) for _ in range(300 if split == "train" else 2)]
+        for language, side in zip(("de", "en"), ("source", "shown")):
+            text = "".join(f"{getattr(pair, side)}\n" for pair in part)
+            with gzip.open(folder / f"{split}.{language}.gz", "wt", encoding="utf-8") as file:
+                file.write(text)
+    return {variable: str(folder)}
+
+
+def small_pieces(folder: Path) -> Path:
+    """A teacher's folder whose model of pieces fits the small corpus."""
+    import sentencepiece
+
+    folder.mkdir()
+    lines = [
+        side for pair, _ in zip(grammar.corpus(1), range(300)) for side in (pair.source, pair.shown)
+    ]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(folder / "sentencepiece"), vocab_size=90
+    )
+    (folder / "teacher.pt").write_bytes(b"weights")
+    (folder / "dict.txt").write_text("a 1\n")
+    return folder
+
+
+STEPS = ("prepare", "teacher", "distill", "students", "evaluate")
+
+
+def steps(play, recipe, variables, names=STEPS):
+    commands = []
+    for name in names:
+        status, given = play(f"{recipe}/{name}.sh", **variables)
+        assert status == 0, name
+        commands += given
+    return commands
+
+
+def parsed(command):
+    """The command line as its program understands it."""
+    program, *words = command
+    if program == "fairseq-train":
+        return options.parse_args_and_arch(options.get_training_parser(), words)
+    if program == "fairseq-generate":
+        return options.parse_args_and_arch(options.get_generation_parser(), words)
+    if program == "fairseq-preprocess":
+        return options.get_preprocessing_parser().parse_args(words)
+    return None
+
+
+@pytest.fixture
+def variables(tmp_path, request):
+    """Of one recipe: where its text is; a segmentation made beforehand where pieces are too many."""
+    recipe = request.param
+    given = raw_text(tmp_path / "raw", recipe)
+    run = tmp_path / "runs" / recipe
+    done = run / "done"
+    done.mkdir(parents=True)
+    subprocess.run(
+        [sys.executable, EXAMPLES / "segment.py", tmp_path / "raw", run / "text", "--pieces", "90"]
+        + ["--splits", *RECIPES[recipe][1], "--languages", *RECIPES[recipe][2]],
+        check=True,
+        capture_output=True,
+    )
+    (done / "segment").touch()
+    return recipe, given
+
+
+@pytest.mark.parametrize("variables", RECIPES, indirect=True)
+def test_every_command_is_one_that_its_program_understands(variables, play):
+    recipe, given = variables
+    commands = steps(play, recipe, given)
+    kinds = [command[0] for command in commands]
+    assert kinds.count("fairseq-train") == (5 if recipe.startswith("multi30k") else 4)
+    for command in commands:
+        args = parsed(command)
+        if command[0] == "fairseq-train":
+            assert args.task == TASK
+        if command[0] == "fairseq-nart":
+            with pytest.raises(SystemExit) as end:
+                cli.main([*command[1:], "--help"])
+            assert end.value.code == 0
+
+
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_students_have_the_updates_that_were_asked_for(variables, play):
+    recipe, given = variables
+    commands = steps(play, recipe, {**given, "N": "100"}, STEPS[:4])
+    trained = [parsed(c) for c in commands if c[0] == "fairseq-train"][1:]
+    assert [(a.arch, int(a.max_update)) for a in trained] == [
+        ("nart_cpu", 50),
+        ("nart_crf_cpu", 50),
+        ("nart_dcrf_cpu", 50),
+        ("nart_cpu", 100),
+    ]
+    assert trained[0].init_from.endswith("teacher.pt")
+    assert trained[1].init_from == trained[2].init_from
+    assert trained[1].init_from.endswith("nart.50.pt")
+
+
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_a_cut_step_is_done_again_and_a_finished_one_is_not(variables, play):
+    recipe, given = variables
+    steps(play, recipe, given, STEPS[:3])
+    status, first = play(f"{recipe}/students.sh", **given, FAIL_AT="nart_dcrf_cpu")
+    assert status != 0 and "nart_dcrf_cpu" in first[-1]
+    status, second = play(f"{recipe}/students.sh", **given)
+    assert status == 0 and second[0] == first[-1]
+    assert play(f"{recipe}/students.sh", **given) == (0, [])
+
+
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_translations_come_back_in_the_order_of_the_text(variables, play, tmp_path):
+    recipe, given = variables
+    steps(play, recipe, given, ("evaluate",))
+    out = tmp_path / "runs" / recipe / "out"
+    assert (out / "test2017" / "dcrf.19").read_text() == "a\nb\n"
+
+
+@pytest.mark.parametrize(
+    "gpus, tokens, expected",
+    [(0, 4096, 1), (1, 32768, 8), (4, 32768, 2), (8, 32768, 1), (3, 65536, 6)],
+)
+def test_tokens_per_update_do_not_depend_on_the_gpus(gpus, tokens, expected):
+    script = f"""
+        run=/nowhere max_tokens=4096 tokens_per_update={tokens} GPUS={gpus}
+        source {EXAMPLES}/recipe.sh; update_freq"""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    said = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert said.stdout.strip() == str(expected), said.stderr
+
+
+def test_other_direction_and_ready_teacher(tmp_path, play):
+    """SRC turns the direction round; TEACHER replaces training and the making of pieces."""
+    given = raw_text(tmp_path / "raw", "multi30k_de_en")
+    given |= {"SRC": "en", "TEACHER": str(small_pieces(tmp_path / "teacher"))}
+    commands = steps(play, "multi30k_de_en", given, STEPS[:3])
+    assert [c[0] for c in commands] == ["fairseq-preprocess", "fairseq-nart"]
+    args = parsed(commands[0])
+    assert (args.source_lang, args.target_lang) == ("en", "de")
+    assert args.srcdict.endswith("teacher/dict.txt")
+    assert [Path(x).name for x in args.testpref.split(",")] == ["test2016", "test2017"]
+    run = tmp_path / "runs" / "multi30k_en_de"
+    assert (run / "teacher.pt").read_bytes() == b"weights"
+
+
+def segment(*words):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / "segment.py"), *map(str, words)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_sides_of_different_length_are_refused(tmp_path):
+    for name, lines in (("train.de", "a\nb\n"), ("train.en", "a\n")):
+        (tmp_path / name).write_text(lines)
+    done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
+    assert done.returncode != 0 and "train has 2 lines on one side, 1 on the other" in done.stderr
+
+
+def test_missing_text_is_named(tmp_path):
+    done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
+    assert "train.de.gz" in done.stderr
