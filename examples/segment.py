@@ -42,9 +42,7 @@ def main() -> None:
     for split in options.splits:
         first, second = (len(text[f"{split}.{x}"]) for x in options.languages)
         if first != second:
-            parser.error(
-                f"{options.raw}: {split} has {first} lines on one side, {second} on the other"
-            )
+            parser.error(f"{options.raw}/{split}: {first} lines on one side, {second} on the other")
     model = options.model or options.out / "spm.model"
     if not model.exists():
         if options.model or not options.pieces:

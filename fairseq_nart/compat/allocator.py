@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Tell glibc's malloc not to hand freed memory back to the system.
 
     Left to itself it returns every tensor beyond 32 MiB when it is freed, and the top of the heap
-    after each update; on a CPU the page faults of fetching it again took up to a fifth of a training
-    step. What the user has set in the environment stays.
+    after each update; on a CPU the page faults of fetching it again took up to a fifth of a
+    training step. What the user has set in the environment stays.
     """
     chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"}
     if not sys.platform.startswith("linux") or chosen & os.environ.keys():

@@ -101,4 +101,5 @@ def _passes(logits: Tensor, target: Tensor, *others: Tensor) -> Any:
     """Slices of (N,V) logits, (N,1) targets and all others, PASS_ELEMENTS of logits each."""
     elements = PASS_ELEMENTS["cpu" if logits.device.type == "cpu" else "accelerator"]
     rows = max(1, elements // logits.size(1))
-    return zip(*(x.split(rows) for x in (logits, target[:, None], *others)), strict=True)
+    tensors = (logits, target[:, None], *others)
+    return zip(*(torch.split(x, rows) for x in tensors), strict=True)

@@ -1,6 +1,7 @@
-"""The recipes' commands, without the hours they take: programs are replaced by ones that take notes."""
+"""The recipes' commands, without their hours: programs are replaced by ones that take notes."""
 
 import gzip
+import itertools
 import os
 import shlex
 import stat
@@ -34,7 +35,7 @@ if sys.argv[0].endswith("generate"):
 
 @pytest.fixture
 def play(tmp_path):
-    """Runs a script of a recipe with stand-ins; returns its exit status and the commands it gave."""
+    """Runs a script of a recipe with stand-ins; its exit status and the commands it gave."""
     stands = tmp_path / "bin"
     stands.mkdir()
     for name in ("preprocess", "train", "generate"):
@@ -65,7 +66,7 @@ def play(tmp_path):
 
 def raw_text(folder: Path, recipe: str) -> dict[str, str]:
     """A small corpus in the layout that the recipe reads, and the variable that names it."""
-    variable, splits, languages = RECIPES[recipe]
+    variable, splits, _ = RECIPES[recipe]
     folder.mkdir()
     pairs = grammar.corpus(1)
     for split in splits:
@@ -82,15 +83,19 @@ def small_pieces(folder: Path) -> Path:
     import sentencepiece
 
     folder.mkdir()
-    lines = [
-        side for pair, _ in zip(grammar.corpus(1), range(300)) for side in (pair.source, pair.shown)
-    ]
+    pairs = itertools.islice(grammar.corpus(1), 300)
+    lines = [side for pair in pairs for side in (pair.source, pair.shown)]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(folder / "sentencepiece"), vocab_size=90
     )
     (folder / "teacher.pt").write_bytes(b"weights")
     (folder / "dict.txt").write_text("a 1\n")
     return folder
+
+
+def segment(*words):
+    command = [sys.executable, EXAMPLES / "segment.py", *words]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 
 
 STEPS = ("prepare", "teacher", "distill", "students", "evaluate")
@@ -119,18 +124,14 @@ def parsed(command):
 
 @pytest.fixture
 def variables(tmp_path, request):
-    """Of one recipe: where its text is; a segmentation made beforehand where pieces are too many."""
+    """Of one recipe: where its text is, cut beforehand into fewer pieces than the recipe's."""
     recipe = request.param
     given = raw_text(tmp_path / "raw", recipe)
     run = tmp_path / "runs" / recipe
     done = run / "done"
     done.mkdir(parents=True)
-    subprocess.run(
-        [sys.executable, EXAMPLES / "segment.py", tmp_path / "raw", run / "text", "--pieces", "90"]
-        + ["--splits", *RECIPES[recipe][1], "--languages", *RECIPES[recipe][2]],
-        check=True,
-        capture_output=True,
-    )
+    words = ["--pieces", "90", "--splits", *RECIPES[recipe][1], "--languages", *RECIPES[recipe][2]]
+    assert segment(tmp_path / "raw", run / "text", *words).returncode == 0
     (done / "segment").touch()
     return recipe, given
 
@@ -215,19 +216,11 @@ def test_other_direction_and_ready_teacher(tmp_path, play):
     assert (run / "teacher.pt").read_bytes() == b"weights"
 
 
-def segment(*words):
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / "segment.py"), *map(str, words)],
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_sides_of_different_length_are_refused(tmp_path):
     for name, lines in (("train.de", "a\nb\n"), ("train.en", "a\n")):
         (tmp_path / name).write_text(lines)
     done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
-    assert done.returncode != 0 and "train has 2 lines on one side, 1 on the other" in done.stderr
+    assert done.returncode != 0 and "train: 2 lines on one side, 1 on the other" in done.stderr
 
 
 def test_missing_text_is_named(tmp_path):
