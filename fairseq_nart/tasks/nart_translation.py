@@ -1,5 +1,6 @@
 """The one task: data, decoding options, generator, validation BLEU; students and teachers."""
 
+import contextlib
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
-from fairseq_nart.tasks import _batching, _defaults, _dictionaries
+from fairseq_nart.tasks import _batching, _cpu_training, _defaults, _dictionaries
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ class NartTranslationTask(TranslationTask):
             cfg.share_all_embeddings = False
         model = super().build_model(cfg, from_checkpoint)
         self.one_pass = isinstance(model, _backbone.NartModel)
+        if not self.one_pass:
+            _cpu_training.use_fast_dropout(model)
         if self.one_pass and model.cfg.init_from and not from_checkpoint:
             state = checkpoint_utils.load_checkpoint_to_cpu(model.cfg.init_from)
             _dictionaries.require_agreement(model.cfg.init_from, state, self._sides())
@@ -126,6 +129,12 @@ class NartTranslationTask(TranslationTask):
                 "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
             )
         return super().build_criterion(cfg, from_checkpoint)
+
+    def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
+        """As fairseq's, without a kernel that is slow on a CPU."""
+        on_cpu = sample["target"].device.type == "cpu"
+        with _cpu_training.plain_attention() if on_cpu else contextlib.nullcontext():
+            return super().train_step(sample, *rest, **kwargs)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Fits the length rule to the training data that this epoch reads."""
