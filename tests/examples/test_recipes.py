@@ -11,6 +11,8 @@ from pathlib import Path
 
 import grammar
 import pytest
+import sentencepiece
+import toys
 from fairseq import options
 
 from fairseq_nart import cli
@@ -80,8 +82,6 @@ def raw_text(folder: Path, recipe: str) -> dict[str, str]:
 
 def small_pieces(folder: Path) -> Path:
     """A teacher's folder whose model of pieces fits the small corpus."""
-    import sentencepiece
-
     folder.mkdir()
     pairs = itertools.islice(grammar.corpus(1), 300)
     lines = [side for pair in pairs for side in (pair.source, pair.shown)]
@@ -214,6 +214,27 @@ def test_other_direction_and_ready_teacher(tmp_path, play):
     assert [Path(x).name for x in args.testpref.split(",")] == ["test2016", "test2017"]
     run = tmp_path / "runs" / "multi30k_en_de"
     assert (run / "teacher.pt").read_bytes() == b"weights"
+
+
+def test_a_translation_that_comes_with_the_teacher_is_binarised(tmp_path, play):
+    """With the real fairseq-preprocess: of train only the targets change."""
+    given = raw_text(tmp_path / "raw", "multi30k_de_en")
+    teacher = small_pieces(tmp_path / "teacher")
+    given["TEACHER"] = str(teacher)
+    run = tmp_path / "runs" / "multi30k_de_en"
+    (tmp_path / "bin" / "fairseq-preprocess").unlink()
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(teacher / "sentencepiece.model"))
+    symbols = [pieces.id_to_piece(i) for i in range(3, 90)]
+    (teacher / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols))
+    with gzip.open(teacher / "train.distilled.sp.en.gz", "wt", encoding="utf-8") as file:
+        file.write(f"{symbols[0]} {symbols[1]}\n" * 300)
+    assert steps(play, "multi30k_de_en", given, STEPS[:3]) == []
+    task = toys.load_task(run / "distilled")
+    for split, size in (("train", 300), ("valid", 2), ("test", 2), ("test1", 2)):
+        task.load_dataset(split)
+        assert len(task.dataset(split)) == size
+    said = task.dataset("train")[7]["target"]
+    assert task.tgt_dict.string(said) == f"{symbols[0]} {symbols[1]}"
 
 
 def test_sides_of_different_length_are_refused(tmp_path):
