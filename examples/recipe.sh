@@ -1,6 +1,7 @@
 # What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
 # run, src, tgt, size (of the architectures), max_tokens (in a batch, padding counted),
-# tokens_per_update, beam, lenpen, and the options rescoring, nart_options, crf_options.
+# tokens_per_update, averaged (checkpoints), beam, lenpen, and the options rescoring, first_options,
+# second_options (of the students' two stages).
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
@@ -18,7 +19,7 @@ once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
     shift
     if [ -e "$mark" ]; then return; fi
     echo "== ${mark##*/}: $*" >&2
-    mkdir -p "$run/done"
+    mkdir -p "${mark%/*}"
     "$@"
     touch "$mark"
 }
@@ -43,8 +44,8 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME, s
         --seed "$SEED" --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "$@"
 }
 
-average() {  # average NAME OUT: the mean of the five checkpoints of NAME that are best on valid
-    once "${2##*/}" fairseq-nart average "$run/$1" --best 5 --out "$2"
+average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid
+    once "${2##*/}" fairseq-nart average "$run/$1" --best "$averaged" --out "$2"
 }
 
 distill() {  # $data with the teacher's translation of train becomes $distilled; valid and test stay
@@ -52,18 +53,20 @@ distill() {  # $data with the teacher's translation of train becomes $distilled;
         --beam "$beam" --lenpen "$lenpen"
 }
 
-students() {  # students FIRST CRF ALL: NART for FIRST updates, from there CRF and DCRF, NART until ALL
-    local first="$1" crf="$2" all="$3" system
-    local nart=(--arch "nart_$size" --eval-bleu --init-from "$teacher" "${nart_options[@]}")
-    train nart "$distilled" "$first" "${nart[@]}"
-    average nart "$run/nart.$first.pt"
-    for system in crf dcrf; do
-        train "$system" "$distilled" "$crf" --arch "nart_${system}_$size" --eval-bleu \
-            --init-from "$run/nart.$first.pt" "${crf_options[@]}"
-        average "$system" "$run/$system.pt"
+students() {  # students FIRST SECOND: NART from the teacher; from there NART, NART-CRF, NART-DCRF
+    local system
+    train nart.first "$distilled" "$1" --arch "nart_$size" --eval-bleu --init-from "$teacher" \
+        "${first_options[@]}"
+    average nart.first "$run/nart.first.pt"
+    for system in nart nart_crf nart_dcrf; do
+        second_stage "$system" "$system" "$2"
     done
-    train nart "$distilled" "$all" "${nart[@]}"
-    average nart "$run/nart.pt"
+}
+
+second_stage() {  # second_stage NAME SYSTEM UPDATES
+    train "$1" "$distilled" "$3" --arch "$2_$size" --eval-bleu --init-from "$run/nart.first.pt" \
+        "${second_options[@]}"
+    average "$1" "$run/$1.pt"
 }
 
 translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line per sentence
@@ -77,14 +80,19 @@ translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line 
     mv "$out.part" "$out"
 }
 
-translate_all() {  # translate_all SUBSET OUT: the teacher and every student with 1, 9, 19 lengths
-    local subset="$1" out="$2" system lengths options
-    translate "$teacher" "$subset" "$out/teacher" --beam "$beam" --lenpen "$lenpen"
-    for system in nart crf dcrf; do
-        for lengths in 1 9 19; do
-            options=(--length-candidates "$lengths")
-            if [ "$lengths" != 1 ]; then options+=(--rescore-with "$teacher" "${rescoring[@]}"); fi
-            translate "$run/$system.pt" "$subset" "$out/$system.$lengths" "${options[@]}"
-        done
+translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths
+    local lengths options
+    for lengths in 1 9 19; do
+        options=(--length-candidates "$lengths")
+        if [ "$lengths" != 1 ]; then options+=(--rescore-with "$teacher" "${rescoring[@]}"); fi
+        translate "$run/$1.pt" "$2" "$3/$1.$lengths" "${options[@]}"
+    done
+}
+
+translate_all() {  # translate_all SUBSET OUT: the teacher and every student
+    local system
+    translate "$teacher" "$1" "$2/teacher" --beam "$beam" --lenpen "$lenpen"
+    for system in nart nart_crf nart_dcrf; do
+        translate_lengths "$system" "$1" "$2"
     done
 }

@@ -3,4 +3,4 @@
 source "$(dirname "$0")/settings.sh"
 translate_all test "$run/out"
 sacrebleu "$text/test.raw.$tgt" --tokenize none --force -i "$run/out/teacher" \
-    "$run/out"/{nart,crf,dcrf}.{1,9,19}
+    "$run/out"/{nart,nart_crf,nart_dcrf}.{1,9,19}

@@ -6,9 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${IWSLT14:?set it to the folder with train.de, train.en, valid.de, ...}"
 src=de tgt=en
 run="${NART_RUNS:-runs}/iwslt14_de_en"
-size=small nart_options=() crf_options=()
+size=small averaged=5 first_options=() second_options=()
 max_tokens=4096 tokens_per_update=32768
 beam=5 lenpen=1 rescoring=(--rescore-normalization gnmt --rescore-alpha 1.4)
-TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" NART_UPDATES="${NART_UPDATES:-100000}"
-CRF_UPDATES="${CRF_UPDATES:-30000}"
+TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" FIRST_UPDATES="${FIRST_UPDATES:-100000}"
+SECOND_UPDATES="${SECOND_UPDATES:-30000}"
 source examples/recipe.sh

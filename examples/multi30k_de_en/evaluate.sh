@@ -6,6 +6,6 @@ for set in valid:valid test2016:test test2017:test1; do
     translate_all "${set#*:}" "$out"
     sacrebleu "$text/$name.raw.$tgt" -i "$out/teacher"
     for lengths in 1 9 19; do
-        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "$out"/{nart,crf,dcrf}."$lengths"
+        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "$out"/{nart,nart_crf,nart_dcrf}."$lengths"
     done
 done

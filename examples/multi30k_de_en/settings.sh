@@ -4,14 +4,16 @@
 #   SRC       de (default) or en: the direction
 #   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
 #             sentencepiece.model and, if there, its translation of train, train.distilled.sp.TGT.gz
-#   N         updates of every student: NART N; CRF and DCRF N/2 each, after N/2 of NART
+#   N         updates of every student: N/2 as NART, then N/2 as itself, to a learning rate of 0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${MULTI30K:?set it to the folder with train.de.gz, train.en.gz, ...}"
 src="${SRC:-de}"
 tgt="$([ "$src" = de ] && echo en || echo de)"
 run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
-size=cpu nart_options=(--warmup-updates 200) crf_options=(--lr 5e-4 --warmup-updates 50)
 max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
 beam=4 lenpen=1 rescoring=(--rescore-normalization mean)  # chosen on valid
-TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-1500}"
+TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
+size=cpu averaged=1 first_options=(--warmup-updates 200)
+second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
+second_options+=(--total-num-update $((N / 2)))
 source examples/recipe.sh

@@ -7,9 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${WMT14:?set it to the folder with train.en, train.de, valid.en, ...}"
 src=en tgt=de
 run="${NART_RUNS:-runs}/wmt14_en_de"
-size=base nart_options=() crf_options=()
+size=base averaged=5 first_options=() second_options=()
 max_tokens=8192 tokens_per_update=65536
 beam=4 lenpen=0.6 rescoring=(--rescore-normalization gnmt --rescore-alpha 0.6)
-TEACHER_UPDATES="${TEACHER_UPDATES:-100000}" NART_UPDATES="${NART_UPDATES:-300000}"
-CRF_UPDATES="${CRF_UPDATES:-100000}"
+TEACHER_UPDATES="${TEACHER_UPDATES:-100000}" FIRST_UPDATES="${FIRST_UPDATES:-300000}"
+SECOND_UPDATES="${SECOND_UPDATES:-100000}"
 source examples/recipe.sh
