@@ -1,0 +1,43 @@
+"""The training-speed script runs every system and reports a ratio."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import toys
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import training_speed
+
+
+@pytest.fixture
+def data(tmp_path):
+    toys.write_text(tmp_path, {"train": 60})
+    return toys.binarise(tmp_path, tmp_path / "bin", "--joined-dictionary")
+
+
+def measure(data, monkeypatch, *words):
+    command = ["training_speed.py", str(data), "--size", "tiny", "--max-tokens", "200", *words]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(training_speed, "WARM_UP", 1)
+    training_speed.main()
+
+
+def test_every_system_is_measured_against_the_peer(data, monkeypatch, capsys):
+    measure(data, monkeypatch, "--updates", "1")
+    said = capsys.readouterr().out
+    found = re.findall(r"^(\w+): (\d+) target tokens/s, ([\d.]+) x nacrf_transformer$", said, re.M)
+    assert [name for name, *_ in found] == [
+        "nart_teacher",
+        "nart",
+        "nart_crf",
+        "nart_dcrf",
+        "nacrf_transformer",
+    ]
+    assert float(found[-1][2]) == 1 and all(int(speed) > 0 for _, speed, _ in found)
+
+
+def test_more_updates_than_an_epoch_has_are_refused(data, monkeypatch):
+    with pytest.raises(SystemExit, match="fewer than --updates and warm-up: 1001"):
+        measure(data, monkeypatch, "--updates", "1000", "--systems", "nart")
