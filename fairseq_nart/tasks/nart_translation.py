@@ -19,6 +19,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_nart import compat
+from fairseq_nart.compat import allocator
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
@@ -139,6 +140,7 @@ class NartTranslationTask(TranslationTask):
     def begin_epoch(self, epoch: int, model: Any) -> None:
         """Fits the length rule to the training data that this epoch reads."""
         super().begin_epoch(epoch, model)
+        allocator.return_free_memory()
         model = getattr(model, "module", model)
         if isinstance(model, _backbone.NartModel):
             data = self.datasets[self.cfg.train_subset]
