@@ -92,10 +92,15 @@ def make_run(
     return folder
 
 
-def system(name: str, **changes: Any) -> System:
-    """The record of a made system."""
-    made = SYSTEMS[name]
-    about = {"name": name, "family": made.family, "lengths": made.lengths, "engine": made.engine}
+def system(made_name: str, **changes: Any) -> System:
+    """The record of a made system, with some fields changed."""
+    made = SYSTEMS[made_name]
+    about: dict[str, Any] = {
+        "name": made_name,
+        "family": made.family,
+        "lengths": made.lengths,
+        "engine": made.engine,
+    }
     about |= {"checkpoint": f"{made.family}.pt", "checkpoint_sha256": f"{made.family:0<64}"}
     return System(**{**COMMON, **about, "options": {}, **changes})
 
