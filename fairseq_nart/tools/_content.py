@@ -25,21 +25,21 @@ class Report:
     main: Table
     notes: list[str]
     published: Table | None
-    parts: Table
-    """Without rows where no parts were measured."""
+    parts: list[Table]
     details: list[Table]
     methods: Facts
     figures: list[Plot] = field(default_factory=list)
     """They stand before the parts."""
     figures_of_parts: list[Plot] = field(default_factory=list)
+    """One for each table of parts, or none at all."""
 
 
 def markdown_text(report: Report) -> str:
     """Its words and tables as Markdown."""
     blocks = [f"# {report.title}", _items(report.circumstances)]
     blocks += [f"## {report.main.title}", markdown(report.main), *report.notes]
-    others = [report.published, report.parts, *report.details]
-    for table in (table for table in others if table and table.rows):
+    published = [report.published] if report.published else []
+    for table in (*published, *report.parts, *report.details):
         blocks += [f"## {table.title}", markdown(table), *([table.note] if table.note else [])]
     blocks += ["## How it was measured", _items(report.methods)]
     return "\n\n".join(blocks) + "\n"

@@ -52,7 +52,9 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def table_html(table: Table) -> str:
     """In a box of its own that scrolls where the screen is narrower than the table."""
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table.header)
+    # Hyphens that no line is broken at: a heading breaks between its words alone.
+    header = (html.escape(cell).replace("-", "&#8209;") for cell in table.header)
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(
         f'<tr><th scope="row">{html.escape(row[0])}</th>'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])

@@ -3,6 +3,7 @@
 import base64
 import html
 import struct
+from itertools import zip_longest
 
 from fairseq_nart.tools._content import Plot, Report
 from fairseq_nart.tools._facts import Facts
@@ -24,6 +25,7 @@ dt { color: #57606a; } dd { margin: 0; }
 .table { overflow-x: auto; max-width: 100%; margin: .5rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .55rem; text-align: right; white-space: nowrap; }
+thead th { white-space: normal; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid #57606a; }
 tbody tr + tr > * { border-top: 1px solid #eaeef2; }
 th:first-child { text-align: left; padding-left: 0; position: sticky; left: 0;
@@ -39,7 +41,8 @@ figure img { display: block; max-width: 100%; height: auto; }
 figcaption, .note { font-size: .9rem; color: #57606a; margin-top: .5rem; }
 @media (max-width: 32rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; }
-  th { white-space: normal; min-width: 6rem; } th:first-child { min-width: 8rem; }
+  tbody th { white-space: normal; } thead th { min-width: 6rem; }
+  th:first-child { min-width: 8rem; }
 }
 """
 
@@ -52,7 +55,10 @@ def page(report: Report) -> str:
         _section(report.main, "".join(map(_note, report.notes))),
         _section(report.published, kind="published") if report.published else "",
         _figures(report.figures),
-        _section(report.parts, "".join(map(_figure, report.figures_of_parts))),
+        *(
+            _section(table, _figure(figure) if figure else "")
+            for table, figure in zip_longest(report.parts, report.figures_of_parts)
+        ),
         *map(_section, report.details),
         f"<section><h2>How it was measured</h2>\n{_list(report.methods)}</section>\n",
     ]
@@ -74,8 +80,6 @@ def _list(facts: Facts) -> str:
 
 
 def _section(table: Table, below: str = "", kind: str = "measured") -> str:
-    if not table.rows:
-        return ""
     note = _note(table.note) if table.note else ""
     head = f"<h2>{html.escape(table.title)}</h2>\n"
     return f'<section class="{kind}">{head}{table_html(table)}{note}{below}</section>\n'

@@ -14,7 +14,7 @@ def main_table(of: Comparison) -> Table:
     timed = measured(of.collection)
     header = ["system", *(f"BLEU, {data}" for data in of.assessments)]
     for data, scope in timed:
-        where = f"{SCOPES[scope]}" if len(of.collection.data) == 1 else f"{data}, {SCOPES[scope]}"
+        where = SCOPES[scope] if len(of.collection.data) == 1 else f"{data}, {SCOPES[scope]}"
         header += [f"latency, ms ({where})", "speed-up"]
     rows = []
     for system in of.collection.systems:
@@ -36,8 +36,8 @@ def _bleu(of: Comparison, system: str, data: str) -> str:
     return f"{quality.bleu:.2f}" + ("" if gap is None else f" ({gap:.2f})")
 
 
-def quality_table(of: Comparison) -> Table:
-    """All that is known of the translations."""
+def quality_table(of: Comparison, data: str) -> Table:
+    """All that is known of the translations of one test set."""
     columns: dict[str, Callable[[Quality], str]] = {
         f"BLEU ({of.tokenize})": lambda q: f"{q.bleu:.2f} ± {q.confidence:.2f}",
         "p": lambda q: "" if q.p_value is None else f"{q.p_value:.3f}",
@@ -48,84 +48,69 @@ def quality_table(of: Comparison) -> Table:
         "repeated tokens, %": lambda q: f"{100 * q.repetition:.2f}",
         "empty outputs": lambda q: str(q.empty),
     }
+    found = [(system, of.quality(system, data)) for system in of.collection.systems]
     rows = [
-        [system, *_data_cell(of, data), *(show(quality) for show in columns.values())]
-        for data, assessment in of.assessments.items()
-        for system, quality in assessment.systems.items()
+        [system, *(show(quality) for show in columns.values())]
+        for system, quality in found
+        if quality
     ]
-    return Table("Quality in detail", ["system", *_data_header(of), *columns], rows)
+    return Table(f"Quality in detail: {data}", ["system", *columns], rows)
 
 
-def speed_table(of: Comparison) -> Table:
-    """All latencies, and under which circumstances they were measured."""
-    scopes = list(dict.fromkeys(SCOPES[scope] for _, scope in measured(of.collection)))
-    header = ["system", *_data_header(of), *(["measured"] if len(scopes) > 1 else [])]
-    header += ["mean, ms", "median", "95 %", "99 %", "speed-up", "sentences"]
+def speed_table(of: Comparison, data: str, scope: str) -> Table:
+    """Latencies, and under which circumstances they were measured."""
+    header = ["system", "mean, ms", "median", "95 %", "99 %", "speed-up", "sentences"]
     header += ["engine", "threads", "precision", "peak memory, GiB"]
     rows = []
-    for data, scope in measured(of.collection):
-        for system, about in of.collection.systems.items():
-            latency = of.collection.latencies.get((system, data, scope))
-            if not latency:
-                continue
+    for system, about in of.collection.systems.items():
+        if latency := of.collection.latencies.get((system, data, scope)):
             times, memory = Times.of(latency), of.collection.memories.get((system, data))
-            row = [system, *_data_cell(of, data), *([SCOPES[scope]] if len(scopes) > 1 else [])]
-            row += map(significant, (times.mean, times.median, times.p95, times.p99))
+            row = [system, *map(significant, (times.mean, times.median, times.p95, times.p99))]
             row += [ratio(of.speed_up(system, data, scope)), str(len(latency.seconds))]
             row += [about.engine, str(latency.threads), latency.precision]
             rows.append([*row, f"{memory.peak_bytes / 2**30:.2f}" if memory else ""])
-    what = f" ({scopes[0]})" if len(scopes) == 1 else ""
-    return Table(f"Latency in detail{what}", header, rows)
+    return Table(f"Latency in detail: {data}, {SCOPES[scope]}", header, rows)
 
 
-def throughput_table(of: Comparison) -> Table:
+def throughput_table(of: Comparison, data: str) -> Table:
     """Sentences per second by batch size."""
-    throughputs = of.collection.throughputs
-    batches = sorted({batch for _, _, batch in throughputs})
+    found = of.collection.throughputs
+    batches = sorted({batch for _, of_data, batch in found if of_data == data})
     rows = []
-    for data in of.collection.data:
-        for system in of.collection.systems:
-            cells = [throughputs.get((system, data, batch)) for batch in batches]
-            there = [cell for cell in cells if cell]
-            if there:
-                threads = dict.fromkeys(str(cell.threads) for cell in there)
-                row = [system, *_data_cell(of, data), " / ".join(threads)]
-                row += [significant(x.sentences_per_second if x else None) for x in cells]
-                rows.append([*row, f"{max(x.tokens_per_second for x in there):,.0f}"])
-    header = ["system", *_data_header(of), "threads", *(f"batch {batch}" for batch in batches)]
-    return Table("Sentences per second", [*header, "most tokens per second"], rows)
+    for system in of.collection.systems:
+        cells = [found.get((system, data, batch)) for batch in batches]
+        if there := [cell for cell in cells if cell]:
+            threads = " / ".join(dict.fromkeys(str(cell.threads) for cell in there))
+            rates = [significant(cell.sentences_per_second if cell else None) for cell in cells]
+            most = max(cell.tokens_per_second for cell in there)
+            rows.append([system, threads, *rates, f"{most:,.0f}"])
+    header = ["system", "threads", *(f"batch {batch}" for batch in batches)]
+    return Table(f"Sentences per second: {data}", [*header, "most tokens per second"], rows)
 
 
-def parts_table(of: Comparison) -> Table:
+def parts_table(of: Comparison, data: str) -> Table:
     """Milliseconds per sentence of each part of the work."""
-    found = of.collection.parts
-    there = {name for parts in found.values() for name in parts.seconds}
+    found = {name: of.collection.parts.get((name, data)) for name in of.collection.systems}
+    there = {name for parts in found.values() if parts for name in parts.seconds}
     names = [*(name for name in PARTS if name in there), *sorted(there - set(PARTS))]
     rows = []
-    for data in of.collection.data:
-        for system in of.collection.systems:
-            if parts := found.get((system, data)):
-                spent = {**parts.seconds, OTHER: parts.other, "total": parts.total}
-                cells = [_milliseconds(spent.get(name)) for name in (*names, OTHER, "total")]
-                rows.append([system, *_data_cell(of, data), *cells])
-    header = ["system", *_data_header(of), *names, OTHER, "total"]
-    return Table("Where the time of a sentence goes, ms", header, rows)
+    for system, parts in found.items():
+        if parts:
+            spent = {**parts.seconds, OTHER: parts.other, "total": parts.total}
+            cells = [spent.get(name) for name in (*names, OTHER, "total")]
+            rows.append([system, *("" if x is None else f"{1000 * x:.2f}" for x in cells)])
+    header = ["system", *names, OTHER, "total"]
+    return Table(f"Where the time of a sentence goes, ms: {data}", header, rows)
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1000 * seconds:.2f}"
-
-
-def _data_header(of: Comparison) -> list[str]:
-    """A column that names the test set, where there are several."""
-    return ["data"] if len(of.collection.data) > 1 else []
-
-
-def _data_cell(of: Comparison, data: str) -> list[str]:
-    return [data] if len(of.collection.data) > 1 else []
+def parts_tables(of: Comparison) -> list[Table]:
+    """One for each test set on which parts were measured."""
+    return [table for data in of.collection.data if (table := parts_table(of, data)).rows]
 
 
 def details(of: Comparison) -> list[Table]:
     """The tables beside the main one that have something to say."""
-    tables = (quality_table(of), speed_table(of), throughput_table(of))
+    tables = [quality_table(of, data) for data in of.collection.data]
+    tables += [speed_table(of, data, scope) for data, scope in measured(of.collection)]
+    tables += [throughput_table(of, data) for data in of.collection.data]
     return [table for table in tables if table.rows]

@@ -15,7 +15,7 @@ from fairseq_nart.tools._files import replacing
 from fairseq_nart.tools._markup import csv_text, markdown
 from fairseq_nart.tools._page import page
 from fairseq_nart.tools._quality import assess
-from fairseq_nart.tools._tables import details, main_table, parts_table
+from fairseq_nart.tools._tables import details, main_table, parts_tables
 
 NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install fairseq-nart[plots]"
 
@@ -39,7 +39,7 @@ def write_report(of: Comparison, out: Path, published: str) -> Report:
         main=main_table(of),
         notes=notes(of),
         published=_published.sun2019() if published == "sun2019" else None,
-        parts=parts_table(of),
+        parts=parts_tables(of),
         details=details(of),
         methods=methods(of),
     )
@@ -67,13 +67,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart report`."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a benchmark's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    parser.add_argument("--baseline", required=True, help="system that speed-ups are told of")
-    parser.add_argument("--teacher", required=True, help="system that gaps are told to")
     parser.add_argument(
-        "--tokenize", default="13a", choices=sorted(BLEU.TOKENIZERS), help="of sacreBLEU"
+        "--baseline",
+        metavar="SYSTEM",
+        required=True,
+        help="the system that speed-up and significance refer to",
     )
     parser.add_argument(
-        "--published", default="none", choices=_published.CHOICES, help="a paper's figures beside"
+        "--teacher", metavar="SYSTEM", required=True, help="the system that gaps in BLEU refer to"
+    )
+    parser.add_argument(
+        "--tokenize",
+        default="13a",
+        choices=sorted(BLEU.TOKENIZERS),
+        help="sacreBLEU's name for the tokens of BLEU (default 13a)",
+    )
+    parser.add_argument(
+        "--published",
+        default="none",
+        choices=_published.CHOICES,
+        help="add a paper's own table in a block apart",
     )
 
 

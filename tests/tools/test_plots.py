@@ -104,6 +104,7 @@ def test_a_figure_for_each_test_set(tmp_path):
 
 def test_front():
     points = {"slow": (9, 5), "best": (5, 9), "same": (5, 8), "fast": (1, 1), "worse": (2, 0.5)}
+    points["equal"] = (6, 9)
     assert front(points) == ["fast", "best"]
     for name, (cost, gain) in points.items():
         beaten = any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points.values())

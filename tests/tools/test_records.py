@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import made_run
 import pytest
 
+from fairseq_nart.tools._files import locked
 from fairseq_nart.tools._records import FILE, KINDS, Latency, Memory, read, write
 
 LATENCY = Latency(
@@ -68,10 +70,15 @@ def test_torn_line_in_the_middle_is_an_error(tmp_path):
         read(tmp_path)
 
 
-def test_several_processes_write(tmp_path):
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda peak: write(tmp_path, memory(peak)), range(60)))
-    assert sorted(record.peak_bytes for record in read(tmp_path)) == list(range(60))
+def test_one_writes_at_a_time(tmp_path):
+    write(tmp_path, memory(1))
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / FILE):
+            other = pool.submit(write, tmp_path, memory(2))
+            time.sleep(0.2)
+            assert not other.done() and read(tmp_path) == [memory(1)]
+        other.result()
+    assert read(tmp_path) == [memory(1), memory(2)]
 
 
 def test_no_records(tmp_path):
