@@ -7,16 +7,22 @@ import sys
 TOOLS = {
     "distill": "a training set with the teacher's translations as targets",
     "average": "one checkpoint with the mean of the weights of several",
+    "report": "a benchmark's records as a table, figures and a page",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one tool; errors a user can mend are one line, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="fairseq-nart", description=__doc__)
     commands = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
     for name, line in TOOLS.items():
-        module = importlib.import_module(f"fairseq_nart.tools.{name}")
-        module.add_arguments(commands.add_parser(name, help=line, description=module.__doc__))
+        command = commands.add_parser(name, help=line)
+        # Only the tool that is asked for is loaded: a report needs no torch.
+        if arguments[:1] == [name]:
+            module = importlib.import_module(f"fairseq_nart.tools.{name}")
+            command.description = module.__doc__
+            module.add_arguments(command)
     options = parser.parse_args(arguments)
     try:
         importlib.import_module(f"fairseq_nart.tools.{options.tool}").run(options)

@@ -1,0 +1,191 @@
+"""The records of several runs brought together, and refused where they do not compare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq_nart.tools._files import sha256
+from fairseq_nart.tools._records import (
+    FILE,
+    Latency,
+    Measurement,
+    Memory,
+    Parts,
+    Record,
+    Sweep,
+    System,
+    Throughput,
+    Translation,
+    read,
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A translated test set, read."""
+
+    record: Translation | Sweep
+    outputs: list[str]
+    references: list[str]
+
+
+@dataclass
+class Collection:
+    """What is known of each system, in the order of the records. Keys begin with system, data."""
+
+    records: list[Record]
+    systems: dict[str, System] = field(default_factory=dict)
+    translations: dict[tuple[str, str], Text] = field(default_factory=dict)
+    latencies: dict[tuple[str, str, str], Latency] = field(default_factory=dict)
+    """By system, data and scope."""
+    throughputs: dict[tuple[str, str, int], Throughput] = field(default_factory=dict)
+    """By system, data and batch."""
+    parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
+    memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
+    sweeps: dict[tuple[str, str, str, int], Text] = field(default_factory=dict)
+    """By system, data, parameter and value."""
+
+    @property
+    def data(self) -> list[str]:
+        """The names of the test sets."""
+        return list(dict.fromkeys(x.data for x in self.records if isinstance(x, Measurement)))
+
+    def of_data(self, data: str) -> dict[str, Text]:
+        """System to its translation of one test set."""
+        found = {name: self.translations.get((name, data)) for name in self.systems}
+        return {name: text for name, text in found.items() if text}
+
+    def require(self, system: str, role: str) -> None:
+        """ValueError where no system has this name."""
+        if system not in self.systems:
+            there = "; ".join(self.systems) or "none"
+            raise ValueError(f"{role}: there is no system {system!r}. The systems are: {there}")
+
+
+def collect(folders: Sequence[Path]) -> Collection:
+    """The records of all run folders. ValueError says which do not go together."""
+    latest: dict[tuple[object, ...], tuple[Path, Record]] = {}
+    for folder in folders:
+        for record in read(folder):
+            subject = (record.kind, *(getattr(record, name) for name in record.identity))
+            if subject in latest and isinstance(record, System):
+                _same_system(record, folder, latest[subject])
+            latest[subject] = (folder, record)
+    found = list(latest.values())
+    _one_machine(found)
+    collection = Collection([record for _, record in found])
+    # Sweeps last: they are scored with the references of the translations.
+    for folder, record in sorted(found, key=lambda pair: isinstance(pair[1], Sweep)):
+        _add(collection, folder, record)
+    _known_systems(collection)
+    _one_precision(collection)
+    return collection
+
+
+def _add(to: Collection, folder: Path, record: Record) -> None:
+    match record:
+        case System():
+            to.systems[record.name] = record
+        case Translation():
+            to.translations[record.system, record.data] = _translation(to, folder, record)
+        case Latency():
+            to.latencies[record.system, record.data, record.scope] = record
+        case Throughput():
+            to.throughputs[record.system, record.data, record.batch] = record
+        case Parts():
+            to.parts[record.system, record.data] = record
+        case Memory():
+            to.memories[record.system, record.data] = record
+        case Sweep():
+            key = (record.system, record.data, record.parameter, record.value)
+            to.sweeps[key] = _sweep(to, folder, record)
+
+
+def _translation(among: Collection, folder: Path, record: Translation) -> Text:
+    what = f"{record.system} on {record.data}"
+    file = folder / record.references
+    references = _lines(file, what)
+    if sha256(file) != record.data_sha256:
+        raise ValueError(f"{file} has changed since {what} was recorded: translate it again")
+    for (other, data), text in among.translations.items():
+        if data == record.data and text.references != references:
+            raise ValueError(
+                f"{data}: the references of {record.system} are not those of {other}: "
+                "give different test sets different names"
+            )
+    if record.predicted_lengths and len(record.predicted_lengths) != len(references):
+        raise ValueError(
+            f"{folder / FILE}: {what}: {len(record.predicted_lengths)} predicted_lengths for "
+            f"{len(references)} references"
+        )
+    return _text(folder / record.outputs, what, record, references)
+
+
+def _sweep(among: Collection, folder: Path, record: Sweep) -> Text:
+    what = f"{record.system} on {record.data} with {record.parameter} {record.value}"
+    of_same_data = [t for (_, data), t in among.translations.items() if data == record.data]
+    if not of_same_data:
+        raise ValueError(f"{what}: no translation of {record.data} brings its references")
+    return _text(folder / record.outputs, what, record, of_same_data[0].references)
+
+
+def _text(file: Path, what: str, record: Translation | Sweep, references: list[str]) -> Text:
+    outputs = _lines(file, what)
+    if len(outputs) != len(references):
+        raise ValueError(
+            f"{file}: {what} has {len(outputs)} lines but there are {len(references)} references: "
+            "translate it again"
+        )
+    return Text(record, outputs, references)
+
+
+def _lines(file: Path, what: str) -> list[str]:
+    try:
+        with open(file, encoding="utf-8", newline="\n") as stream:
+            lines = [line.rstrip("\r\n") for line in stream]
+    except FileNotFoundError as error:
+        raise ValueError(f"{file} is missing ({what}): copy the run folder whole") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 ({what})") from error
+    if not lines:
+        raise ValueError(f"{file} is empty ({what})")
+    return lines
+
+
+def _same_system(record: System, folder: Path, before: tuple[Path, Record]) -> None:
+    for name in ("family", "lengths", "engine", "checkpoint_sha256", "options"):
+        old, new = getattr(before[1], name), getattr(record, name)
+        if old != new:
+            raise ValueError(
+                f"two systems are called {record.name!r}: {name} is {old} in {before[0] / FILE} "
+                f"and {new} in {folder / FILE}: give one of them another name"
+            )
+
+
+def _one_machine(found: list[tuple[Path, Record]]) -> None:
+    first_folder, first = found[0]
+    for folder, record in found:
+        if record.machine != first.machine:
+            raise ValueError(
+                f"{first_folder / FILE} was measured on {first.machine}; {folder / FILE} on "
+                f"{record.machine}: two machines do not compare, make a report for each"
+            )
+
+
+def _known_systems(collection: Collection) -> None:
+    for record in collection.records:
+        if isinstance(record, Measurement):
+            collection.require(record.system, f"{record.kind} of {record.data}")
+
+
+def _one_precision(collection: Collection) -> None:
+    """A row shows quality and speed side by side, so they must come of the same arithmetic."""
+    seen: dict[str, Measurement] = {}
+    for record in collection.records:
+        if isinstance(record, Measurement):
+            before = seen.setdefault(record.system, record)
+            if before.precision != record.precision:
+                raise ValueError(
+                    f"{record.system}: {before.kind} was measured in {before.precision} but "
+                    f"{record.kind} in {record.precision}: make these two systems"
+                )

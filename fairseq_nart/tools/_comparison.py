@@ -1,0 +1,92 @@
+"""What the records of the systems say beside each other."""
+
+from dataclasses import dataclass
+
+from fairseq_nart.tools._collection import Collection
+from fairseq_nart.tools._quality import Assessment, Quality
+from fairseq_nart.tools._speed import SCOPES, Times, measured, same_sentences, speed_up
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a report compares."""
+
+    collection: Collection
+    assessments: dict[str, Assessment]
+    """By test set, of those that were translated."""
+    baseline: str
+    """The system of which speed-ups and significance are told."""
+    teacher: str
+    """The system to which gaps are told."""
+    tokenize: str
+
+    def quality(self, system: str, data: str) -> Quality | None:
+        """The scores of one translation, None where there is none."""
+        assessment = self.assessments.get(data)
+        return assessment.systems.get(system) if assessment else None
+
+    def gap(self, system: str, data: str) -> float | None:
+        """BLEU by which the teacher is better."""
+        ours, theirs = self.quality(system, data), self.quality(self.teacher, data)
+        if system == self.teacher or not ours or not theirs:
+            return None
+        return theirs.bleu - ours.bleu
+
+    def times(self, system: str, data: str, scope: str) -> Times | None:
+        """Latency, None where it was not measured."""
+        latency = self.collection.latencies.get((system, data, scope))
+        return Times.of(latency) if latency else None
+
+    def speed_up(self, system: str, data: str, scope: str) -> float | None:
+        """Against the baseline."""
+        return speed_up(self.collection, system, data, scope, self.baseline)
+
+    def circumstance(self, system: str, name: str) -> str:
+        """Threads or precision of a system's latencies."""
+        latencies = self.collection.latencies.items()
+        found = [str(getattr(latency, name)) for key, latency in latencies if key[0] == system]
+        return " / ".join(dict.fromkeys(found))
+
+
+def notes(of: Comparison) -> list[str]:
+    """Why cells of the main table are empty."""
+    said = []
+    for data in of.assessments:
+        if lacking := [s for s in of.collection.systems if not of.quality(s, data)]:
+            said.append(f"Not translated: {data} by {'; '.join(lacking)}.")
+        if not of.quality(of.teacher, data):
+            said.append(f"No gaps on {data}: the teacher, {of.teacher}, did not translate it.")
+    for data, scope in measured(of.collection):
+        where, latencies = f"{data}, {SCOPES[scope]}", of.collection.latencies
+        if lacking := [s for s in of.collection.systems if (s, data, scope) not in latencies]:
+            said.append(f"Latency not measured ({where}): {'; '.join(lacking)}.")
+        base = latencies.get((of.baseline, data, scope))
+        for system in of.collection.systems if base else ():
+            ours = latencies.get((system, data, scope))
+            if base and ours and not same_sentences(ours, base):
+                said.append(
+                    f"No speed-up of {system} ({where}): it was timed on other sentences than "
+                    f"{of.baseline}."
+                )
+    return said
+
+
+def csv_rows(of: Comparison) -> list[dict[str, object]]:
+    """A row a system with all numbers in full; seconds are milliseconds, shares are not percent."""
+    rows = []
+    for name, system in of.collection.systems.items():
+        row: dict[str, object] = {"system": name, "family": system.family, "engine": system.engine}
+        row["lengths"] = "" if system.lengths is None else system.lengths
+        for data in of.assessments:
+            if quality := of.quality(name, data):
+                row |= {f"{data}: {key}": value for key, value in vars(quality).items()}
+                row[f"{data}: gap"] = of.gap(name, data)
+        for data, scope in measured(of.collection):
+            if times := of.times(name, data, scope):
+                where = f"{data}, {SCOPES[scope]}"
+                row |= {f"{where}: {key} ms": value for key, value in vars(times).items()}
+                row[f"{where}: speed_up"] = of.speed_up(name, data, scope)
+        row["threads"] = of.circumstance(name, "threads")
+        row["precision"] = of.circumstance(name, "precision")
+        rows.append(row)
+    return rows

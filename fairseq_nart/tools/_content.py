@@ -1,0 +1,49 @@
+"""What a report contains, in whichever form."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq_nart.tools._facts import Facts
+from fairseq_nart.tools._markup import Table, markdown
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure and what is to be seen in it."""
+
+    file: Path
+    title: str
+    caption: str
+
+
+@dataclass
+class Report:
+    """In the order in which it is read."""
+
+    title: str
+    circumstances: Facts
+    main: Table
+    notes: list[str]
+    published: Table | None
+    parts: list[Table]
+    details: list[Table]
+    methods: Facts
+    figures: list[Plot] = field(default_factory=list)
+    """They stand before the parts."""
+    figures_of_parts: list[Plot] = field(default_factory=list)
+    """One for each table of parts, or none at all."""
+
+
+def markdown_text(report: Report) -> str:
+    """Its words and tables as Markdown."""
+    blocks = [f"# {report.title}", _items(report.circumstances)]
+    blocks += [f"## {report.main.title}", markdown(report.main), *report.notes]
+    published = [report.published] if report.published else []
+    for table in (*published, *report.parts, *report.details):
+        blocks += [f"## {table.title}", markdown(table), *([table.note] if table.note else [])]
+    blocks += ["## How it was measured", _items(report.methods)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _items(facts: Facts) -> str:
+    return "\n".join(f"- {word}: {said}" for word, said in facts)

@@ -1,0 +1,111 @@
+"""How good translations are: BLEU, chrF, their certainty, lengths and repetitions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest
+
+from fairseq_nart.tools._collection import Text
+
+RESAMPLES = 1000
+"""Of the test set, for confidence and significance; what sacreBLEU does by default."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One system's translation of one test set. BLEU and chrF are from 0 to 100."""
+
+    bleu: float
+    confidence: float
+    """Half the width of the 95 % interval of BLEU."""
+    p_value: float | None
+    """Of BLEU's difference to the baseline; None for the baseline, and where there is none."""
+    other_bleu: float
+    """With the other tokenisation, see `other_tokenisation`."""
+    chrf: float
+    length_ratio: float
+    """Tokens of the outputs to tokens of the references, as BLEU counts them."""
+    brevity_penalty: float
+    repetition: float
+    """See `repetition`."""
+    empty: int
+    """Outputs without a word."""
+    sentences: int
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All systems' translations of one test set."""
+
+    systems: dict[str, Quality]
+    bleu_signature: str
+    other_signature: str
+    chrf_signature: str
+    repetition_of_references: float
+    sentences: int
+
+
+def other_tokenisation(tokenize: str) -> str:
+    """Beside BLEU of 13a's tokens that of the words as they stand, and the other way round.
+
+    On text that is already tokenised the latter is what multi-bleu computes.
+    """
+    return "13a" if tokenize == "none" else "none"
+
+
+def bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> float:
+    """sacreBLEU of one reference per sentence."""
+    metric = BLEU(tokenize=tokenize, force=True)
+    return float(metric.corpus_score(outputs, [references]).score)
+
+
+def repetition(lines: Sequence[str]) -> float:
+    """The share of tokens that equal the token before them; tokens are what spaces divide."""
+    sentences = [line.split() for line in lines]
+    repeated = sum(a == b for words in sentences for a, b in pairwise(words))
+    return repeated / max(1, sum(map(len, sentences)))
+
+
+def assess(texts: dict[str, Text], baseline: str, tokenize: str) -> Assessment:
+    """Scores all systems on one test set, the differences against `baseline` if it is there."""
+    references = next(iter(texts.values())).references
+    first = baseline if baseline in texts else next(iter(texts))
+    order = [first, *(name for name in texts if name != first)]
+    metric = BLEU(tokenize=tokenize, force=True)
+    other = BLEU(tokenize=other_tokenisation(tokenize), force=True)
+    chrf = CHRF()
+    signatures, results = PairedTest(
+        [(name, texts[name].outputs) for name in order],
+        {"BLEU": metric},
+        [references],
+        test_type="bs",
+        n_samples=RESAMPLES,
+    )()
+    tested = dict(zip(order, results["BLEU"], strict=True))
+    scored = {}
+    for name, text in texts.items():
+        result, score = tested[name], metric.corpus_score(text.outputs, [references])
+        assert not isinstance(result, str) and result.ci is not None
+        scored[name] = Quality(
+            bleu=score.score,
+            confidence=float(result.ci),
+            p_value=result.p_value if baseline in texts else None,
+            other_bleu=other.corpus_score(text.outputs, [references]).score,
+            chrf=chrf.corpus_score(text.outputs, [references]).score,
+            length_ratio=score.ratio,
+            brevity_penalty=score.bp,
+            repetition=repetition(text.outputs),
+            empty=sum(not line.split() for line in text.outputs),
+            sentences=len(text.outputs),
+        )
+    return Assessment(
+        scored,
+        str(signatures["BLEU"]),
+        str(other.get_signature()),
+        str(chrf.get_signature()),
+        repetition(references),
+        len(references),
+    )

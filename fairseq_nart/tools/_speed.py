@@ -1,0 +1,60 @@
+"""How fast systems are: what the latencies of single sentences come to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairseq_nart.tools._collection import Collection
+from fairseq_nart.tools._records import Latency
+
+SCOPES = {"text": "text to text", "tokens": "tokens to tokens"}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds per sentence, one sentence at a time."""
+
+    mean: float
+    median: float
+    p95: float
+    """95 % of the sentences take at most this, between two of them by straight line."""
+    p99: float
+
+    @classmethod
+    def of(cls, latency: Latency) -> "Times":
+        milliseconds = 1000 * np.array(latency.seconds)
+        return cls(
+            float(milliseconds.mean()), *map(float, np.percentile(milliseconds, [50, 95, 99]))
+        )
+
+
+def speed_up(collection: Collection, system: str, data: str, scope: str, base: str) -> float | None:
+    """How many times as fast as `base`, by mean latency over the same sentences.
+
+    None where one of the two was not measured, or on other sentences.
+    """
+    ours = collection.latencies.get((system, data, scope))
+    theirs = collection.latencies.get((base, data, scope))
+    if ours is None or theirs is None or not same_sentences(ours, theirs):
+        return None
+    return Times.of(theirs).mean / Times.of(ours).mean
+
+
+def same_sentences(one: Latency, other: Latency) -> bool:
+    """Only over the same sentences is a ratio of times one of systems."""
+    return sorted(one.sentences) == sorted(other.sentences)
+
+
+def measured(collection: Collection) -> list[tuple[str, str]]:
+    """The test sets and scopes of which there are latencies, a column each."""
+    there = dict.fromkeys((data, scope) for _, data, scope in collection.latencies)
+    return [(data, scope) for data in collection.data for scope in SCOPES if (data, scope) in there]
+
+
+def main_scope(collection: Collection, data: str) -> str:
+    """What the figures show: the scope measured for most systems, text to text if for as many."""
+
+    def count(scope: str) -> int:
+        return sum((name, data, scope) in collection.latencies for name in collection.systems)
+
+    return max(SCOPES, key=count)

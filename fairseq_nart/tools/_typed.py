@@ -1,0 +1,46 @@
+"""Dataclasses out of JSON, with the types of their fields checked."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, Literal
+
+
+def build(kind: type, content: dict[str, Any]) -> Any:
+    """An object of the dataclass `kind`; ValueError names the field that lacks or does not fit."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := sorted(content.keys() - fields.keys()):
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    for name, field in fields.items():
+        if name not in content and field.default is dataclasses.MISSING:
+            raise ValueError(f"field {name!r} is missing")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _value(name, value, hints[name]) for name, value in content.items()})
+
+
+def _value(name: str, value: Any, hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return build(hint, value)
+    if not _fits(value, hint):
+        plain = isinstance(hint, type) and not typing.get_args(hint)
+        wanted = hint.__name__ if plain else str(hint).removeprefix("typing.")
+        raise ValueError(f"field {name!r} must be {wanted}, not {str(value)[:60]!r}")
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of JSON, where a whole number may stand for a float, has this type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

@@ -1,0 +1,212 @@
+"""A run folder as a benchmark would write it, with plausible figures that nothing measured."""
+
+import dataclasses
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairseq_nart.tools._files import sha256
+from fairseq_nart.tools._records import (
+    Latency,
+    Machine,
+    Memory,
+    Parts,
+    Record,
+    Sweep,
+    System,
+    Throughput,
+    Translation,
+    write,
+)
+
+MACHINE = Machine(cpu="Made CPU", cores=2, memory_gib=24.0, device="cpu")
+DATA = "Made De-En"
+TEACHER = "Transformer, beam 4"
+
+COMMON = {
+    "machine": MACHINE,
+    "threads": 2,
+    "precision": "float32",
+    "versions": {"torch": "2.13.0", "fairseq-fixed": "0.12.3.1"},
+    "commit": "0123abc",
+    "time": "2026-01-31T12:00:00+00:00",
+}
+WORDS = "the a child woman dog reads writes sees book letter red blue old on in at house".split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A made system: how bad its words are, and what a sentence takes it."""
+
+    family: str
+    lengths: int | None
+    mistakes: float
+    """Chance that a word is wrong."""
+    fixed: float
+    """Milliseconds per sentence."""
+    per_token: float
+    """Milliseconds per target token."""
+    engine: str = "fairseq_nart"
+    threads: int = 2
+
+
+SYSTEMS = {
+    TEACHER: Made("Transformer", None, 0.12, 4, 9, "fairseq"),
+    "Transformer, greedy": Made("Transformer", None, 0.13, 4, 6, "fairseq"),
+    "Transformer, beam 4, CTranslate2": Made("Transformer", None, 0.12, 2, 1.9, "ctranslate2", 1),
+    "fairseq NAT-CRF": Made("fairseq NAT-CRF", 1, 0.42, 15, 0.3, "fairseq"),
+    "NART, 1 length": Made("NART", 1, 0.34, 7, 0.1),
+    "NART, 9 lengths": Made("NART", 9, 0.29, 16, 0.7),
+    "NART, 19 lengths": Made("NART", 19, 0.30, 25, 1.4),
+    "NART-CRF, 1 length": Made("NART-CRF", 1, 0.28, 9, 0.2),
+    "NART-CRF, 9 lengths": Made("NART-CRF", 9, 0.22, 22, 1.1),
+    "NART-CRF, 19 lengths": Made("NART-CRF", 19, 0.21, 35, 2.2),
+    "NART-DCRF, 1 length": Made("NART-DCRF", 1, 0.22, 10, 0.25),
+    "NART-DCRF, 9 lengths": Made("NART-DCRF", 9, 0.16, 25, 1.3),
+    "NART-DCRF, 19 lengths": Made("NART-DCRF", 19, 0.15, 39, 2.6),
+}
+
+
+def make_run(
+    folder: Path,
+    *,
+    data: Sequence[str] = (DATA,),
+    sentences: int = 60,
+    systems: Sequence[str] = tuple(SYSTEMS),
+    scopes: Sequence[str] = ("text",),
+    seed: int = 1,
+) -> Path:
+    """Writes a run folder in which every kind of record occurs."""
+    folder.mkdir(parents=True)
+    rng = random.Random(seed)
+    for name in systems:
+        write(folder, system(name))
+    for number, test_set in enumerate(data):
+        references = [_sentence(rng) for _ in range(sentences)]
+        _write_lines(folder / f"references.{number}.txt", references)
+        _write_lines(folder / f"sources.{number}.txt", references)
+        for name in systems:
+            for record in _measurements(folder, name, test_set, number, references, scopes, rng):
+                write(folder, record)
+    return folder
+
+
+def system(made_name: str, **changes: Any) -> System:
+    """The record of a made system, with some fields changed."""
+    made = SYSTEMS[made_name]
+    about: dict[str, Any] = {
+        "name": made_name,
+        "family": made.family,
+        "lengths": made.lengths,
+        "engine": made.engine,
+    }
+    about |= {"checkpoint": f"{made.family}.pt", "checkpoint_sha256": f"{made.family:0<64}"}
+    return System(**{**COMMON, **about, "options": {}, **changes})
+
+
+def translation(folder: Path, name: str, outputs: Sequence[str], **changes: Any) -> Translation:
+    """Writes outputs beside the references of the first test set; their record."""
+    file = f"{'_'.join(name.split())}.{changes.get('data', DATA)}.txt".replace(" ", "_")
+    _write_lines(folder / file, outputs)
+    about = {"system": name, "data": DATA, "sources": "sources.0.txt"}
+    about |= {"references": "references.0.txt", "outputs": file, **changes}
+    about.setdefault("data_sha256", sha256(folder / str(about["references"])))
+    return Translation(**{**COMMON, **about})
+
+
+def _measurements(
+    folder: Path,
+    name: str,
+    data: str,
+    number: int,
+    references: list[str],
+    scopes: Sequence[str],
+    rng: random.Random,
+) -> Iterator[Record]:
+    made = SYSTEMS[name]
+    about: dict[str, Any] = {**COMMON, "threads": made.threads, "system": name, "data": data}
+    outputs = [_worse(line, made.mistakes, rng) for line in references]
+    lengths = [len(line.split()) + 2 for line in references]
+    predicted = None if made.lengths is None else [max(1, n + _offset(rng)) for n in lengths]
+    yield translation(
+        folder,
+        name,
+        outputs,
+        data=data,
+        sources=f"sources.{number}.txt",
+        references=f"references.{number}.txt",
+        threads=made.threads,
+        predicted_lengths=predicted,
+        reference_lengths=predicted and lengths,
+    )
+    tokens = [len(line.split()) + 2 for line in outputs]
+    for scope in scopes:
+        more = 1.2 if scope == "text" else 0
+        seconds = [_milliseconds(made, n, more, rng) / 1000 for n in tokens]
+        numbers = list(range(len(tokens)))
+        yield Latency(
+            **about, scope=scope, seconds=seconds, target_tokens=tokens, sentences=numbers
+        )
+    mean = made.fixed + made.per_token * sum(tokens) / len(tokens)
+    for batch in (1, 4, 16, 64):
+        gain = batch / (1 + batch * (0.02 if made.lengths is None else 0.01 * made.lengths))
+        rate = 1000 / mean * gain
+        yield Throughput(
+            **about, batch=batch, sentences_per_second=rate, tokens_per_second=rate * 12
+        )
+    yield _parts(about, made, mean / 1000)
+    yield Memory(**about, peak_bytes=2**29 + 10**7 * (made.lengths or 4))
+    if made.family in ("NART-CRF", "NART-DCRF") and made.lengths == 1:
+        for parameter, values in (("crf_candidates", (1, 4, 16, 64, 256)), ("crf_rank", (8, 32))):
+            for value in values:
+                worse = [_worse(line, made.mistakes + 0.3 / value, rng) for line in references]
+                file = f"{made.family}.{number}.{parameter}.{value}.txt"
+                _write_lines(folder / file, worse)
+                yield Sweep(**about, parameter=parameter, value=value, outputs=file)
+
+
+def _parts(about: dict[str, Any], made: Made, total: float) -> Parts:
+    if made.lengths is None:
+        shares = {"encoder": 0.1, "decoder": 0.8}
+    else:
+        shares = {"encoder": 0.25, "length": 0.03, "decoder": 0.4, "clean": 0.02}
+        if "CRF" in made.family:
+            shares |= {"decoder": 0.25, "candidates": 0.05, "viterbi": 0.1}
+        if made.lengths > 1:
+            shares = {**{name: share / 2 for name, share in shares.items()}, "rescoring": 0.4}
+    return Parts(**about, seconds={x: share * total for x, share in shares.items()}, total=total)
+
+
+def _sentence(rng: random.Random) -> str:
+    """Words, none twice in a row, and a full stop without a space before it."""
+    words = [rng.choice(WORDS)]
+    for _ in range(max(2, round(rng.lognormvariate(2.4, 0.45)))):
+        words.append(rng.choice([word for word in WORDS if word != words[-1]]))
+    return " ".join(words) + "."
+
+
+def _worse(line: str, mistakes: float, rng: random.Random) -> str:
+    """Some words replaced, left out, or said twice."""
+    words = []
+    for word in line.split():
+        chance = rng.random() / mistakes
+        if chance > 1:
+            words.append(word)
+        elif chance > 0.3:
+            words.append(rng.choice(WORDS))
+        elif chance > 0.2:
+            words += [word, word]
+    return " ".join(words)
+
+
+def _offset(rng: random.Random) -> int:
+    return round(rng.gauss(-0.3, 1.8))
+
+
+def _milliseconds(made: Made, tokens: int, more: float, rng: random.Random) -> float:
+    return (made.fixed + more + made.per_token * tokens) * rng.lognormvariate(0, 0.07)
+
+
+def _write_lines(file: Path, lines: Sequence[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")

@@ -1,0 +1,256 @@
+"""Figures: what is drawn, what is left out, what the captions say, and names that can be read."""
+
+import itertools
+import statistics
+import struct
+
+import made_run
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_run import DATA, TEACHER
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+
+from fairseq_nart.tools import _panels, _speed_plots
+from fairseq_nart.tools._drawing import COLOURS, label_ends, label_points, looks, spread
+from fairseq_nart.tools._groups import GROUPS, by_size
+from fairseq_nart.tools._records import FILE, Throughput, read, write
+from fairseq_nart.tools._speed_plots import front
+from fairseq_nart.tools.plots import draw, draw_parts
+from fairseq_nart.tools.report import compare
+
+ALL = [
+    "quality_latency",
+    "latency_length",
+    "throughput_batch",
+    "bleu_lengths",
+    "bleu_sentence_length",
+    "predicted_length",
+    "sweep_crf_candidates",
+    "sweep_crf_rank",
+]
+
+
+@pytest.fixture(scope="module")
+def of(tmp_path_factory):
+    run = made_run.make_run(tmp_path_factory.mktemp("runs") / "run", sentences=40)
+    return compare([run], TEACHER, TEACHER, "13a")
+
+
+@pytest.fixture(scope="module")
+def plots(of, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plots")
+    return {plot.file.stem: plot for plot in draw(of, folder) + draw_parts(of, folder)}
+
+
+def only(run, *kinds):
+    """Keeps these kinds of records, and the systems."""
+    records = read(run)
+    (run / FILE).unlink()
+    for record in records:
+        if record.kind in ("system", *kinds):
+            write(run, record)
+    return compare([run], TEACHER, TEACHER, "13a")
+
+
+def size(file):
+    """Width and height of a PNG in pixels."""
+    content = file.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    return struct.unpack(">II", content[16:24])
+
+
+def test_all_figures_are_drawn(plots):
+    assert list(plots) == [*ALL, "parts"]
+    for plot in plots.values():
+        width, height = size(plot.file)
+        assert 1000 < width < 1900 and 500 < height < 1800, plot.file
+        assert plot.caption.startswith(DATA) and plot.caption.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "drawn"),
+    [
+        ((), []),
+        (("latency",), ["latency_length"]),
+        (("throughput",), ["throughput_batch"]),
+        (("parts", "memory"), ["parts"]),
+        (("translation",), ["bleu_lengths", "bleu_sentence_length", "predicted_length"]),
+    ],
+)
+def test_figures_without_records_are_left_out(kinds, drawn, tmp_path):
+    systems = (TEACHER, "NART, 1 length", "NART, 9 lengths")
+    run = made_run.make_run(tmp_path / "run", sentences=12, systems=systems)
+    of = only(run, *kinds)
+    plots = draw(of, tmp_path / "plots") + draw_parts(of, tmp_path / "plots")
+    assert [plot.file.stem for plot in plots] == drawn
+
+
+def test_one_system_and_one_sentence(tmp_path):
+    """Nothing to draw a line through, and no error."""
+    run = made_run.make_run(tmp_path / "run", sentences=1, systems=[TEACHER])
+    of = compare([run], TEACHER, TEACHER, "13a")
+    plots = draw(of, tmp_path / "plots") + draw_parts(of, tmp_path / "plots")
+    assert [plot.file.stem for plot in plots] == ["quality_latency", "throughput_batch", "parts"]
+
+
+def test_a_figure_for_each_test_set(tmp_path):
+    run = made_run.make_run(tmp_path / "run", data=("A", "B"), sentences=3, systems=[TEACHER])
+    plots = draw_parts(compare([run], TEACHER, TEACHER, "13a"), tmp_path)
+    assert [plot.file.name for plot in plots] == ["parts_1.png", "parts_2.png"]
+    assert [plot.caption[:2] for plot in plots] == ["A.", "B."]
+
+
+def test_front():
+    points = {"slow": (9, 5), "best": (5, 9), "same": (5, 8), "fast": (1, 1), "worse": (2, 0.5)}
+    points["equal"] = (6, 9)
+    assert front(points) == ["fast", "best"]
+    for name, (cost, gain) in points.items():
+        beaten = any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points.values())
+        assert (name in front(points)) != beaten
+
+
+def lines_instead_of_drawing(monkeypatch):
+    """What a figure of lines would show, by system."""
+    drawn = {}
+
+    def curves(systems, lines, *_, **__):
+        drawn.update(lines)
+
+    monkeypatch.setattr(_speed_plots, "curves", curves)
+    return drawn
+
+
+def test_latency_line_is_the_means_of_groups(of, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        _speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines)
+    )
+    plot = _speed_plots.latency_length(of, DATA, tmp_path / "x.png")
+    record = of.collection.latencies["NART, 1 length", DATA, "text"]
+    x, y = drawn["NART, 1 length"]
+    low, high = by_size(record.target_tokens)[0][0]
+    first = [s for s, n in zip(record.seconds, record.target_tokens) if low <= n <= high]
+    assert y[0] == pytest.approx(1000 * statistics.fmean(first)) and low <= x[0] <= high
+    _, of_teacher = drawn[TEACHER]
+    assert f"{of_teacher[-1] / of_teacher[0]:.2f}× for {TEACHER}" in plot.caption  # noqa: RUF001
+
+
+def test_throughput_line_is_in_the_order_of_batches(tmp_path, monkeypatch):
+    run = made_run.make_run(tmp_path / "run", sentences=3, systems=[TEACHER])
+    about = {**made_run.COMMON, "system": TEACHER, "data": DATA}
+    for batch in (256, 2):
+        record = Throughput(**about, batch=batch, sentences_per_second=5, tokens_per_second=9)
+        write(run, record)
+    drawn = {}
+    monkeypatch.setattr(
+        _speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines)
+    )
+    of = compare([run], TEACHER, TEACHER, "13a")
+    _speed_plots.throughput_batch(of, DATA, tmp_path / "x.png")
+    x, y = drawn[TEACHER]
+    assert list(x) == [1, 2, 4, 16, 64, 256] and y[1] == y[5] == 5
+
+
+def test_captions_say_what_the_records_say(of, plots):
+    record = of.collection.translations["NART, 1 length", DATA].record
+    pairs = list(zip(record.predicted_lengths, record.reference_lengths))
+    exact = statistics.fmean(a == b for a, b in pairs)
+    near = statistics.fmean(abs(a - b) <= 4 for a, b in pairs)
+    off = statistics.fmean(a - b for a, b in pairs)
+    said = plots["predicted_length"].caption
+    assert (
+        f"NART, 1 length: exact {exact:.1%}, within 4 {near:.1%}, mean difference {off:+.2f}"
+        in said
+    )
+    assert "NART, 9 lengths" not in said, "the same checkpoint twice"
+    fastest = min(of.collection.systems, key=lambda name: of.times(name, DATA, "text").mean)
+    assert f"drawn filled: {fastest}; " in plots["quality_latency"].caption
+    best = max(
+        (s for s in of.collection.systems.values() if s.family == "NART-CRF"),
+        key=lambda s: of.quality(s.name, DATA).bleu,
+    )
+    assert f"NART-CRF {best.lengths}" in plots["bleu_lengths"].caption
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=200))
+def test_groups_by_size(sizes):
+    groups = by_size(sizes)
+    assert sorted(i for _, group in groups for i in group) == list(range(len(sizes)))
+    assert 1 <= len(groups) <= GROUPS
+    for ((_, high), _), ((low, _), _) in itertools.pairwise(groups):
+        assert high < low
+    for (low, high), group in groups:
+        assert {min(sizes[i] for i in group), max(sizes[i] for i in group)} == {low, high}
+
+
+@given(st.lists(st.floats(-0.2, 1.2), min_size=1, max_size=12), st.sampled_from([0.05, 0.3]))
+def test_spread(wanted, gap):
+    places = spread(wanted, gap)
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    for low, high in itertools.pairwise(order):
+        assert places[high] - places[low] >= gap - 1e-9
+    if gap * (len(wanted) - 1) <= 1:
+        assert min(places) >= -1e-9 and max(places) <= 1 + 1e-9
+    if all(0 <= place <= 1 for place in wanted) and all(
+        wanted[high] - wanted[low] >= gap for low, high in itertools.pairwise(order)
+    ):
+        assert places == pytest.approx(wanted)
+
+
+def names(axes):
+    """The words of names without the lines that lead to them, and where they stand."""
+    found = [x for x in axes.get_children() if isinstance(x, Annotation)]
+    for name in found:
+        name.get_window_extent()  # puts it into its place
+    return {name.get_text(): Text.get_window_extent(name) for name in found}
+
+
+def test_names_of_points_do_not_cover_each_other():
+    axes = Figure(figsize=(7, 4.5)).subplots()
+    points = [(10, 50, "NART-DCRF, 9 lengths", "k"), (11, 50.5, "NART-CRF, 9 lengths", "k")]
+    points += [(20, 50, "Transformer, beam 4", "k"), (40, 60, "NART", "k")]
+    axes.plot(*zip(*((x, y) for x, y, _, _ in points)), "o")
+    label_points(axes, points)
+    found, frame = list(names(axes).values()), axes.get_window_extent()
+    assert len(found) == 4
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(found, 2))
+    assert all(frame.contains(*box.p0) and frame.contains(*box.p1) for box in found)
+
+
+def test_names_of_lines_do_not_cover_each_other():
+    axes = Figure(figsize=(5, 2)).subplots()
+    ends = [(1, 0.5 + number / 1000, f"system {number}", "k") for number in range(7)]
+    for x, y, _, _ in ends:
+        axes.plot([0, x], [0, y])
+    label_ends(axes, ends)
+    found = names(axes)
+    assert list(found) == [text for _, _, text, _ in ends]
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(found.values()))
+    assert all(box.x0 > axes.get_window_extent().x1 for box in found.values())
+
+
+def test_panels_by_number_of_lengths(of):
+    systems = of.collection.systems
+    found = dict(_panels.panels(systems, list(systems)))
+    assert list(found) == ["1 length", "9 lengths", "19 lengths"]
+    for title, members in found.items():
+        assert TEACHER in members
+        count = int(title.split()[0])
+        assert {systems[name].lengths for name in members} == {None, count}
+    assert _panels.panels(systems, [TEACHER, "NART, 1 length"]) == [
+        ("", [TEACHER, "NART, 1 length"])
+    ]
+
+
+def test_looks_tell_systems_apart(of):
+    systems = of.collection.systems
+    found = looks(systems)
+    for one, other in itertools.combinations(systems, 2):
+        a, b = found[one], found[other]
+        if systems[one].family == systems[other].family:
+            assert a.color == b.color and a.marker != b.marker and a.linestyle != b.linestyle
+        else:
+            assert a.color != b.color
+    assert len({look.color for look in found.values()}) <= len(COLOURS)

@@ -1,0 +1,449 @@
+"""The report: its arithmetic done again, its refusals, and its page in a real browser."""
+
+import csv
+import dataclasses
+import json
+import re
+import statistics
+import subprocess
+import sys
+
+import browser
+import made_run
+import pytest
+import sacrebleu
+from made_run import DATA, SYSTEMS, TEACHER
+from sacrebleu.significance import PairedTest
+
+from fairseq_nart.cli import main
+from fairseq_nart.tools._collection import collect
+from fairseq_nart.tools._files import sha256
+from fairseq_nart.tools._published import sun2019
+from fairseq_nart.tools._quality import repetition
+from fairseq_nart.tools._records import FILE, read, write
+from fairseq_nart.tools.report import NO_MATPLOTLIB
+
+BASELINE = "Transformer, greedy"
+FEW = (TEACHER, BASELINE, "NART, 1 length", "NART-DCRF, 9 lengths")
+SPEED = f"{DATA}, text to text"
+
+
+def report(*runs, out, baseline=BASELINE, teacher=TEACHER, words=()):
+    """What `fairseq-nart report` returns."""
+    given = ["report", *map(str, runs), "--out", str(out), *words]
+    return main([*given, "--baseline", baseline, "--teacher", teacher])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return made_run.make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def out(run, tmp_path_factory):
+    """The report of the whole made run."""
+    folder = tmp_path_factory.mktemp("out") / "report"
+    assert report(run, out=folder, words=["--published", "sun2019"]) == 0
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A run of few systems, to change."""
+    return made_run.make_run(tmp_path / "small", sentences=20, systems=FEW)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Figures take time, and most tests do not look at them."""
+    monkeypatch.setattr("fairseq_nart.tools.plots.draw", lambda of, folder: [])
+    monkeypatch.setattr("fairseq_nart.tools.plots.draw_parts", lambda of, folder: [])
+
+
+def raw(run, kind):
+    """Records as plain JSON, by system."""
+    contents = [json.loads(line) for line in (run / FILE).read_text().splitlines()]
+    return {c.get("system", c.get("name")): c for c in contents if c["kind"] == kind}
+
+
+def texts(run, name):
+    """Outputs and references of a system, read without our code."""
+    record = raw(run, "translation")[name]
+    return [(run / record[key]).read_text().splitlines() for key in ("outputs", "references")]
+
+
+def csv_table(out):
+    with open(out / "table.csv", encoding="utf-8", newline="") as stream:
+        return {row["system"]: row for row in csv.DictReader(stream)}
+
+
+def markdown_table(text, number=0):
+    """Rows of cells of one of the tables in a text."""
+    block = re.findall(r"(?:^\|.*\n?)+", text, re.M)[number]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def replace(run, name, kind, **changes):
+    """Appends the newest record of a kind once more, changed."""
+    record = [r for r in read(run) if r.kind == kind and getattr(r, "system", "") == name][-1]
+    write(run, dataclasses.replace(record, **changes))
+
+
+def drop(run, name, kind):
+    """Removes a system's records of one kind."""
+    records = read(run)
+    (run / FILE).unlink()
+    for record in records:
+        if (record.kind, getattr(record, "system", "")) != (kind, name):
+            write(run, record)
+
+
+# ---- arithmetic
+
+
+def test_scores_are_sacrebleus_to_the_last_digit(run, out):
+    rows = csv_table(out)
+    assert list(rows) == list(SYSTEMS)
+    for name, row in rows.items():
+        outputs, references = texts(run, name)
+        score = sacrebleu.corpus_bleu(outputs, [references])
+        assert row[f"{DATA}: bleu"] == repr(score.score)
+        assert row[f"{DATA}: length_ratio"] == repr(score.sys_len / score.ref_len)
+        assert row[f"{DATA}: brevity_penalty"] == repr(score.bp)
+        as_is = sacrebleu.corpus_bleu(outputs, [references], tokenize="none", force=True)
+        assert row[f"{DATA}: other_bleu"] == repr(as_is.score) != repr(score.score)
+        assert row[f"{DATA}: chrf"] == repr(sacrebleu.corpus_chrf(outputs, [references]).score)
+
+
+def test_certainty_is_sacrebleus(run, out):
+    names = [BASELINE, *(name for name in SYSTEMS if name != BASELINE)]
+    systems = [(name, texts(run, name)[0]) for name in names]
+    references = [texts(run, BASELINE)[1]]
+    signatures, results = PairedTest(systems, {"BLEU": sacrebleu.BLEU()}, references, "bs", 1000)()
+    rows = csv_table(out)
+    for name, result in zip(names, results["BLEU"]):
+        assert float(rows[name][f"{DATA}: confidence"]) == pytest.approx(result.ci, rel=1e-12)
+        assert rows[name][f"{DATA}: p_value"] == ("" if name == BASELINE else repr(result.p_value))
+    assert str(signatures["BLEU"]) in (out / "index.html").read_text("utf-8")
+    assert float(rows["NART, 1 length"][f"{DATA}: p_value"]) < 0.01
+
+
+def test_gaps_and_speed_ups(run, out):
+    rows, latencies = csv_table(out), raw(run, "latency")
+    teacher = sacrebleu.corpus_bleu(*[[x] if i else x for i, x in enumerate(texts(run, TEACHER))])
+    base = statistics.fmean(latencies[BASELINE]["seconds"])
+    for name, row in rows.items():
+        milliseconds = sorted(1000 * x for x in latencies[name]["seconds"])
+        mean = statistics.fmean(milliseconds)
+        assert float(row[f"{SPEED}: mean ms"]) == pytest.approx(mean)
+        assert float(row[f"{SPEED}: median ms"]) == pytest.approx(statistics.median(milliseconds))
+        for percent in (95, 99):
+            place = percent / 100 * (len(milliseconds) - 1)
+            low, share = int(place), place % 1
+            value = milliseconds[low] * (1 - share) + milliseconds[low + 1] * share
+            assert float(row[f"{SPEED}: p{percent} ms"]) == pytest.approx(value)
+        assert float(row[f"{SPEED}: speed_up"]) == pytest.approx(1000 * base / mean)
+        if name == TEACHER:
+            assert row[f"{DATA}: gap"] == ""
+        else:
+            gap = teacher.score - float(row[f"{DATA}: bleu"])
+            assert float(row[f"{DATA}: gap"]) == pytest.approx(gap)
+
+
+def test_the_table_shows_the_numbers(out):
+    text, rows = (out / "table.md").read_text("utf-8"), csv_table(out)
+    header, _, *shown = markdown_table(text)
+    assert header == [
+        "system", f"BLEU, {DATA}", "latency, ms (text to text)", "speed-up", "threads",
+    ]  # fmt: skip
+    for cells, (name, row) in zip(shown, rows.items(), strict=True):
+        bleu, gap = row[f"{DATA}: bleu"], row[f"{DATA}: gap"]
+        assert cells[0] == name
+        assert cells[1] == f"{float(bleu):.2f}" + (f" ({float(gap):.2f})" if gap else "")
+        for cell, value in ((cells[2], "mean ms"), (cells[3][:-1], "speed_up")):
+            value = float(row[f"{SPEED}: {value}"])
+            assert float(cell) == pytest.approx(value, rel=0.006)
+            assert len(cell.replace(".", "")) == 3
+        assert cells[3].endswith("×")  # noqa: RUF001
+        assert cells[4] == str(SYSTEMS[name].threads)
+    assert dict(zip(rows, [row[3] for row in shown]))[BASELINE] == "1.00×"  # noqa: RUF001
+
+
+def test_parts_add_up(run, out):
+    tables = (out / "table.md").read_text("utf-8")
+    header, _, *rows = markdown_table(tables, 2)
+    assert header[0] == "system" and header[-2:] == ["other", "total"]
+    assert header[1:-2] == "encoder length decoder candidates viterbi clean rescoring".split()
+    parts = raw(run, "parts")
+    for name, *cells in rows:
+        *spent, total = (float(cell) for cell in cells if cell)
+        assert sum(spent) == pytest.approx(total, abs=0.05)
+        assert total == pytest.approx(1000 * parts[name]["total"], abs=0.005)
+        rest = 1000 * (parts[name]["total"] - sum(parts[name]["seconds"].values()))
+        assert spent[-1] == pytest.approx(rest, abs=0.005)
+
+
+def test_repetition_and_empty_outputs(small, tmp_path, no_plots):
+    assert repetition(["a a b b b", "", "c", "d  d do"]) == 4 / 9
+    assert repetition(["", ""]) == 0
+    outputs = ["", " ", *["the the dog sees."] * 18]
+    write(small, made_run.translation(small, "NART, 1 length", outputs))
+    assert report(small, out=tmp_path / "out") == 0
+    row = csv_table(tmp_path / "out")["NART, 1 length"]
+    assert row[f"{DATA}: empty"] == "2" and float(row[f"{DATA}: repetition"]) == 1 / 4
+
+
+def test_other_tokenisation(run, tmp_path, no_plots):
+    assert report(run, out=tmp_path, words=["--tokenize", "none"]) == 0
+    row = csv_table(tmp_path)["NART, 1 length"]
+    outputs, references = texts(run, "NART, 1 length")
+    as_is = sacrebleu.corpus_bleu(outputs, [references], tokenize="none", force=True)
+    assert row[f"{DATA}: bleu"] == repr(as_is.score)
+    assert row[f"{DATA}: other_bleu"] == repr(sacrebleu.corpus_bleu(outputs, [references]).score)
+    text = (tmp_path / "table.md").read_text("utf-8")
+    assert "BLEU (none)" in text and "BLEU (13a)" in text and "tok:none" in text
+
+
+def test_published_figures_stand_apart(out):
+    page = (out / "index.html").read_text("utf-8")
+    blocks = re.findall(r'<section class="(\w+)"><h2>(.*?)</section>', page, re.S)
+    published = [text for kind, text in blocks if kind == "published"]
+    assert len(published) == 1 and published[0].startswith("Published by Sun et al. 2019, not")
+    measured = "".join(text for kind, text in blocks if kind == "measured")
+    assert "26.80 (0.61)" in published[0] and "26.80 (0.61)" not in measured
+    assert all(f">{name}<" not in published[0] for name in SYSTEMS if name != TEACHER)
+    for row in sun2019().rows:
+        if "." in row[5] and row[0] != "Transformer, beam 4":
+            assert 387 / float(row[4]) == pytest.approx(float(row[5][:-1]), rel=0.02)
+
+
+def test_the_later_record_counts(small, tmp_path, no_plots):
+    replace(small, BASELINE, "latency", seconds=[3.0] * 20)
+    replace(small, "NART, 1 length", "latency", seconds=[0.5] * 20, threads=1)
+    assert report(small, out=tmp_path / "out") == 0
+    row = csv_table(tmp_path / "out")["NART, 1 length"]
+    assert float(row[f"{SPEED}: speed_up"]) == 6 and row["threads"] == "1"
+
+
+def test_torn_last_line(small, tmp_path, no_plots):
+    assert report(small, out=tmp_path / "one") == 0
+    with open(small / FILE, "ab") as stream:
+        stream.write((small / FILE).read_bytes().splitlines()[-1][:-7])
+    assert report(small, out=tmp_path / "two") == 0
+    assert (tmp_path / "one/table.md").read_bytes() == (tmp_path / "two/table.md").read_bytes()
+
+
+# ---- several runs and test sets
+
+
+def test_two_runs_and_two_test_sets(tmp_path, capsys, no_plots):
+    one = made_run.make_run(tmp_path / "one", data=("A", "B"), sentences=9, systems=FEW[:2])
+    two = made_run.make_run(
+        tmp_path / "two", data=("A",), sentences=9, systems=FEW[2:3], scopes=("text", "tokens")
+    )
+    assert report(one, two, out=tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "Not translated: B by NART, 1 length." in said
+    assert f"Latency not measured (A, tokens to tokens): {TEACHER}; {BASELINE}." in said
+    header, _, *rows = markdown_table(said)
+    assert header[1:3] == ["BLEU, A", "BLEU, B"]
+    assert header[3::2] == [
+        "latency, ms (A, text to text)",
+        "latency, ms (A, tokens to tokens)",
+        "latency, ms (B, text to text)",
+        "threads",
+    ]
+    assert [row[0] for row in rows] == list(FEW[:3])
+    assert rows[2][1] and rows[2][3] and rows[2][4].endswith("×")  # noqa: RUF001
+    assert rows[2][2] == "" and rows[2][5] and rows[2][6:9] == ["", "", ""]
+
+
+def test_teacher_and_baseline_without_translation(small, tmp_path, capsys, no_plots):
+    drop(small, TEACHER, "translation")
+    drop(small, BASELINE, "translation")
+    assert report(small, out=tmp_path / "out") == 0
+    assert f"No gaps on {DATA}: the teacher, {TEACHER}, did not" in capsys.readouterr().out
+    rows = csv_table(tmp_path / "out")
+    for row in (rows["NART, 1 length"], rows["NART-DCRF, 9 lengths"]):
+        assert row[f"{DATA}: gap"] == row[f"{DATA}: p_value"] == ""
+        assert float(row[f"{DATA}: confidence"]) > 0 and row[f"{SPEED}: speed_up"]
+
+
+def test_no_speed_up_over_other_sentences(small, tmp_path, capsys, no_plots):
+    replace(small, "NART, 1 length", "latency", sentences=[*range(19), 77])
+    assert report(small, out=tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert f"No speed-up of NART, 1 length ({SPEED}): it was timed on other sentences" in said
+    assert csv_table(tmp_path / "out")["NART, 1 length"][f"{SPEED}: speed_up"] == ""
+
+
+def test_names_cannot_break_the_tables(tmp_path, no_plots):
+    name = 'a | b <img src="x">\n& "c"'
+    few = {"sentences": 4, "systems": [TEACHER, BASELINE], "data": ["<i>A | B"]}
+    run = made_run.make_run(tmp_path / "run", **few)
+    write(run, made_run.system(BASELINE, name=name))
+    write(run, made_run.translation(run, name, ["the dog"] * 4, data="<i>A | B"))
+    assert report(run, out=tmp_path / "out") == 0
+    page = (tmp_path / "out/index.html").read_text("utf-8")
+    assert "a | b &lt;img src=&quot;x&quot;&gt;" in page
+    assert "<img" not in page and "<i>" not in page
+    rows = markdown_table((tmp_path / "out/table.md").read_text("utf-8"))
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert name in csv_table(tmp_path / "out")
+
+
+# ---- refusals
+
+
+def append(run, name, **changes):
+    write(run, dataclasses.replace(made_run.system("NART, 1 length"), name=name, **changes))
+
+
+def other_machine(run):
+    machine = dataclasses.replace(made_run.MACHINE, cpu="Another CPU")
+    replace(run, BASELINE, "latency", machine=machine)
+
+
+def other_references(run):
+    (run / "other.txt").write_text("the dog.\n" * 20)
+    outputs, sha = ["the dog."] * 20, sha256(run / "other.txt")
+    changes = {"references": "other.txt", "data_sha256": sha}
+    write(run, made_run.translation(run, BASELINE, outputs, **changes))
+
+
+def too_few_outputs(run):
+    (run / raw(run, "translation")[BASELINE]["outputs"]).write_text("the dog.\n" * 19)
+
+
+REFUSALS = {
+    "unknown baseline": (
+        lambda run: None,
+        "--baseline: there is no system 'x'. The systems are: Transformer, beam 4; Trans",
+    ),
+    "no records": (lambda run: (run / FILE).write_text(""), "records.jsonl holds no records"),
+    "no folder": (lambda run: (run / FILE).unlink(), "holds no records.jsonl: name a folder"),
+    "machines": (
+        other_machine,
+        "was measured on Made CPU, 2 cores, 24 GiB, device cpu; .*Another CPU.*two machines",
+    ),
+    "precisions": (
+        lambda run: replace(run, BASELINE, "latency", precision="int8"),
+        f"{BASELINE}: translation was measured in float32 but latency in int8",
+    ),
+    "test sets": (
+        other_references,
+        f"{DATA}: the references of .* are not those of .*: give different test sets",
+    ),
+    "changed references": (
+        lambda run: (run / "references.0.txt").write_text("the dog.\n" * 20),
+        r"references\.0\.txt has changed since Transformer, beam 4 on Made De-En was recorded",
+    ),
+    "number of lines": (too_few_outputs, r"has 19 lines but there are 20 references"),
+    "missing outputs": (
+        lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).unlink(),
+        rf"is missing \({BASELINE} on {DATA}\): copy the run folder whole",
+    ),
+    "outputs that are no text": (
+        lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).write_bytes(b"\xff\n"),
+        rf"is not UTF-8 \({BASELINE} on {DATA}\)",
+    ),
+    "one name for two systems": (
+        lambda run: append(run, BASELINE),
+        f"two systems are called '{BASELINE}': family is Transformer in .* and NART in",
+    ),
+    "unnamed system": (
+        lambda run: replace(run, BASELINE, "latency", system="y"),
+        f"latency of {DATA}: there is no system 'y'. The systems are:",
+    ),
+    "lengths of other sentences": (
+        lambda run: replace(
+            run, "NART, 1 length", "translation", predicted_lengths=[1], reference_lengths=[1]
+        ),
+        "1 predicted_lengths for 20 references",
+    ),
+    "sweep of an unknown test set": (
+        lambda run: write(
+            run,
+            made_run.Sweep(
+                **made_run.COMMON, system=BASELINE, data="Z", parameter="crf_rank", value=8,
+                outputs="references.0.txt",
+            ),
+        ),
+        "Transformer, greedy on Z with crf_rank 8: no translation of Z brings its references",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(case, small, tmp_path, capsys):
+    spoil, said = REFUSALS[case]
+    spoil(small)
+    baseline = "x" if case == "unknown baseline" else BASELINE
+    assert report(small, out=tmp_path / "out", baseline=baseline) == 1
+    error = capsys.readouterr().err
+    assert re.search(said, error) and error.count("\n") == 1, error
+    assert error.startswith("fairseq-nart report: ") and not (tmp_path / "out").exists()
+
+
+def test_unknown_teacher(small, tmp_path, capsys):
+    assert report(small, out=tmp_path / "out", teacher="x") == 1
+    assert "--teacher: there is no system 'x'" in capsys.readouterr().err
+
+
+def test_text_is_split_at_line_feeds_alone(small):
+    strange = ["a\u2028b", "c\x0bd\x85e\rf", *["g"] * 18]
+    write(small, made_run.translation(small, BASELINE, strange))
+    assert collect([small]).translations[BASELINE, DATA].outputs == strange
+
+
+# ---- the page
+
+
+def test_without_matplotlib_and_without_torch(small, tmp_path):
+    """Figures are left out, and it is said; nothing heavy is loaded."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from fairseq_nart.cli import main\n"
+        f"words = ['--out', {str(tmp_path / 'out')!r}, '--baseline', {BASELINE!r}]\n"
+        f"assert main(['report', {str(small)!r}, *words, '--teacher', {TEACHER!r}]) == 0\n"
+        "assert not {'torch', 'fairseq'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert NO_MATPLOTLIB in done.stdout
+    page = (tmp_path / "out/index.html").read_text("utf-8")
+    assert NO_MATPLOTLIB in page and "<img" not in page and "<h2>Figures" not in page
+
+
+def test_page_says_under_which_circumstances(run, out):
+    page = (out / "index.html").read_text("utf-8")
+    head = page[page.index("<header>") : page.index("</header>")]
+    sha = raw(run, "translation")[TEACHER]["data_sha256"][:12]
+    for said in (DATA, "60 sentences", sha, "Made CPU, 2 cores, 24 GiB", "torch 2.13.0", "0123abc"):
+        assert said in head
+    assert f"version:{sacrebleu.__version__}" in head and "tok:13a" in head
+
+
+@pytest.mark.skipif(not browser.program(), reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page_in_a_browser(width, out):
+    """Nothing to complain of, nothing fetched, nothing wider than the window."""
+    with browser.opened() as page:
+        page.open(out / "index.html", width)
+        images = page.value(
+            "[...document.images].map(image => [image.naturalWidth, "
+            "image.getBoundingClientRect().left, image.getBoundingClientRect().right])"
+        )
+        boxes = page.value(
+            "[...document.querySelectorAll('.table')].map(box => [box.scrollWidth, "
+            "box.clientWidth, getComputedStyle(box).overflowX])"
+        )
+        assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.value("innerWidth") == width
+    assert len(images) == len(list((out / "plots").glob("*.png"))) == 9
+    assert all(natural > 0 and left >= 0 and right <= width for natural, left, right in images)
+    assert boxes and all(style == "auto" for _, _, style in boxes)
+    assert any(inner > outer for inner, outer, _ in boxes) == (width == 400)
+    assert not page.said, page.said
+    assert [url[:5] for url in page.asked[1:]] == ["data:"] * (len(page.asked) - 1)
