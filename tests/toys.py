@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grammar
 import torch
-from fairseq import options
+from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive, preprocess, train
 
@@ -67,6 +67,8 @@ def fairseq_train(data: Path, save: Path, *words: str) -> Path:
     """fairseq-train in this process, on the CPU; returns the last checkpoint."""
     command = [str(data), "--save-dir", str(save), "--max-tokens", "400", *IN_PROCESS, *words]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
+    # fairseq remembers the best score of the training before, of another test, in its function.
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)
     train.main(convert_namespace_to_omegaconf(args))
     return save / "checkpoint_last.pt"
 

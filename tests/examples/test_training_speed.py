@@ -39,5 +39,5 @@ def test_every_system_is_measured_against_the_peer(data, monkeypatch, capsys):
 
 
 def test_more_updates_than_an_epoch_has_are_refused(data, monkeypatch):
-    with pytest.raises(SystemExit, match="--updates and warm-up need 1001"):
+    with pytest.raises(SystemExit, match="fewer than --updates and warm-up: 1001"):
         measure(data, monkeypatch, "--updates", "1000", "--systems", "nart")
