@@ -36,7 +36,7 @@ binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split tes
         --trainpref "$text/train" --validpref "$text/valid" --testpref "$(IFS=,; echo "${tests[*]}")" "$@"
 }
 
-train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME, scored by BLEU on valid
+train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     local name="$1" from="$2" updates="$3"
     shift 3
     once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \

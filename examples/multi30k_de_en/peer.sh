@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # fairseq's own NAT-CRF, static transitions, of the same size, data and number of updates, with its
-# length classifier and without refinement. `--user-dir` only mends what keeps it from running.
+# length classifier and without refinement. `--user-dir` mends what keeps it from running; of what
+# makes our trainings fast it gets the memory that is kept, no more.
 source "$(dirname "$0")/settings.sh"
 layers=()
 for side in encoder decoder; do
