@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_nart.tools._files import sha256
-from fairseq_nart.tools._records import (
+from fairseq_nart.tools.benchmark.records import (
     Latency,
     Machine,
     Memory,

@@ -45,7 +45,7 @@ def test_readme_tree_is_the_tree():
     assert tree, "the README has no file tree"
     named, folder = set(), ROOT / "fairseq_nart"
     for line in tree[1].splitlines():
-        if entry := re.match(r"  (\w+/)", line):
+        if entry := re.match(r"  ([\w/]+/)", line):
             folder = ROOT / "fairseq_nart" / entry[1]
         home = folder if line.startswith("    ") else ROOT / "fairseq_nart"
         named |= {home / name for name in re.findall(r"\S+\.py", line)}

@@ -12,13 +12,13 @@ import sacrebleu
 import torch
 
 import fairseq_nart
-from fairseq_nart.tools._backends import Backend, open_backend
-from fairseq_nart.tools._data import MANIFEST, Split, figures, write_data
-from fairseq_nart.tools._distillation import BACKENDS, Distillation, Search
 from fairseq_nart.tools._files import locked, read_json, write_json
-from fairseq_nart.tools._parts import Part, gather, require_same
-from fairseq_nart.tools._teacher import Teacher
-from fairseq_nart.tools._translate import translate_part
+from fairseq_nart.tools.distillation.backends import Backend, open_backend
+from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, write_data
+from fairseq_nart.tools.distillation.options import BACKENDS, Distillation, Search
+from fairseq_nart.tools.distillation.parts import Part, gather, require_same
+from fairseq_nart.tools.distillation.teacher import Teacher
+from fairseq_nart.tools.distillation.translate import translate_part
 
 
 def distill(asked: Distillation) -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from sacrebleu.metrics.bleu import BLEU
 
-from fairseq_nart.tools import _published
-from fairseq_nart.tools._collection import collect
-from fairseq_nart.tools._comparison import Comparison, csv_rows, notes
-from fairseq_nart.tools._content import Report, markdown_text
-from fairseq_nart.tools._facts import circumstances, methods
 from fairseq_nart.tools._files import replacing
-from fairseq_nart.tools._markup import csv_text, markdown
-from fairseq_nart.tools._page import page
-from fairseq_nart.tools._quality import assess
-from fairseq_nart.tools._tables import details, main_table, parts_tables
+from fairseq_nart.tools.reporting import published as published_tables
+from fairseq_nart.tools.reporting.collection import collect
+from fairseq_nart.tools.reporting.comparison import Comparison, csv_rows, notes
+from fairseq_nart.tools.reporting.content import Report, markdown_text
+from fairseq_nart.tools.reporting.facts import circumstances, methods
+from fairseq_nart.tools.reporting.markup import csv_text, markdown
+from fairseq_nart.tools.reporting.page import page
+from fairseq_nart.tools.reporting.quality import assess
+from fairseq_nart.tools.reporting.tables import details, main_table, parts_tables
 
 NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install fairseq-nart[plots]"
 
@@ -38,13 +38,13 @@ def write_report(of: Comparison, out: Path, published: str) -> Report:
         circumstances=circumstances(of),
         main=main_table(of),
         notes=notes(of),
-        published=_published.sun2019() if published == "sun2019" else None,
+        published=published_tables.sun2019() if published == "sun2019" else None,
         parts=parts_tables(of),
         details=details(of),
         methods=methods(of),
     )
     try:
-        from fairseq_nart.tools import plots
+        from fairseq_nart.tools.reporting import plots
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--published",
         default="none",
-        choices=_published.CHOICES,
+        choices=published_tables.CHOICES,
         help="add a paper's own table in a block apart",
     )
 

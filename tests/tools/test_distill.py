@@ -20,9 +20,10 @@ from toys import (
 )
 
 from fairseq_nart.cli import main
-from fairseq_nart.tools import _backends, distill
-from fairseq_nart.tools._parts import Part, gather
-from fairseq_nart.tools._translate import in_batches
+from fairseq_nart.tools import distill
+from fairseq_nart.tools.distillation import backends
+from fairseq_nart.tools.distillation.parts import Part, gather
+from fairseq_nart.tools.distillation.translate import in_batches
 
 COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
@@ -88,14 +89,14 @@ def begun(whole, tmp_path):
 @pytest.fixture
 def translated(monkeypatch):
     """Counts the sentences that fairseq translates."""
-    count, translate = [], _backends.FairseqBackend.translate
+    count, translate = [], backends.FairseqBackend.translate
 
     def counting(self, batches):
         for texts in translate(self, batches):
             count.append(len(texts))
             yield texts
 
-    monkeypatch.setattr(_backends.FairseqBackend, "translate", counting)
+    monkeypatch.setattr(backends.FairseqBackend, "translate", counting)
     return count
 
 
@@ -251,7 +252,7 @@ def test_padding_is_never_chosen(small, run, teacher, tmp_path):
 
 
 def test_without_ctranslate2(run, monkeypatch):
-    monkeypatch.setattr(_backends.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     asked = run(backend="ctranslate2")
     assert asked.status == 1 and "pip install fairseq-nart[ctranslate2]" in asked.err
     typed = run("--compute-type", "int8", backend="auto")

@@ -12,13 +12,13 @@ from made_run import DATA, TEACHER
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from fairseq_nart.tools import _panels, _speed_plots
-from fairseq_nart.tools._drawing import COLOURS, label_ends, label_points, looks, spread
-from fairseq_nart.tools._groups import GROUPS, by_size
-from fairseq_nart.tools._records import FILE, Throughput, read, write
-from fairseq_nart.tools._speed_plots import front
-from fairseq_nart.tools.plots import draw, draw_parts
+from fairseq_nart.tools.benchmark.records import FILE, Throughput, read, write
 from fairseq_nart.tools.report import compare
+from fairseq_nart.tools.reporting import panels, speed_plots
+from fairseq_nart.tools.reporting.drawing import COLOURS, label_ends, label_points, looks, spread
+from fairseq_nart.tools.reporting.groups import GROUPS, by_size
+from fairseq_nart.tools.reporting.plots import draw, draw_parts
+from fairseq_nart.tools.reporting.speed_plots import front
 
 ALL = [
     "quality_latency",
@@ -118,16 +118,14 @@ def lines_instead_of_drawing(monkeypatch):
     def curves(systems, lines, *_, **__):
         drawn.update(lines)
 
-    monkeypatch.setattr(_speed_plots, "curves", curves)
+    monkeypatch.setattr(speed_plots, "curves", curves)
     return drawn
 
 
 def test_latency_line_is_the_means_of_groups(of, tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(
-        _speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines)
-    )
-    plot = _speed_plots.latency_length(of, DATA, tmp_path / "x.png")
+    monkeypatch.setattr(speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines))
+    plot = speed_plots.latency_length(of, DATA, tmp_path / "x.png")
     record = of.collection.latencies["NART, 1 length", DATA, "text"]
     x, y = drawn["NART, 1 length"]
     low, high = by_size(record.target_tokens)[0][0]
@@ -144,11 +142,9 @@ def test_throughput_line_is_in_the_order_of_batches(tmp_path, monkeypatch):
         record = Throughput(**about, batch=batch, sentences_per_second=5, tokens_per_second=9)
         write(run, record)
     drawn = {}
-    monkeypatch.setattr(
-        _speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines)
-    )
+    monkeypatch.setattr(speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines))
     of = compare([run], TEACHER, TEACHER, "13a")
-    _speed_plots.throughput_batch(of, DATA, tmp_path / "x.png")
+    speed_plots.throughput_batch(of, DATA, tmp_path / "x.png")
     x, y = drawn[TEACHER]
     assert list(x) == [1, 2, 4, 16, 64, 256] and y[1] == y[5] == 5
 
@@ -233,13 +229,13 @@ def test_names_of_lines_do_not_cover_each_other():
 
 def test_panels_by_number_of_lengths(of):
     systems = of.collection.systems
-    found = dict(_panels.panels(systems, list(systems)))
+    found = dict(panels.panels(systems, list(systems)))
     assert list(found) == ["1 length", "9 lengths", "19 lengths"]
     for title, members in found.items():
         assert TEACHER in members
         count = int(title.split()[0])
         assert {systems[name].lengths for name in members} == {None, count}
-    assert _panels.panels(systems, [TEACHER, "NART, 1 length"]) == [
+    assert panels.panels(systems, [TEACHER, "NART, 1 length"]) == [
         ("", [TEACHER, "NART, 1 length"])
     ]
 

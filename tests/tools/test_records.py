@@ -10,7 +10,7 @@ import made_run
 import pytest
 
 from fairseq_nart.tools._files import locked
-from fairseq_nart.tools._records import FILE, KINDS, Latency, Memory, read, write
+from fairseq_nart.tools.benchmark.records import FILE, KINDS, Latency, Memory, read, write
 
 LATENCY = Latency(
     **made_run.COMMON,

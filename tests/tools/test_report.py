@@ -16,12 +16,12 @@ from made_run import DATA, SYSTEMS, TEACHER
 from sacrebleu.significance import PairedTest
 
 from fairseq_nart.cli import main
-from fairseq_nart.tools._collection import collect
 from fairseq_nart.tools._files import sha256
-from fairseq_nart.tools._published import sun2019
-from fairseq_nart.tools._quality import repetition
-from fairseq_nart.tools._records import FILE, read, write
+from fairseq_nart.tools.benchmark.records import FILE, read, write
 from fairseq_nart.tools.report import NO_MATPLOTLIB
+from fairseq_nart.tools.reporting.collection import collect
+from fairseq_nart.tools.reporting.published import sun2019
+from fairseq_nart.tools.reporting.quality import repetition
 
 BASELINE = "Transformer, greedy"
 FEW = (TEACHER, BASELINE, "NART, 1 length", "NART-DCRF, 9 lengths")
@@ -56,8 +56,8 @@ def small(tmp_path):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Figures take time, and most tests do not look at them."""
-    monkeypatch.setattr("fairseq_nart.tools.plots.draw", lambda of, folder: [])
-    monkeypatch.setattr("fairseq_nart.tools.plots.draw_parts", lambda of, folder: [])
+    monkeypatch.setattr("fairseq_nart.tools.reporting.plots.draw", lambda of, folder: [])
+    monkeypatch.setattr("fairseq_nart.tools.reporting.plots.draw_parts", lambda of, folder: [])
 
 
 def raw(run, kind):

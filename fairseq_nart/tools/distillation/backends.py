@@ -15,8 +15,8 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
-from fairseq_nart.tools._distillation import Search
-from fairseq_nart.tools._teacher import Teacher
+from fairseq_nart.tools.distillation.options import Search
+from fairseq_nart.tools.distillation.teacher import Teacher
 
 INSTALL = "pip install fairseq-nart[ctranslate2]"
 

@@ -15,7 +15,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox, BboxBase
 
-from fairseq_nart.tools._records import System
+from fairseq_nart.tools.benchmark.records import System
 
 WIDTH = 6.8
 """Inches: the text of a printed page."""

@@ -8,7 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
-from fairseq_nart.tools._collection import Text
+from fairseq_nart.tools.reporting.collection import Text
 
 RESAMPLES = 1000
 """Of the test set, for confidence and significance; what sacreBLEU does by default."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_nart.tools._comparison import Comparison
-from fairseq_nart.tools._content import Plot
-from fairseq_nart.tools._drawing import (
+from fairseq_nart.tools.benchmark.records import OTHER, PARTS, Parts
+from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.content import Plot
+from fairseq_nart.tools.reporting.drawing import (
     BESIDE,
     LABEL_SIZE,
     canvas,
@@ -16,11 +17,10 @@ from fairseq_nart.tools._drawing import (
     looks,
     plain_log,
 )
-from fairseq_nart.tools._groups import by_size
-from fairseq_nart.tools._markup import ratio, significant
-from fairseq_nart.tools._panels import Curve, curves
-from fairseq_nart.tools._records import OTHER, PARTS, Parts
-from fairseq_nart.tools._speed import SCOPES, main_scope
+from fairseq_nart.tools.reporting.groups import by_size
+from fairseq_nart.tools.reporting.markup import ratio, significant
+from fairseq_nart.tools.reporting.panels import Curve, curves
+from fairseq_nart.tools.reporting.speed import SCOPES, main_scope
 
 _PART_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#f0c94d", "#d55e00", "#cc79a7", "#7d6bb0")
 

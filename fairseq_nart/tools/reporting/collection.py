@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairseq_nart.tools._files import sha256
-from fairseq_nart.tools._records import (
+from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
     Measurement,

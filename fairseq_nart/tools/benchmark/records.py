@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
 
 from fairseq_nart.tools._files import locked
-from fairseq_nart.tools._typed import build
+from fairseq_nart.tools.benchmark.typed import build
 
 FILE = "records.jsonl"
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq_nart.tools._facts import Facts
-from fairseq_nart.tools._markup import Table, markdown
+from fairseq_nart.tools.reporting.facts import Facts
+from fairseq_nart.tools.reporting.markup import Table, markdown
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Table 2 of Sun et al. 2019 (arXiv 1910.11555): what the authors published of their systems."""
 
-from fairseq_nart.tools._markup import TIMES, Table
+from fairseq_nart.tools.reporting.markup import TIMES, Table
 
 CHOICES = ("none", "sun2019")
 

@@ -5,8 +5,15 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from fairseq_nart.tools._drawing import BESIDE, canvas, label_ends, looks, one_scale, plain_log
-from fairseq_nart.tools._records import System
+from fairseq_nart.tools.benchmark.records import System
+from fairseq_nart.tools.reporting.drawing import (
+    BESIDE,
+    canvas,
+    label_ends,
+    looks,
+    one_scale,
+    plain_log,
+)
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """x and y of a line's points."""

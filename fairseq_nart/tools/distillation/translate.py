@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fairseq_nart.tools._backends import Backend
-from fairseq_nart.tools._data import Split
 from fairseq_nart.tools._files import read_json, write_json
-from fairseq_nart.tools._parts import Part
+from fairseq_nart.tools.distillation.backends import Backend
+from fairseq_nart.tools.distillation.data import Split
+from fairseq_nart.tools.distillation.parts import Part
 
 
 def in_batches(indices: Iterable[int], sizes: np.ndarray, max_tokens: int) -> Iterator[list[int]]:

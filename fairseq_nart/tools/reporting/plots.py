@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from fairseq_nart.tools import _quality_plots, _speed_plots
-from fairseq_nart.tools._comparison import Comparison
-from fairseq_nart.tools._content import Plot
+from fairseq_nart.tools.reporting import quality_plots, speed_plots
+from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.content import Plot
 
 FIGURES = (
-    _speed_plots.quality_latency,
-    _speed_plots.latency_length,
-    _speed_plots.throughput_batch,
-    _quality_plots.bleu_lengths,
-    _quality_plots.bleu_sentence_length,
-    _quality_plots.predicted_length,
+    speed_plots.quality_latency,
+    speed_plots.latency_length,
+    speed_plots.throughput_batch,
+    quality_plots.bleu_lengths,
+    quality_plots.bleu_sentence_length,
+    quality_plots.predicted_length,
 )
 
 
@@ -24,14 +24,14 @@ def draw(of: Comparison, folder: Path) -> list[Plot]:
         plots += [figure(of, data, folder / f"{figure.__name__}{end}") for figure in FIGURES]
         for parameter in dict.fromkeys(key[2] for key in of.collection.sweeps):
             file = folder / f"sweep_{parameter}{end}"
-            plots.append(_quality_plots.sweep(of, data, parameter, file))
+            plots.append(quality_plots.sweep(of, data, parameter, file))
     return [plot for plot in plots if plot]
 
 
 def draw_parts(of: Comparison, folder: Path) -> list[Plot]:
     """Where the time goes, of each test set on its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots = [_speed_plots.parts(of, data, folder / f"parts{end}") for data, end in _endings(of)]
+    plots = [speed_plots.parts(of, data, folder / f"parts{end}") for data, end in _endings(of)]
     return [plot for plot in plots if plot]
 
 

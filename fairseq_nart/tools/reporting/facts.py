@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from fairseq_nart.tools._comparison import Comparison
-from fairseq_nart.tools._quality import RESAMPLES, other_tokenisation
-from fairseq_nart.tools._records import OTHER, Translation
+from fairseq_nart.tools.benchmark.records import OTHER, Translation
+from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.quality import RESAMPLES, other_tokenisation
 
 Facts = list[tuple[str, str]]
 """A word and what is to be said of it."""

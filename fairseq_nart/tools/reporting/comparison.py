@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from fairseq_nart.tools._collection import Collection
-from fairseq_nart.tools._quality import Assessment, Quality
-from fairseq_nart.tools._speed import SCOPES, Times, measured, same_sentences, speed_up
+from fairseq_nart.tools.reporting.collection import Collection
+from fairseq_nart.tools.reporting.quality import Assessment, Quality
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, same_sentences, speed_up
 
 
 @dataclass(frozen=True)

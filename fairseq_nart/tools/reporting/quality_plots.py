@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from fairseq_nart.tools._comparison import Comparison
-from fairseq_nart.tools._content import Plot
-from fairseq_nart.tools._drawing import (
+from fairseq_nart.tools.benchmark.records import Translation
+from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.content import Plot
+from fairseq_nart.tools.reporting.drawing import (
     BESIDE,
     canvas,
     label_ends,
@@ -15,10 +16,9 @@ from fairseq_nart.tools._drawing import (
     one_scale,
     plain_log,
 )
-from fairseq_nart.tools._groups import by_size
-from fairseq_nart.tools._panels import Curve, curves
-from fairseq_nart.tools._quality import bleu
-from fairseq_nart.tools._records import Translation
+from fairseq_nart.tools.reporting.groups import by_size
+from fairseq_nart.tools.reporting.panels import Curve, curves
+from fairseq_nart.tools.reporting.quality import bleu
 
 
 def bleu_lengths(of: Comparison, data: str, file: Path) -> Plot | None:

@@ -5,9 +5,9 @@ import html
 import struct
 from itertools import zip_longest
 
-from fairseq_nart.tools._content import Plot, Report
-from fairseq_nart.tools._facts import Facts
-from fairseq_nart.tools._markup import Table, table_html
+from fairseq_nart.tools.reporting.content import Plot, Report
+from fairseq_nart.tools.reporting.facts import Facts
+from fairseq_nart.tools.reporting.markup import Table, table_html
 
 _STYLE = """
 :root { color-scheme: light; }

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from fairseq_nart.tools._comparison import Comparison
-from fairseq_nart.tools._markup import Table, ratio, significant
-from fairseq_nart.tools._quality import Quality, other_tokenisation
-from fairseq_nart.tools._records import OTHER, PARTS
-from fairseq_nart.tools._speed import SCOPES, Times, measured
+from fairseq_nart.tools.benchmark.records import OTHER, PARTS
+from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.markup import Table, ratio, significant
+from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured
 
 
 def main_table(of: Comparison) -> Table:

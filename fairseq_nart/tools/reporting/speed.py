@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_nart.tools._collection import Collection
-from fairseq_nart.tools._records import Latency
+from fairseq_nart.tools.benchmark.records import Latency
+from fairseq_nart.tools.reporting.collection import Collection
 
 SCOPES = {"text": "text to text", "tokens": "tokens to tokens"}
 

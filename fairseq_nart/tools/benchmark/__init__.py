@@ -1,0 +1,1 @@
+"""How `fairseq-nart bench` measures, and the records it writes."""

@@ -1,0 +1,1 @@
+"""How `fairseq-nart distill` works: options, teacher, backends, shards, data."""

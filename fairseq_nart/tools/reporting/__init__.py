@@ -1,0 +1,1 @@
+"""How `fairseq-nart report` compares records and tells what they come to."""
