@@ -18,8 +18,14 @@ FILE = "records.jsonl"
 Scope = Literal["tokens", "text"]
 """What a time spans: token ids to token ids, or raw text to raw text."""
 
-PARTS = ("encoder", "length", "decoder", "candidates", "viterbi", "clean", "rescoring")
-"""Of the time of a sentence, in the order in which they run."""
+PARTS = (
+    *("batch", "encoder", "length", "decoder", "candidates", "transitions", "viterbi", "clean"),
+    *("rescoring", "pick", "search"),
+)
+"""Of the time of a sentence, in the order in which they run; `search` is beam search's own work."""
+
+Parameter = Literal["crf_candidates", "trained_crf_candidates", "crf_rank"]
+"""What a sweep changes: K in decoding alone, K in training and decoding, or R."""
 
 OTHER = "other"
 """The part of the time that no named part explains."""
@@ -55,6 +61,11 @@ class Record:
     commit: str
     time: str
     """When it was measured, ISO 8601."""
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What the record is about; of two with one subject the later counts."""
+        return self.kind, *(getattr(self, name) for name in self.identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +187,7 @@ class Sweep(Measurement):
 
     kind = "sweep"
     identity = ("system", "data", "parameter", "value")
-    parameter: Literal["crf_candidates", "crf_rank"]
+    parameter: Parameter
     value: int
     outputs: str
     """Relative to the run folder; the references are those of the test set's translations."""

@@ -12,7 +12,8 @@ def build(kind: type, content: dict[str, Any]) -> Any:
     if unknown := sorted(content.keys() - fields.keys()):
         raise ValueError(f"unknown field {unknown[0]!r}")
     for name, field in fields.items():
-        if name not in content and field.default is dataclasses.MISSING:
+        missing = dataclasses.MISSING
+        if name not in content and field.default is missing and field.default_factory is missing:
             raise ValueError(f"field {name!r} is missing")
     hints = typing.get_type_hints(kind)
     return kind(**{name: _value(name, value, hints[name]) for name, value in content.items()})

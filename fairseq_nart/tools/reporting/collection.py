@@ -67,10 +67,9 @@ def collect(folders: Sequence[Path]) -> Collection:
     latest: dict[tuple[object, ...], tuple[Path, Record]] = {}
     for folder in folders:
         for record in read(folder):
-            subject = (record.kind, *(getattr(record, name) for name in record.identity))
-            if subject in latest and isinstance(record, System):
-                _same_system(record, folder, latest[subject])
-            latest[subject] = (folder, record)
+            if record.subject in latest and isinstance(record, System):
+                _same_system(record, folder, latest[record.subject])
+            latest[record.subject] = (folder, record)
     found = list(latest.values())
     _one_machine(found)
     collection = Collection([record for _, record in found])

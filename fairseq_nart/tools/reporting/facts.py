@@ -56,7 +56,7 @@ def methods(of: Comparison) -> Facts:
     if of.collection.throughputs:
         facts.append(("Sentences per second", "Translated in batches of this many sentences."))
     if of.collection.memories:
-        facts.append(("Peak memory", "The most that translating the test set took."))
+        facts.append(("Peak memory", _MEMORY))
     if of.collection.parts:
         facts.append(("Parts", _PARTS))
     return facts
@@ -106,8 +106,9 @@ _LATENCY: Facts = [
     (
         "Latency",
         "Seconds on the clock for one sentence at a time (batch 1): from raw text to raw text, or "
-        "from token ids to token ids. Mean, median and the times within which 95 and 99 % of the "
-        "sentences were done.",
+        "from token ids to token ids, rescoring included. Systems take turns of a few sentences, "
+        "and of each sentence the median of its repeats counts. Mean, median and the times within "
+        "which 95 and 99 % of the sentences were done.",
     ),
     (
         "Speed-up",
@@ -119,6 +120,11 @@ _LATENCY: Facts = [
         "is best for it.",
     ),
 ]
+
+_MEMORY = (
+    "The most that translating sentences one at a time took: resident memory of a process, its "
+    "libraries included, or memory allocated on a GPU."
+)
 
 _PARTS = (
     f'Mean milliseconds per sentence, with a clock around each part; "{OTHER}" is what no part '

@@ -162,5 +162,6 @@ def sweep(of: Comparison, data: str, parameter: str, file: Path) -> Plot | None:
 
 _NAMES = {
     "crf_candidates": "candidates per position (K)",
+    "trained_crf_candidates": "candidates per position (K), trained so",
     "crf_rank": "rank of the transitions (R)",
 }

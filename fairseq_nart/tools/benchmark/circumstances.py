@@ -1,0 +1,58 @@
+"""Under which circumstances something is measured: machine, versions, commit, time."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import fairseq_nart
+from fairseq_nart.tools.benchmark.records import Machine
+
+
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def machine(device: str) -> Machine:
+    """`device` is cpu or cuda."""
+    if device == "cuda":
+        import torch
+
+        device = torch.cuda.get_device_name()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Machine(_cpu(), cores(), round(memory, 1), device)
+
+
+def _cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", file.read_text()) if file.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Of Python and of packages."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in libraries},
+    }
+
+
+def commit() -> str:
+    """Of the checkout this package lies in, with a mark where it was changed; else its version."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    home = Path(fairseq_nart.__file__).parent
+    try:
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"fairseq_nart {fairseq_nart.__version__}"
+    return done.stdout.strip()
+
+
+def now() -> str:
+    """ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,134 @@
+"""fairseq's generators and ours: any checkpoint, as fairseq-generate runs it."""
+
+import ast
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import checkpoint_utils, options, tasks, utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from torch import Tensor
+
+from fairseq_nart.crf import chain
+from fairseq_nart.crf import layer as crf_layer
+from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTransitions
+from fairseq_nart.generation import engine as generation
+from fairseq_nart.generation.engine import Engine as ParallelEngine
+from fairseq_nart.generation.generator import NartGenerator
+from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers, mends fairseq)
+from fairseq_nart.tools.benchmark.clock import Part
+from fairseq_nart.tools.benchmark.engines import Layout
+from fairseq_nart.tools.benchmark.plan import SystemPlan
+
+_PARALLEL: list[Part] = [
+    (NartModel, "encode", "encoder"),
+    (NartModel, "predict_lengths", "length"),
+    (generation, "candidate_window", "length"),
+    (EncoderStates, "select", "decoder"),
+    (NartModel, "decode", "decoder"),
+    (crf_layer, "top_candidates", "candidates"),
+    (LowRankTransitions, "forward", "transitions"),
+    (DynamicLowRankTransitions, "forward", "transitions"),
+    (chain, "best_path", "viterbi"),
+    (chain, "path_log_probs", "viterbi"),
+    (generation, "finish", "clean"),
+    (TeacherRescorer, "encode", "rescoring"),
+    (TeacherRescorer, "log_probs", "rescoring"),
+    (TeacherRescorer, "score", "rescoring"),
+    (ParallelEngine, "_rank", "pick"),
+]
+
+
+class FairseqEngine:
+    """A checkpoint with its generator. ValueError where fairseq would stop."""
+
+    libraries = ("fairseq-fixed", "torch", "numpy")
+    can_stream = False
+
+    def __init__(self, plan: SystemPlan, data: Path, device: str) -> None:
+        words = [str(data), "--path", str(plan.checkpoint), *plan.words]
+        words += [] if device == "cuda" else ["--cpu"]
+        try:
+            args = options.parse_args_and_arch(options.get_generation_parser(), words)
+        except SystemExit as error:
+            raise ValueError(f"fairseq-generate does not understand {' '.join(words)}") from error
+        cfg = convert_namespace_to_omegaconf(args)
+        self.task = tasks.setup_task(cfg.task)
+        (self.model,), _ = checkpoint_utils.load_model_ensemble(
+            [str(plan.checkpoint)],
+            arg_overrides=ast.literal_eval(cfg.common_eval.model_overrides),
+            task=self.task,
+        )
+        self.model.prepare_for_inference_(cfg)
+        self.model.to(device=device, dtype=getattr(torch, plan.precision)).eval()
+        self.device = device
+        self.generator = self.task.build_generator([self.model], cfg.generation)
+        self.parallel = isinstance(self.generator, NartGenerator)
+        self.name = "fairseq_nart" if self.parallel else "fairseq"
+        self.lengths = self.generator.engine.length_candidates if self.parallel else None
+        target = self.task.target_dictionary
+        self.no_words = {target.bos(), target.eos(), target.pad()}
+
+    def lay_out(self, layout: Layout) -> None:
+        torch.set_num_threads(layout.threads)
+
+    def encode(self, pieces: list[str]) -> Tensor:
+        dictionary = self.task.source_dictionary
+        return torch.tensor([*map(dictionary.index, pieces), dictionary.eos()])
+
+    def decode(self, target: list[int]) -> list[str]:
+        dictionary = self.task.target_dictionary
+        return [dictionary[token] for token in target if token not in self.no_words]
+
+    def translate(self, batches: Iterable[Sequence[Tensor]]) -> list[list[list[int]]]:
+        translated = []
+        for batch in batches:
+            sample = self._sample(batch)
+            best = self.task.inference_step(self.generator, [self.model], sample)
+            found: list[list[int]] = [[] for _ in batch]
+            for index, hypotheses in zip(sample["id"].tolist(), best, strict=True):
+                found[index] = hypotheses[0]["tokens"].tolist()
+            translated.append(found)
+        return translated
+
+    @torch.no_grad()
+    def predicted_lengths(self, batch: Sequence[Tensor]) -> list[int]:
+        sample = self._sample(batch)
+        predicted = self.model.predict_lengths(self.model.encode(sample["net_input"]["src_tokens"]))
+        found = dict(zip(sample["id"].tolist(), predicted.clamp(min=1).tolist(), strict=True))
+        return [found[index] for index in range(len(batch))]
+
+    def parts(self) -> list[Part]:
+        own: Part = (self, "_sample", "batch")
+        if self.parallel:
+            return [own, *_PARALLEL]
+        if not hasattr(self.generator, "search"):  # iterative refinement
+            return []
+        model = self.generator.model
+        return [
+            own,
+            (self.generator, "_generate", "search"),
+            (model, "forward_encoder", "encoder"),
+            (model, "forward_decoder", "decoder"),
+        ]
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak_bytes(self, work: Callable[[], object]) -> int | None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+
+    def _sample(self, batch: Sequence[Tensor]) -> dict[str, Any]:
+        """As fairseq-interactive makes it."""
+        sizes = [len(tokens) for tokens in batch]
+        data = self.task.build_dataset_for_inference(list(batch), sizes)
+        sample: dict[str, Any] = data.collater([data[index] for index in range(len(batch))])
+        return utils.move_to_cuda(sample) if self.device == "cuda" else sample

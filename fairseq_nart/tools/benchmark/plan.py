@@ -1,0 +1,242 @@
+"""What a benchmark is asked to measure, read from a TOML file.
+
+    binarised = "data"                      # fairseq-preprocess's folder, for its dictionaries
+    sentencepiece = "sentencepiece.model"   # leave out where lines come in pieces
+
+    [[test]]
+    name = "Multi30k test2016"
+    source = "text/test2016.raw.de"
+    references = "text/test2016.raw.en"
+
+    [[system]]
+    family = "Transformer"
+    checkpoint = "teacher.pt"
+    beam = [4, 1]
+
+    [[system]]
+    family = "Transformer"
+    checkpoint = "teacher.pt"
+    engine = "ctranslate2"
+    precision = ["float32", "int8"]
+    beam = [4, 1]
+
+    [[system]]
+    family = "NART-DCRF"
+    checkpoint = "nart_dcrf.pt"
+    length_candidates = [1, 9, 19]
+    rescore_with = "teacher.pt"
+
+    [[sweep]]
+    system = "NART-DCRF, 1 length"
+    parameter = "crf_candidates"
+    values = [1, 4, 16, 64]
+
+A list stands for a system with each of its values. What is not said below of a system is an option
+of fairseq-generate. Paths are relative to one folder.
+"""
+
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fairseq_nart.tools.benchmark.records import Parameter
+from fairseq_nart.tools.benchmark.typed import build
+
+OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
+"""Keys of a [[system]] that are not options of decoding."""
+
+PRECISIONS = {
+    "fairseq": ("float32", "bfloat16", "float16"),
+    "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
+}
+RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha")
+SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
+"""What CTranslate2 understands of fairseq-generate's options."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Raw text, a line a sentence."""
+
+    name: str
+    source: str
+    references: str
+
+
+@dataclass(frozen=True)
+class SystemPlan:
+    """A system that is to be measured."""
+
+    name: str
+    family: str
+    checkpoint: Path
+    engine: Literal["fairseq", "ctranslate2"] = "fairseq"
+    precision: str = "float32"
+    threads: int | None = None
+    """None: bench finds the best number."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of fairseq-generate, with underscores."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS[self.engine]:
+            known = ", ".join(PRECISIONS[self.engine])
+            raise ValueError(f"precision {self.precision!r}: {self.engine} knows {known}")
+        if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
+            raise ValueError(f"engine ctranslate2 knows {', '.join(SEARCH)}, not {other[0]!r}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+    @property
+    def words(self) -> list[str]:
+        """The options as fairseq-generate's command line."""
+        words = []
+        for name, value in self.options.items():
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+        return words
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A system with one number changed: in decoding, or in the checkpoints."""
+
+    system: str
+    parameter: Parameter
+    values: list[int] = field(default_factory=list)
+    """Set at decoding."""
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    """From the value, as text, to the checkpoint that was trained with it."""
+
+    def __post_init__(self) -> None:
+        needed = "values" if self.parameter == "crf_candidates" else "checkpoints"
+        if bool(self.values) == bool(self.checkpoints) or not getattr(self, needed):
+            raise ValueError(f"{self.parameter} needs {needed}, and nothing else")
+        for value in self.checkpoints:
+            if not value.isdecimal():
+                raise ValueError(f"checkpoints: {value!r} is no number")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a benchmark measures."""
+
+    binarised: Path
+    sentencepiece: Path | None
+    tests: list[TestSet]
+    systems: list[SystemPlan]
+    sweeps: list[SweepPlan]
+
+    def swept(self, sweep: SweepPlan) -> Iterator[tuple[int, SystemPlan]]:
+        """Each value with the system that has it."""
+        base = next(system for system in self.systems if system.name == sweep.system)
+        for value in sweep.values:
+            overrides = json.dumps({sweep.parameter: value})
+            yield value, replace(base, options={**base.options, "model_overrides": overrides})
+        for value, checkpoint in sweep.checkpoints.items():
+            yield int(value), replace(base, checkpoint=Path(checkpoint))
+
+
+def read_plan(file: Path, root: Path) -> Plan:
+    """The plan in `file`, its paths relative to `root`; ValueError says what is wrong with it."""
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+        return _Reader(root).plan(content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+class _Reader:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def plan(self, content: dict[str, Any]) -> Plan:
+        known = ("binarised", "sentencepiece", "test", "system", "sweep")
+        if unknown := sorted(content.keys() - set(known)):
+            raise ValueError(f"unknown key {unknown[0]!r}: it is one of {', '.join(known)}")
+        for needed in ("binarised", "test", "system"):
+            if not content.get(needed):
+                raise ValueError(f"{needed} is missing")
+        subwords = content.get("sentencepiece")
+        plan = Plan(
+            binarised=self.path("binarised", content["binarised"]),
+            sentencepiece=self.path("sentencepiece", subwords) if subwords else None,
+            tests=[self.test(entry) for entry in content["test"]],
+            systems=[one for entry in content["system"] for one in self.expanded(entry)],
+            sweeps=[self.sweep(entry) for entry in content.get("sweep", [])],
+        )
+        names = [system.name for system in plan.systems]
+        for kind, found in (("system", names), ("test", [test.name for test in plan.tests])):
+            if twice := [name for name in found if found.count(name) > 1]:
+                raise ValueError(f"two [[{kind}]] are called {twice[0]!r}: give one another name")
+        for sweep in plan.sweeps:
+            if sweep.system not in names:
+                raise ValueError(f"[[sweep]]: no system is called {sweep.system!r}: {names}")
+        return plan
+
+    def path(self, key: str, name: Any) -> Path:
+        path = self.root / str(name)
+        if not path.exists():
+            raise ValueError(f"{key}: there is no {path}")
+        return path
+
+    def test(self, entry: dict[str, Any]) -> TestSet:
+        test: TestSet = _built("test", TestSet, entry)
+        files = {key: str(self.path(key, getattr(test, key))) for key in ("source", "references")}
+        return replace(test, **files)
+
+    def sweep(self, entry: dict[str, Any]) -> SweepPlan:
+        sweep: SweepPlan = _built("sweep", SweepPlan, entry)
+        there = {v: str(self.path("checkpoints", name)) for v, name in sweep.checkpoints.items()}
+        return replace(sweep, checkpoints=there)
+
+    def expanded(self, entry: dict[str, Any]) -> Iterator[SystemPlan]:
+        """A system for each combination of the values of lists."""
+        lists = [key for key, value in entry.items() if isinstance(value, list)]
+        if "name" in entry and lists:
+            raise ValueError(f"[[system]] {entry['name']!r}: leave name out, {lists[0]} is a list")
+        for values in itertools.product(*(entry[key] for key in lists)):
+            yield self.system({**entry, **dict(zip(lists, values))}, lists)
+
+    def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
+        entry = {key: value for key, value in entry.items() if value is not False}
+        if entry.get("length_candidates") == 1:
+            entry = {key: value for key, value in entry.items() if key not in RESCORING}
+        own = {key: value for key, value in entry.items() if key in OWN}
+        options = {key: value for key, value in entry.items() if key not in OWN}
+        if "rescore_with" in options:
+            options["rescore_with"] = str(self.path("rescore_with", options["rescore_with"]))
+        own.setdefault("name", _name(entry, lists))
+        own["checkpoint"] = self.path("checkpoint", own.get("checkpoint", ""))
+        system: SystemPlan = _built("system", SystemPlan, {**own, "options": options})
+        return system
+
+
+def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
+    try:
+        return build(as_class, entry)
+    except ValueError as error:
+        which = entry.get("name") or entry.get("system") or ""
+        raise ValueError(f"[[{kind}]] {which}: {error}") from error
+
+
+def _name(entry: dict[str, Any], lists: list[str]) -> str:
+    """The family and what sets the system apart from others of it."""
+    parts = [str(entry.get("family", ""))]
+    if lengths := entry.get("length_candidates"):
+        parts.append("1 length" if lengths == 1 else f"{lengths} lengths")
+    if beam := entry.get("beam"):
+        parts.append("greedy" if beam == 1 else f"beam {beam}")
+    said = {*OWN, "length_candidates", "beam"}
+    parts += [f"{key} {entry[key]}" for key in lists if key not in said and key in entry]
+    precision = entry.get("precision", "float32")
+    if entry.get("engine") == "ctranslate2":
+        parts.append(f"CTranslate2 {precision}")
+    elif precision != "float32":
+        parts.append(precision)
+    if "threads" in lists:
+        parts.append(f"{entry['threads']} threads")
+    return ", ".join(parts)

@@ -1,0 +1,224 @@
+"""A run folder that fills with records: systems under test, their texts, what is there already."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from fairseq_nart.tools._files import read_json, replacing, sha256, write_json
+from fairseq_nart.tools.benchmark import circumstances, ctranslate2_engine
+from fairseq_nart.tools.benchmark.engines import Layout, layouts
+from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan, TestSet
+from fairseq_nart.tools.benchmark.records import FILE, Record, System, read, write
+from fairseq_nart.tools.benchmark.subwords import Subwords
+from fairseq_nart.tools.benchmark.worker import Worker
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A test set in the run folder."""
+
+    name: str
+    sources: list[str]
+    references: list[str]
+    files: dict[str, str]
+    """What a translation's record says of it: sources, references, data_sha256."""
+    chosen: list[int]
+    """The sentences that are timed."""
+
+    @property
+    def timed(self) -> list[str]:
+        """Their sources."""
+        return [self.sources[index] for index in self.chosen]
+
+
+class Session:
+    """One benchmark run. What its folder holds already is not measured again."""
+
+    def __init__(self, plan: Plan, out: Path, device: str, sentences: int) -> None:
+        self.plan, self.out, self.device = plan, out, device
+        out.mkdir(parents=True, exist_ok=True)
+        self.records = {x.subject: x for x in read(out)} if (out / FILE).exists() else {}
+        self.machine = circumstances.machine(device)
+        self.commit = circumstances.commit()
+        self.subwords = Subwords(plan.sentencepiece)
+        self.texts = [_text(test, out, n, sentences) for n, test in enumerate(plan.tests)]
+        self.layouts = _Layouts(out / "threads.json")
+        other = next((x for x in self.records.values() if x.machine != self.machine), None)
+        if other:
+            raise ValueError(
+                f"{out / FILE} was measured on {other.machine}; this is {self.machine}: "
+                "give another --out"
+            )
+
+    def known(self, subject: tuple[object, ...]) -> Any:
+        """The record of this subject, or None."""
+        return self.records.get(subject)
+
+    def write(self, kind: type[R], worker: Worker, layout: Layout, **fields: Any) -> R:
+        """Adds a record of what `worker` did."""
+        record = kind(
+            machine=self.machine,
+            threads=layout.total,
+            precision=worker.plan.precision,
+            versions=circumstances.versions(worker.about["libraries"]),
+            commit=self.commit,
+            time=circumstances.now(),
+            **fields,
+        )
+        write(self.out, record)
+        self.records[record.subject] = record
+        return record
+
+    def write_text(self, folder: str, name: str, lines: list[str]) -> str:
+        """Writes lines for a record; the file's name in the run folder."""
+        file = self.out / folder / f"{quote(name, safe=' ,=+()')}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write_lines(file, lines)
+        return str(file.relative_to(self.out))
+
+    def start(self, plan: SystemPlan) -> Worker:
+        """The process of a system."""
+        model = self.plan.binarised
+        if plan.engine == "ctranslate2":
+            model = self._converted(plan.checkpoint)
+        return Worker(plan, model, self.plan.sentencepiece, self.device)
+
+    @contextlib.contextmanager
+    def workers(self) -> Iterator[list[Worker]]:
+        """Processes of all systems, each with its record and its best layout of threads."""
+        with contextlib.ExitStack() as stack:
+            started = [
+                stack.enter_context(self.start(plan))
+                for plan in tqdm(self._runnable(), desc="loading", unit="system")
+            ]
+            for worker in started:
+                self._introduce(worker)
+            yield started
+
+    def _runnable(self) -> list[SystemPlan]:
+        """All systems, without those that need what is not installed; says which."""
+        there = ctranslate2_engine.is_installed()
+        runs = [plan for plan in self.plan.systems if plan.engine == "fairseq" or there]
+        if lacking := len(self.plan.systems) - len(runs):
+            print(
+                f"{lacking} systems are left out, because CTranslate2 is not installed: "
+                f"{ctranslate2_engine.INSTALL}"
+            )
+        return runs
+
+    def _converted(self, checkpoint: Path) -> Path:
+        folder = self.out / "ctranslate2" / sha256(checkpoint)[:12]
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.tmp")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            ctranslate2_engine.convert(checkpoint, self.plan.binarised, unfinished)
+            os.replace(unfinished, folder)
+        return folder
+
+    def _introduce(self, worker: Worker) -> None:
+        """Finds the threads of a system and writes its record."""
+        plan = worker.plan
+        layout = self.layouts.best(worker, self.texts[0], "latency")
+        worker.call("lay_out", layout)
+        about = {
+            "name": plan.name,
+            "family": plan.family,
+            "lengths": worker.about["lengths"],
+            "engine": worker.about["name"],
+            "checkpoint_sha256": sha256(plan.checkpoint),
+            "options": {**plan.options},
+        }
+        if before := self.known(("system", plan.name)):
+            for name, value in about.items():
+                if getattr(before, name) != value:
+                    raise ValueError(
+                        f"{self.out / FILE}: {plan.name!r} was measured with {name} "
+                        f"{getattr(before, name)}, now it is {value}: give the system another "
+                        "name, or another --out"
+                    )
+        else:
+            self.write(System, worker, layout, checkpoint=str(plan.checkpoint), **about)
+
+
+class _Layouts:
+    """The best layout of threads of each system, found once and kept in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.tried: dict[str, Any] = read_json(file) or {}
+
+    def best(self, worker: Worker, text: Text, purpose: str) -> Layout:
+        """For one sentence at a time ("latency") or for batches ("throughput")."""
+        plan = worker.plan
+        if plan.threads is not None:
+            return Layout(plan.threads)
+        key = f"{plan.name}: {purpose}"
+        if key not in self.tried:
+            streams = purpose == "throughput" and worker.about["can_stream"]
+            self.tried[key] = [
+                [*_pair(layout), _trial(worker, layout, text, purpose)]
+                for layout in layouts(circumstances.cores(), streams)
+            ]
+            write_json(self.file, self.tried)
+            found = ", ".join(f"{Layout(t, s)} {1e3 * x:.1f} ms" for t, s, x in self.tried[key])
+            tqdm.write(f"{key}: {found}")
+        threads, streams, _ = min(self.tried[key], key=lambda row: row[2])
+        return Layout(threads, streams)
+
+
+def _pair(layout: Layout) -> tuple[int, int]:
+    return layout.threads, layout.streams
+
+
+TRIAL_BATCH = 16
+
+
+def _trial(worker: Worker, layout: Layout, text: Text, purpose: str) -> float:
+    """Seconds per sentence."""
+    worker.call("lay_out", layout)
+    if purpose == "latency":
+        timed = worker.call("time", text.timed[:20])
+        return float(sum(one.tokens for one in timed) / len(timed))
+    lines = text.sources[: TRIAL_BATCH * max(4, 2 * layout.streams)]
+    worker.call("throughput", lines[:TRIAL_BATCH], TRIAL_BATCH)
+    seconds, _ = worker.call("throughput", lines, TRIAL_BATCH)
+    return float(seconds / len(lines))
+
+
+def _text(test: TestSet, out: Path, number: int, sentences: int) -> Text:
+    """Reads a test set and copies it into the run folder."""
+    sides: dict[str, list[str]] = {}
+    files = {}
+    for side, source in (("sources", test.source), ("references", test.references)):
+        with open(source, encoding="utf-8", newline="\n") as stream:
+            sides[side] = [line.rstrip("\r\n") for line in stream]
+        file = out / f"test{number}.{side}.txt"
+        _write_lines(file, sides[side])
+        files[side] = file.name
+    count = len(sides["sources"])
+    if count != len(sides["references"]):
+        raise ValueError(
+            f"{test.source} has {count} lines, {test.references} {len(sides['references'])}"
+        )
+    files["data_sha256"] = sha256(out / files["references"])
+    timed = [index for index in range(count) if sides["sources"][index].strip()]
+    if not timed:
+        raise ValueError(f"{test.source} is empty")
+    step = max(1, len(timed) / sentences)
+    chosen = [timed[int(n * step)] for n in range(min(sentences, len(timed)))]
+    return Text(test.name, **sides, files=files, chosen=chosen)
+
+
+def _write_lines(file: Path, lines: list[str]) -> None:
+    with replacing(file) as temporary:
+        text = "".join(f"{line}\n" for line in lines)
+        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,222 @@
+"""`fairseq-nart bench` on small models: what it records, what it goes on with, what it refuses."""
+
+import json
+import types
+
+import pytest
+import toys
+
+from fairseq_nart import hub
+from fairseq_nart.cli import main
+from fairseq_nart.models.nart import Nart
+from fairseq_nart.tools.benchmark.records import (
+    FILE,
+    Latency,
+    Memory,
+    Parts,
+    Sweep,
+    System,
+    Throughput,
+    Translation,
+    read,
+)
+from fairseq_nart.tools.report import compare
+
+SYSTEMS = {
+    "Transformer, beam 2": 'family = "Transformer"\ncheckpoint = "{teacher}"\nbeam = 2\n',
+    "Transformer, greedy, CTranslate2 int8": 'family = "Transformer"\ncheckpoint = "{teacher}"\n'
+    'engine = "ctranslate2"\nprecision = "int8"\nbeam = 1\n',
+    "NART-DCRF, 1 length": 'family = "NART-DCRF"\ncheckpoint = "{student}"\n'
+    "length_candidates = 1\n",
+    "NART-DCRF, 3 lengths": 'family = "NART-DCRF"\ncheckpoint = "{student}"\n'
+    'length_candidates = 3\nrescore_with = "{teacher}"\n',
+}
+SWEEP = '[[sweep]]\nsystem = "NART-DCRF, 1 length"\nparameter = "crf_candidates"\nvalues = [1, 3]\n'
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Seven sentences, one of them without words."""
+    folder = tmp_path_factory.mktemp("text")
+    toys.write_text(folder, {"train": 200, "test": 7})
+    lines = (folder / "test.de").read_text("utf-8").splitlines()
+    (folder / "test.de").write_text("\n".join([*lines[:3], "", *lines[4:], ""]), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(data, text, teacher, student, tmp_path_factory):
+    """Runs the tool on some of the systems; the exit status."""
+
+    def run(out, names=tuple(SYSTEMS), more="", **words):
+        head = f'binarised = "{data}"\n[[test]]\nname = "made"\n'
+        head += f'source = "{text}/test.de"\nreferences = "{text}/test.en"\n'
+        systems = (f"[[system]]\n{SYSTEMS.get(name, name)}" for name in names)
+        plan = tmp_path_factory.mktemp("plan") / "plan.toml"
+        plan.write_text(head + "".join(systems).format(teacher=teacher, student=student) + more)
+        words = {"sentences": 4, "repeats": 2, "max-batch-size": 2, "device": "cpu", **words}
+        options = [str(w) for name, value in words.items() for w in (f"--{name}", *_list(value))]
+        return main(["bench", str(plan), "--out", str(out), *options])
+
+    return run
+
+
+def _list(value):
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.fixture(scope="module")
+def ran(bench, tmp_path_factory):
+    """A finished run folder."""
+    out = tmp_path_factory.mktemp("bench") / "run"
+    assert bench(out, more=SWEEP) == 0
+    return out
+
+
+def of_kind(folder, kind):
+    return [record for record in read(folder) if isinstance(record, kind)]
+
+
+def test_every_system_has_every_record(ran):
+    assert [system.name for system in of_kind(ran, System)] == list(SYSTEMS)
+    assert {(x.system, x.scope) for x in of_kind(ran, Latency)} == {
+        (name, scope) for name in SYSTEMS for scope in ("text", "tokens")
+    }
+    assert {(x.system, x.batch) for x in of_kind(ran, Throughput)} == {
+        (name, batch) for name in SYSTEMS for batch in (1, 2)
+    }
+    for kind in (Memory, Translation):
+        assert {x.system for x in of_kind(ran, kind)} == set(SYSTEMS)
+    engines = {x.name: (x.engine, x.lengths) for x in of_kind(ran, System)}
+    assert list(engines.values()) == [
+        ("fairseq", None),
+        ("ctranslate2", None),
+        ("fairseq_nart", 1),
+        ("fairseq_nart", 3),
+    ]
+
+
+def test_parts_are_those_a_system_has(ran):
+    parts = {x.system: set(x.seconds) for x in of_kind(ran, Parts)}
+    one = {"batch", "encoder", "length", "decoder", "candidates", "transitions", "viterbi"}
+    one |= {"clean", "pick"}
+    assert parts == {
+        "Transformer, beam 2": {"batch", "encoder", "decoder", "search"},
+        "NART-DCRF, 1 length": one,
+        "NART-DCRF, 3 lengths": one | {"rescoring"},
+    }
+    for record in of_kind(ran, Parts):
+        assert 0 < sum(record.seconds.values()) <= record.total
+
+
+def test_blank_lines_are_translated_but_not_timed(ran):
+    for record in of_kind(ran, Latency):
+        assert record.sentences == [0, 1, 4, 5]
+        assert len(record.seconds) == len(record.target_tokens) == 4
+    for record in of_kind(ran, Translation):
+        assert len((ran / record.outputs).read_text("utf-8").splitlines()) == 7
+
+
+def test_text_takes_longer_than_tokens(ran):
+    """The inner of two clocks that run at once."""
+    seconds = {(x.system, x.scope): x.seconds for x in of_kind(ran, Latency)}
+    for name in SYSTEMS:
+        for whole, inner in zip(seconds[name, "text"], seconds[name, "tokens"]):
+            assert whole > inner
+
+
+def test_outputs_are_those_of_the_python_api(ran, data, text, teacher, student):
+    lines = (text / "test.de").read_text("utf-8").splitlines()
+    for name, more in (
+        ("NART-DCRF, 1 length", {}),
+        ("NART-DCRF, 3 lengths", {"length_candidates": 3, "rescore_with": str(teacher)}),
+    ):
+        (record,) = (x for x in of_kind(ran, Translation) if x.system == name)
+        outputs = (ran / record.outputs).read_text("utf-8").splitlines()
+        model = hub.from_pretrained(student, data=data, **more)
+        assert outputs == model.translate(lines)
+        assert len(record.predicted_lengths) == len(record.reference_lengths) == 7
+
+
+def test_one_candidate_is_argmax(ran, data, text, student):
+    """A chain over one candidate per position has nothing to choose."""
+    argmax = hub.from_pretrained(student, data=data)
+    argmax.model.decode_emissions = types.MethodType(Nart.decode_emissions, argmax.model)
+    sweeps = {x.value: x for x in of_kind(ran, Sweep)}
+    assert sorted(sweeps) == [1, 3]
+    outputs = (ran / sweeps[1].outputs).read_text("utf-8").splitlines()
+    lines = (text / "test.de").read_text("utf-8").splitlines()
+    assert outputs == argmax.translate(lines)
+
+
+def test_a_report_is_made_of_it(ran):
+    of = compare([ran], "Transformer, beam 2", "Transformer, beam 2", "13a")
+    for name in SYSTEMS:
+        assert of.quality(name, "made") and of.speed_up(name, "made", "text")
+
+
+def test_a_finished_run_measures_nothing_again(bench, ran):
+    before = (ran / FILE).read_bytes()
+    assert bench(ran, more=SWEEP) == 0
+    assert (ran / FILE).read_bytes() == before
+
+
+def test_a_cut_run_goes_on(bench, tmp_path):
+    """Rounds that were measured stay; a round that was cut is measured again."""
+    names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
+    assert bench(out, names, stages=["latency"]) == 0
+    rounds = (out / "latency0.jsonl").read_text().splitlines(keepends=True)
+    assert len(rounds) == 3
+    whole = (out / FILE).read_text().splitlines(keepends=True)
+    (out / FILE).write_text("".join(line for line in whole if '"latency"' not in line))
+    (out / "latency0.jsonl").write_text(rounds[0] + rounds[1] + rounds[2][:20])
+    assert bench(out, names, stages=["latency"]) == 0
+    again = (out / "latency0.jsonl").read_text().splitlines(keepends=True)
+    assert again[:2] == rounds[:2] and len(again) == 3 and again[2] != rounds[2]
+    first, second = (json.loads(line)[names[0]] for line in again[1:])
+    (record,) = (x for x in of_kind(out, Latency) if x.scope == "tokens")
+    medians = [(a["tokens"] + b["tokens"]) / 2 for a, b in zip(first, second)]
+    assert record.seconds == pytest.approx(medians)
+
+
+@pytest.mark.parametrize(
+    "system, said",
+    [
+        (
+            'family = "x"\nname = "NART-DCRF, 1 length"\ncheckpoint = "{student}"\ndedup = true\n',
+            "was measured with family NART-DCRF, now it is x",
+        ),
+        (
+            'family = "x"\ncheckpoint = "{student}"\nbeem = 2\n',
+            "x: fairseq-generate does not understand",
+        ),
+        ('family = "x"\ncheckpoint = "{student}"\nengine = "ctranslate2"\n', "non-autoregressive"),
+        (
+            'family = "x"\ncheckpoint = "{teacher}"\nlength_candidates = 9\n',
+            "--length-candidates are for one-pass models",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(bench, ran, capfd, system, said):
+    before = (ran / FILE).read_bytes()
+    assert bench(ran, [system]) == 1
+    assert said in capfd.readouterr().err
+    assert (ran / FILE).read_bytes() == before
+
+
+def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "fairseq_nart.tools.benchmark.ctranslate2_engine.is_installed", lambda: False
+    )
+    names = ["Transformer, greedy, CTranslate2 int8", "NART-DCRF, 1 length"]
+    assert bench(tmp_path / "run", names, stages=["parts"]) == 0
+    assert "1 systems are left out" in capsys.readouterr().out
+    assert [x.name for x in of_kind(tmp_path / "run", System)] == names[1:]
+
+
+def test_another_machine_is_refused(bench, ran, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / FILE).write_bytes((ran / FILE).read_bytes().replace(b'"cores": ', b'"cores": 1'))
+    assert bench(out) == 1
+    assert "give another --out" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""What a benchmark's TOML file means, and what is wrong with a wrong one."""
+
+import itertools
+
+import pytest
+
+from fairseq_nart.tools.benchmark.plan import read_plan
+
+HEAD = """
+binarised = "data"
+[[test]]
+name = "made"
+source = "test.de"
+references = "test.en"
+"""
+SYSTEM = '[[system]]\nfamily = "NART"\ncheckpoint = "nart.pt"\n'
+SWEEP = SYSTEM + '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Reads a plan given as text, beside which all files are that it may name."""
+    for name in ("data", "test.de", "test.en", "nart.pt", "teacher.pt", "k8.pt", "k16.pt"):
+        (tmp_path / name).touch()
+
+    def read(text, head=HEAD):
+        file = tmp_path / "plan.toml"
+        file.write_text(head + text)
+        return read_plan(file, tmp_path)
+
+    return read
+
+
+def test_a_list_stands_for_a_system_with_each_value(plan):
+    systems = plan(SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "teacher.pt"').systems
+    assert [system.name for system in systems] == ["NART, 1 length", "NART, 9 lengths"]
+    one, nine = (system.words for system in systems)
+    assert one == ["--length-candidates", "1"]  # there is nothing to choose among
+    assert nine[:3] == ["--length-candidates", "9", "--rescore-with"]
+    assert nine[3].endswith("/teacher.pt")
+
+
+def test_names_tell_systems_apart(plan):
+    text = SYSTEM + 'engine = "ctranslate2"\nprecision = ["float32", "int8"]\nbeam = [4, 1]\n'
+    text += SYSTEM + 'precision = "bfloat16"\nlenpen = [1, 2]\ndedup = true\n'
+    text += SYSTEM + 'name = "Mine"\nbeam = 4\n'
+    expected = [
+        *(
+            f"NART, {search}, CTranslate2 {precision}"
+            for precision, search in itertools.product(("float32", "int8"), ("beam 4", "greedy"))
+        ),
+        "NART, lenpen 1, bfloat16",
+        "NART, lenpen 2, bfloat16",
+        "Mine",
+    ]
+    read = plan(text)
+    assert [system.name for system in read.systems] == expected
+    assert read.systems[4].words == ["--lenpen", "1", "--dedup"]
+
+
+def test_sweeps_change_one_number(plan):
+    text = SYSTEM + '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [1, 4]\n'
+    text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_rank"\n'
+    text += 'checkpoints = {8 = "k8.pt", 16 = "k16.pt"}\n'
+    read = plan(text)
+    decoding, trained = (list(read.swept(sweep)) for sweep in read.sweeps)
+    assert [value for value, _ in decoding] == [1, 4]
+    assert decoding[1][1].words == ["--model-overrides", '{"crf_candidates": 4}']
+    assert [(value, system.checkpoint.name) for value, system in trained] == [
+        (8, "k8.pt"),
+        (16, "k16.pt"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "system is missing"),
+        ("[[systems]]\n" + SYSTEM, "unknown key 'systems'"),
+        (SYSTEM.replace("nart.pt", "none.pt"), "checkpoint: there is no"),
+        (SYSTEM + 'rescore_with = "none.pt"', "rescore_with: there is no"),
+        (SYSTEM + SYSTEM, "two [[system]] are called 'NART'"),
+        (SYSTEM + 'precision = "int8"', "fairseq knows float32"),
+        (SYSTEM + 'engine = "marian"', "field 'engine'"),
+        (SYSTEM + 'engine = "ctranslate2"\ndedup = true', "not 'dedup'"),
+        (SYSTEM + "threads = 0", "threads must be at least 1"),
+        (SYSTEM + 'name = "x"\nbeam = [1, 4]', "leave name out, beam is a list"),
+        (SWEEP.format("x", "crf_candidates", "values = [1]"), "no system is called 'x'"),
+        (SWEEP.format("NART", "crf_rank", 'checkpoints = {a = "k8.pt"}'), "'a' is no number"),
+        ("= 3", "plan.toml"),
+    ],
+)
+def test_what_is_wrong_is_said(plan, text, said):
+    with pytest.raises(ValueError) as error:
+        plan(text)
+    assert said in str(error.value) and "plan.toml" in str(error.value)
+
+
+def test_missing_test_set_is_named(plan, tmp_path):
+    (tmp_path / "test.en").unlink()
+    with pytest.raises(ValueError, match=r"references: there is no .*test\.en"):
+        plan(SYSTEM)
