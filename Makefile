@@ -32,7 +32,8 @@ format: .venv/ready-test
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel cython numpy
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	env -u CUDA_HOME $(BIN)/python -m pip install --no-build-isolation --editable .
+	env -u CUDA_HOME $(BIN)/python -m pip install --no-build-isolation \
+		--editable ".[ctranslate2,plots]"
 	touch $@
 
 .venv/ready-test: .venv/ready

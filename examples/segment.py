@@ -3,11 +3,12 @@
     python segment.py RAW OUT --languages de en --splits train valid test --pieces 8000
 
 RAW holds SPLIT.LANG or SPLIT.LANG.gz. OUT gets each in pieces, SPLIT.LANG, and as it was,
-SPLIT.raw.LANG; the model, joint over both languages of train, becomes OUT/spm.model.
+SPLIT.raw.LANG; the model, joint over both languages of train, or --model, becomes OUT/spm.model.
 """
 
 import argparse
 import gzip
+import shutil
 from pathlib import Path
 
 import sentencepiece
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--splits", nargs="+", required=True)
     parser.add_argument("--pieces", type=int, help="size of a model to be made")
-    parser.add_argument("--model", type=Path, help="use this one (default: OUT/spm.model)")
+    parser.add_argument("--model", type=Path, help="use this one")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     text = {
@@ -43,9 +44,12 @@ def main() -> None:
         first, second = (len(text[f"{split}.{x}"]) for x in options.languages)
         if first != second:
             parser.error(f"{options.raw}/{split}: {first} lines on one side, {second} on the other")
-    model = options.model or options.out / "spm.model"
+    model = options.out / "spm.model"
+    if options.model and options.model.exists():
+        shutil.copy(options.model, model)
     if not model.exists():
         if options.model or not options.pieces:
+            model = options.model or model
             parser.error(f"{model} is not there: give an existing --model, or --pieces to make one")
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=(line for x in options.languages for line in text[f"train.{x}"]),

@@ -1,4 +1,4 @@
-"""The demo: a made corpus, a teacher, three students on raw and on distilled text, one table.
+"""The demo: a made corpus, a teacher, three students on raw and on distilled text, a report.
 
     python examples/demo/run.py [--out runs/demo]
 
@@ -6,6 +6,7 @@ Finished steps are kept and a cut training goes on where it stopped: run it agai
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import logging
@@ -18,6 +19,9 @@ from pathlib import Path
 import grammar
 from tqdm import tqdm
 
+from fairseq_nart.cli import main as fairseq_nart
+from fairseq_nart.tools.benchmark.records import Translation, read
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SEED = 1
@@ -25,7 +29,8 @@ SIZES = {"train": 8000, "valid": 300, "test": 300}
 TEACHER_UPDATES = 300
 NART_UPDATES = 500
 CRF_UPDATES = 150
-LENGTHS = (1, 9)
+LENGTHS = [1, 9]
+NAMES = {"nart": "NART", "crf": "NART-CRF", "dcrf": "NART-DCRF"}
 
 
 class Step:
@@ -123,52 +128,57 @@ def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Pa
     return test, teacher, students
 
 
-def judge(outputs: list[str], test: list[grammar.Pair], seconds: float) -> dict[str, float]:
-    """Shares in percent, BLEU against all valid translations, milliseconds per sentence."""
-    import sacrebleu
-
-    most = max(len(pair.valid) for pair in test)
-    references = [[pair.valid[min(i, len(pair.valid) - 1)] for pair in test] for i in range(most)]
-    valid = [output in pair.valid for output, pair in zip(outputs, test, strict=True)]
-    mixed = [
-        grammar.mixes_modes(output, pair.valid) for output, pair in zip(outputs, test, strict=True)
+def plan(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> str:
+    """What `fairseq-nart bench` is to measure."""
+    tables = [
+        f'binarised = "{out / "raw"}"',
+        f'[[test]]\nname = "made test set"\nsource = "{out / "text/test.de"}"\n'
+        f'references = "{out / "text/test.en"}"',
+        f'[[system]]\nfamily = "Transformer"\ncheckpoint = "{teacher}"\nbeam = [4, 1]',
+        f'[[system]]\nfamily = "Transformer"\ncheckpoint = "{teacher}"\n'
+        'engine = "ctranslate2"\nprecision = ["float32", "int8"]\nbeam = 4',
     ]
-    return {
-        "valid": 100 * sum(valid) / len(test),
-        "mixed": 100 * sum(mixed) / len(test),
-        "bleu": sacrebleu.corpus_bleu(outputs, references, tokenize="none", force=True).score,
-        "ms": 1000 * seconds / len(test),
-    }
-
-
-def evaluate(
-    test: list[grammar.Pair], teacher: Path, students: dict[tuple[str, str], Path]
-) -> list[tuple[str, dict[str, float]]]:
-    """Translates the test set with every system, sentence by sentence."""
-    from fairseq_nart import hub
-
-    lines = [pair.source for pair in test]
-    rows = []
     for (system, text), checkpoint in students.items():
-        for candidates in LENGTHS:
-            rescore = {"rescore_with": str(teacher)} if candidates > 1 else {}
-            model = hub.from_pretrained(checkpoint, length_candidates=candidates, **rescore)
-            model.translate(lines[:5])  # warm-up
-            name = f"NART{'' if system == 'nart' else '-' + system.upper()}"
-            lengths = "1 length" if candidates == 1 else f"{candidates} lengths, rescored"
-            name = f"{name}, {text} text, {lengths}"
-            start = time.perf_counter()
-            outputs = [model.translate([line])[0] for line in tqdm(lines, name, leave=False)]
-            rows.append((name, judge(outputs, test, time.perf_counter() - start)))
-    return rows
+        tables.append(
+            f'[[system]]\nfamily = "{NAMES[system]}, {text} text"\ncheckpoint = "{checkpoint}"\n'
+            f'length_candidates = {LENGTHS}\nrescore_with = "{teacher}"'
+        )
+    return "\n\n".join(tables) + "\n"
 
 
-def table(rows: list[tuple[str, dict[str, float]]]) -> str:
-    """Markdown."""
-    lines = ["| system | valid % | mixed modes % | BLEU | ms / sentence |", "|---|---|---|---|---|"]
-    for name, figures in rows:
-        numbers = " | ".join(f"{figures[key]:.1f}" for key in ("valid", "mixed", "bleu", "ms"))
-        lines.append(f"| {name} | {numbers} |")
+def measure(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> Path:
+    """Translates and times everything; the run folder, which belongs to these checkpoints."""
+    weights = b"".join(file.read_bytes() for file in (teacher, *students.values()))
+    run = out / f"bench.{hashlib.sha256(weights).hexdigest()[:8]}"
+    file = out / "plan.toml"
+    file.write_text(plan(out, teacher, students), encoding="utf-8")
+    words = ["--sentences", "50", "--repeats", "2", "--max-batch-size", "64", "--device", "cpu"]
+    tool("bench", file, "--out", run, *words)
+    return run
+
+
+def tool(*words: object) -> None:
+    """fairseq-nart, as a user types it."""
+    if status := fairseq_nart([str(word) for word in words]):
+        sys.exit(status)
+
+
+def judge(outputs: list[str], test: list[grammar.Pair]) -> tuple[float, float]:
+    """Percent of outputs that are valid, and that mix several valid ones."""
+    pairs = list(zip(outputs, test, strict=True))
+    valid = sum(output in pair.valid for output, pair in pairs)
+    mixed = sum(grammar.mixes_modes(output, pair.valid) for output, pair in pairs)
+    return 100 * valid / len(test), 100 * mixed / len(test)
+
+
+def shares(run: Path, test: list[grammar.Pair]) -> str:
+    """A Markdown table of what `judge` says of each system."""
+    lines = ["| system | valid % | mixed modes % |", "|---|---|---|"]
+    for record in read(run):
+        if isinstance(record, Translation):
+            outputs = (run / record.outputs).read_text("utf-8").splitlines()
+            valid, mixed = judge(outputs, test)
+            lines.append(f"| {record.system} | {valid:.1f} | {mixed:.1f} |")
     return "\n".join(lines)
 
 
@@ -179,12 +189,15 @@ def main() -> None:
     out = parser.parse_args().out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    trained = build(out)
+    test, teacher, students = build(out)
     logging.disable(logging.INFO)
-    rows = evaluate(*trained)
-    report = table(rows)
-    (out / "table.md").write_text(report + "\n", encoding="utf-8")
-    print(f"\n{report}\n\n{out / 'table.md'}; {(time.perf_counter() - start) / 60:.1f} minutes")
+    run = measure(out, teacher, students)
+    table = shares(run, test)
+    (out / "shares.md").write_text(table + "\n", encoding="utf-8")
+    named = ["--baseline", "Transformer, beam 4", "--teacher", "Transformer, beam 4"]
+    print()
+    tool("report", run, "--out", out / "report", "--tokenize", "none", *named)
+    print(f"\n{table}\n\n{(time.perf_counter() - start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

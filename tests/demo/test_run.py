@@ -1,22 +1,44 @@
-"""The demo's judge and table; and, under `make test-long`, the demo itself with its bars."""
+"""The demo's judge and plan; and, under `make test-long`, the demo itself with its bars."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import grammar
+import made_run
 import pytest
 import run
+
+from fairseq_nart.tools.benchmark.plan import read_plan
+from fairseq_nart.tools.benchmark.records import Translation, read
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_judge_counts_shares():
     pair = grammar.Pair("x", ("a b c d", "b c d a"), "a b c d")
-    figures = run.judge(["b c d a", "a c d a", "no", "a b c d"], [pair] * 4, seconds=2.0)
-    assert figures["valid"] == 50 and figures["mixed"] == 25 and figures["ms"] == 500
-    assert run.judge(["b c d a"], [pair], 1.0)["bleu"] == pytest.approx(100)
-    assert run.table([("NART", figures)]).splitlines()[-1].startswith("| NART | 50.0 | 25.0 |")
+    assert run.judge(["b c d a", "a c d a", "no", "a b c d"], [pair] * 4) == (50, 25)
+
+
+def test_shares_are_told_of_each_translation(tmp_path):
+    folder = made_run.make_run(tmp_path / "run", sentences=3, systems=["NART, 1 length"])
+    said = (folder / "references.0.txt").read_text("utf-8").splitlines()
+    (record,) = (r for r in read(folder) if isinstance(r, Translation))
+    (folder / record.outputs).write_text(f"{said[0]}\nno\nno\n", "utf-8")
+    table = run.shares(folder, [grammar.Pair("x", (line,), line) for line in said])
+    assert table.splitlines()[2:] == ["| NART, 1 length | 33.3 | 0.0 |"]
+
+
+def test_the_plan_is_one_that_bench_understands(tmp_path):
+    for name in ("raw", "text/test.de", "text/test.en", "teacher.pt", "nart.pt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    file = tmp_path / "plan.toml"
+    students = {("dcrf", "raw"): tmp_path / "nart.pt"}
+    file.write_text(run.plan(tmp_path, tmp_path / "teacher.pt", students))
+    names = [system.name for system in read_plan(file, tmp_path).systems]
+    assert names[0] == "Transformer, beam 4"  # what main compares with
+    assert names[-1] == "NART-DCRF, raw text, 9 lengths"
 
 
 def test_a_finished_step_is_kept_and_a_changed_one_runs_again(tmp_path):
@@ -39,7 +61,7 @@ def test_the_demo_shows_what_it_says(tmp_path):
     command = [sys.executable, "examples/demo/run.py", "--out", tmp_path]
     subprocess.run(command, cwd=ROOT, check=True, timeout=1800)
     rows = {}
-    for line in (tmp_path / "table.md").read_text().splitlines()[2:]:
+    for line in (tmp_path / "shares.md").read_text().splitlines()[2:]:
         name, *numbers = (cell.strip() for cell in line.strip("|").split("|"))
         rows[name] = [float(number) for number in numbers]
     nart, dcrf = (rows[f"{name}, raw text, 1 length"] for name in ("NART", "NART-DCRF"))

@@ -1,6 +1,8 @@
 """What a benchmark's TOML file means, and what is wrong with a wrong one."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +102,15 @@ def test_missing_test_set_is_named(plan, tmp_path):
     (tmp_path / "test.en").unlink()
     with pytest.raises(ValueError, match=r"references: there is no .*test\.en"):
         plan(SYSTEM)
+
+
+def test_the_readme_shows_a_plan_that_is_understood(tmp_path):
+    readme = Path(__file__).parents[2] / "README.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", readme.read_text("utf-8"), re.S)
+    for name in re.findall(r'"([\w/]+\.\w+|DATA)"', text):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    file = tmp_path / "plan.toml"
+    file.write_text(text)
+    plan = read_plan(file, tmp_path)
+    assert len(plan.systems) == 2 + 4 + 3 and len(list(plan.swept(plan.sweeps[0]))) == 8
