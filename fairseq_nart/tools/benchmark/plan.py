@@ -136,8 +136,8 @@ class Plan:
         for value in sweep.values:
             overrides = json.dumps({sweep.parameter: value})
             yield value, replace(base, options={**base.options, "model_overrides": overrides})
-        for value, checkpoint in sweep.checkpoints.items():
-            yield int(value), replace(base, checkpoint=Path(checkpoint))
+        for number, checkpoint in sweep.checkpoints.items():
+            yield int(number), replace(base, checkpoint=Path(checkpoint))
 
 
 def read_plan(file: Path, root: Path) -> Plan:

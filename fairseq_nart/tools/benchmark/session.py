@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from tqdm import tqdm
@@ -20,6 +20,9 @@ from fairseq_nart.tools.benchmark.subwords import Subwords
 from fairseq_nart.tools.benchmark.worker import Worker
 
 R = TypeVar("R", bound=Record)
+
+Purpose = Literal["latency", "throughput"]
+"""One sentence at a time, or batches."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,14 @@ class Session:
                 "give another --out"
             )
 
-    def known(self, subject: tuple[object, ...]) -> Any:
-        """The record of this subject, or None."""
-        return self.records.get(subject)
+    def known(self, kind: type[R], **identity: object) -> R | None:
+        """The record that says this of that, where there is one."""
+        subject = (kind.kind, *(identity[name] for name in kind.identity))
+        return cast(R | None, self.records.get(subject))
+
+    def layout(self, worker: Worker, purpose: Purpose) -> Layout:
+        """The threads with which a system is fastest, tried out at first."""
+        return self.layouts.best(worker, self.texts[0], purpose)
 
     def write(self, kind: type[R], worker: Worker, layout: Layout, **fields: Any) -> R:
         """Adds a record of what `worker` did."""
@@ -127,7 +135,7 @@ class Session:
     def _introduce(self, worker: Worker) -> None:
         """Finds the threads of a system and writes its record."""
         plan = worker.plan
-        layout = self.layouts.best(worker, self.texts[0], "latency")
+        layout = self.layout(worker, "latency")
         worker.call("lay_out", layout)
         about = {
             "name": plan.name,
@@ -137,7 +145,7 @@ class Session:
             "checkpoint_sha256": sha256(plan.checkpoint),
             "options": {**plan.options},
         }
-        if before := self.known(("system", plan.name)):
+        if before := self.known(System, name=plan.name):
             for name, value in about.items():
                 if getattr(before, name) != value:
                     raise ValueError(
@@ -156,8 +164,7 @@ class _Layouts:
         self.file = file
         self.tried: dict[str, Any] = read_json(file) or {}
 
-    def best(self, worker: Worker, text: Text, purpose: str) -> Layout:
-        """For one sentence at a time ("latency") or for batches ("throughput")."""
+    def best(self, worker: Worker, text: Text, purpose: Purpose) -> Layout:
         plan = worker.plan
         if plan.threads is not None:
             return Layout(plan.threads)
@@ -165,7 +172,7 @@ class _Layouts:
         if key not in self.tried:
             streams = purpose == "throughput" and worker.about["can_stream"]
             self.tried[key] = [
-                [*_pair(layout), _trial(worker, layout, text, purpose)]
+                [layout.threads, layout.streams, _trial(worker, layout, text, purpose)]
                 for layout in layouts(circumstances.cores(), streams)
             ]
             write_json(self.file, self.tried)
@@ -175,14 +182,10 @@ class _Layouts:
         return Layout(threads, streams)
 
 
-def _pair(layout: Layout) -> tuple[int, int]:
-    return layout.threads, layout.streams
-
-
 TRIAL_BATCH = 16
 
 
-def _trial(worker: Worker, layout: Layout, text: Text, purpose: str) -> float:
+def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> float:
     """Seconds per sentence."""
     worker.call("lay_out", layout)
     if purpose == "latency":

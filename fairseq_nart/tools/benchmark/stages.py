@@ -2,13 +2,14 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.records import (
     Latency,
@@ -18,7 +19,7 @@ from fairseq_nart.tools.benchmark.records import (
     Throughput,
     Translation,
 )
-from fairseq_nart.tools.benchmark.session import Session
+from fairseq_nart.tools.benchmark.session import Session, Text
 from fairseq_nart.tools.benchmark.worker import Worker
 
 BLOCK = 10
@@ -29,47 +30,47 @@ warm, short enough that a slow moment of the machine strikes all systems alike."
 def latency(session: Session, workers: Sequence[Worker], repeats: int) -> None:
     """Sentences one at a time, systems in turns; of each sentence the median of `repeats`."""
     for number, text in enumerate(session.texts):
-        subjects = [("latency", w.plan.name, text.name, "tokens") for w in workers]
-        if all(session.known(subject) for subject in subjects):
+        about = [{"system": worker.plan.name, "data": text.name} for worker in workers]
+        if all(session.known(Latency, **one, scope="tokens") for one in about):
             continue
-        used = [session.layouts.best(w, session.texts[0], "latency") for w in workers]
+        layouts = [session.layout(worker, "latency") for worker in workers]
         header = {
             "systems": [worker.plan.name for worker in workers],
-            "threads": [layout.total for layout in used],
+            "threads": [layout.total for layout in layouts],
             "sentences": text.chosen,
             "repeats": repeats,
         }
         rounds = _Rounds(session.out / f"latency{number}.jsonl", header)
-        starts = range(0, len(text.timed), BLOCK)
-        bar = tqdm(
-            desc=f"latency, {text.name}", unit="round", total=repeats * len(starts), initial=0
-        )
-        for turn in range(repeats * len(starts)):
-            bar.update()
-            if turn < len(rounds.done):
-                continue
-            start = starts[turn % len(starts)]
-            first = turn % len(workers)
-            timed = {
-                worker.plan.name: worker.call("time", text.timed[start : start + BLOCK])
-                for worker in (*workers[first:], *workers[:first])
-            }
-            rounds.add({name: [asdict(one) for one in found] for name, found in timed.items()})
-        bar.close()
-        for worker, layout in zip(workers, used, strict=True):
-            best = _medians(rounds.of(worker.plan.name), len(text.chosen))
+        _take_turns(rounds, text, workers, repeats)
+        for worker, layout, one in zip(workers, layouts, about, strict=True):
+            timed = _medians(rounds.of(worker.plan.name), len(text.chosen))
             for scope in ("text", "tokens"):
                 session.write(
                     Latency,
                     worker,
                     layout,
-                    system=worker.plan.name,
-                    data=text.name,
+                    **one,
                     scope=scope,
-                    seconds=[getattr(one, scope) for one in best],
-                    target_tokens=[one.target_tokens for one in best],
+                    seconds=[getattr(sentence, scope) for sentence in timed],
+                    target_tokens=[sentence.target_tokens for sentence in timed],
                     sentences=text.chosen,
                 )
+
+
+def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
+    """All blocks of sentences by every system, all of it `repeats` times; each round is kept."""
+    starts = list(range(0, len(text.timed), BLOCK)) * repeats
+    there = len(rounds.done)
+    with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=there) as bar:
+        for turn, start in enumerate(starts[there:], there):
+            block = text.timed[start : start + BLOCK]
+            first = turn % len(workers)  # nobody always follows the same one
+            timed = {
+                worker.plan.name: worker.call("time", block)
+                for worker in (*workers[first:], *workers[:first])
+            }
+            rounds.add({name: [asdict(one) for one in found] for name, found in timed.items()})
+            bar.update()
 
 
 def _medians(timed: list[Timed], sentences: int) -> list[Timed]:
@@ -109,13 +110,12 @@ class _Rounds:
 
 def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
     """One sentence at a time: where the time goes, and the most memory."""
-    for text, worker in _progress(session, workers, "parts and memory"):
-        about = {"system": worker.plan.name, "data": text.name}
-        layout = session.layouts.best(worker, session.texts[0], "latency")
-        if not session.known(("memory", *about.values())):
+    for text, worker, about in _each(session, workers, "parts and memory"):
+        layout = session.layout(worker, "latency")
+        if not session.known(Memory, **about):
             peak = worker.call("peak_bytes", text.timed)
             session.write(Memory, worker, layout, **about, peak_bytes=peak)
-        if not session.known(("parts", *about.values())):
+        if not session.known(Parts, **about):
             seconds, total = worker.call("parts", text.timed)
             if seconds:
                 session.write(Parts, worker, layout, **about, seconds=seconds, total=total)
@@ -123,9 +123,8 @@ def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
 
 def translations(session: Session, workers: Sequence[Worker], batch: int) -> None:
     """The whole test sets."""
-    for text, worker in _progress(session, workers, "translating"):
-        name = worker.plan.name
-        if session.known(("translation", name, text.name)):
+    for text, worker, about in _each(session, workers, "translating"):
+        if session.known(Translation, **about):
             continue
         found = worker.call("translate", text.sources, batch)
         lengths: dict[str, Any] = {}
@@ -135,43 +134,56 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
         session.write(
             Translation,
             worker,
-            session.layouts.best(worker, session.texts[0], "latency"),
-            system=name,
-            data=text.name,
-            outputs=session.write_text(f"outputs/{text.name}", name, found.outputs),
+            session.layout(worker, "latency"),
+            **about,
+            outputs=session.write_text(f"outputs/{text.name}", worker.plan.name, found.outputs),
             **text.files,
             **lengths,
         )
 
 
+def _each(
+    session: Session, workers: Sequence[Worker], what: str
+) -> Iterator[tuple[Text, Worker, dict[str, str]]]:
+    """Each test set with each system, and what a record says of the two."""
+    pairs = [(text, worker) for text in session.texts for worker in workers]
+    for text, worker in tqdm(pairs, desc=what, unit="system"):
+        yield text, worker, {"system": worker.plan.name, "data": text.name}
+
+
 def throughput(session: Session, workers: Sequence[Worker], largest: int) -> None:
     """Batches of 1, 2, 4 and so on, systems in turns; each until its throughput fell twice."""
+    layouts = {worker.plan.name: session.layout(worker, "throughput") for worker in workers}
+    for worker in workers:
+        worker.call("lay_out", layouts[worker.plan.name])
     sizes = [2**n for n in range(largest.bit_length())]
-    best = [session.layouts.best(w, session.texts[0], "throughput") for w in workers]
-    for worker, layout in zip(workers, best, strict=True):
-        worker.call("lay_out", layout)
     for text in session.texts:
-        rates: dict[str, list[float]] = {worker.plan.name: [] for worker in workers}
-        turns = [(size, pair) for size in sizes for pair in zip(workers, best, strict=True)]
-        for size, (worker, layout) in tqdm(turns, desc=f"throughput, {text.name}", unit="batch"):
-            name = worker.plan.name
-            if _fell_twice(rates[name]):
-                continue
-            record = session.known(("throughput", name, text.name, size))
-            if record is None:
-                lines = text.sources[: max(len(text.chosen), 2 * layout.streams * size)]
-                seconds, tokens = worker.call("throughput", lines, size)
-                record = session.write(
-                    Throughput,
-                    worker,
-                    layout,
-                    system=name,
-                    data=text.name,
-                    batch=size,
-                    sentences_per_second=len(lines) / seconds,
-                    tokens_per_second=tokens / seconds,
-                )
-            rates[name].append(record.sentences_per_second)
+        rates: dict[str, list[float]] = {name: [] for name in layouts}
+        turns = [(size, worker) for size in sizes for worker in workers]
+        for size, worker in tqdm(turns, desc=f"throughput, {text.name}", unit="batch size"):
+            so_far = rates[worker.plan.name]
+            if not _fell_twice(so_far):
+                layout = layouts[worker.plan.name]
+                so_far.append(_throughput(session, worker, layout, text, size))
+
+
+def _throughput(session: Session, worker: Worker, layout: Layout, text: Text, size: int) -> float:
+    """Sentences per second in batches of `size`."""
+    about = {"system": worker.plan.name, "data": text.name, "batch": size}
+    record = session.known(Throughput, **about)
+    if record is None:
+        # Enough for two batches a stream.
+        lines = text.sources[: max(len(text.chosen), 2 * layout.streams * size)]
+        seconds, tokens = worker.call("throughput", lines, size)
+        record = session.write(
+            Throughput,
+            worker,
+            layout,
+            **about,
+            sentences_per_second=len(lines) / seconds,
+            tokens_per_second=tokens / seconds,
+        )
+    return record.sentences_per_second
 
 
 def _fell_twice(rates: list[float]) -> bool:
@@ -181,27 +193,17 @@ def _fell_twice(rates: list[float]) -> bool:
 def sweeps(session: Session, batch: int) -> None:
     """The test sets once more for each value of an option."""
     for sweep in session.plan.sweeps:
-        for value, plan in tqdm(
-            list(session.plan.swept(sweep)), desc=f"{sweep.parameter} of {sweep.system}"
-        ):
+        swept = list(session.plan.swept(sweep))
+        for value, plan in tqdm(swept, desc=f"{sweep.parameter} of {sweep.system}", unit="value"):
             about = {"system": sweep.system, "parameter": sweep.parameter, "value": value}
-            missing = [
-                text
-                for text in session.texts
-                if not session.known(("sweep", sweep.system, text.name, sweep.parameter, value))
-            ]
+            missing = [x for x in session.texts if not session.known(Sweep, **about, data=x.name)]
             if not missing:
                 continue
             with session.start(plan) as worker:
-                layout = session.layouts.best(worker, session.texts[0], "latency")
+                layout = session.layout(worker, "latency")
                 worker.call("lay_out", layout)
                 for text in missing:
                     found = worker.call("translate", text.sources, batch)
                     folder = f"outputs/{text.name}/{sweep.parameter}"
                     file = session.write_text(folder, f"{sweep.system}={value}", found.outputs)
-                    session.write(Sweep, worker, layout, data=text.name, outputs=file, **about)
-
-
-def _progress(session: Session, workers: Sequence[Worker], what: str) -> Any:
-    pairs = [(text, worker) for text in session.texts for worker in workers]
-    return tqdm(pairs, desc=what, unit="system")
+                    session.write(Sweep, worker, layout, **about, data=text.name, outputs=file)

@@ -29,7 +29,7 @@ class Worker:
         ours, theirs = multiprocessing.Pipe()
         # A CTranslate2 user's process holds no torch; the others share what they import.
         shared = plan.engine == "fairseq"
-        context = multiprocessing.get_context("forkserver" if shared else "spawn")
+        context: Any = multiprocessing.get_context("forkserver" if shared else "spawn")
         if shared:
             context.set_forkserver_preload(["fairseq_nart.tools.benchmark.fairseq_engine"])
         self._connection = ours
