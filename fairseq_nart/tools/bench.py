@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", type=Path, help="folder that paths in the plan start from (default: the plan's)"
     )
     parser.add_argument(
+        "--skip-missing", action="store_true", help="leave out what has no checkpoint (yet)"
+    )
+    parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)"
     )
     parser.add_argument(
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     for name in ("sentences", "repeats", "batch_size", "max_batch_size"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    plan = read_plan(options.plan, options.root or options.plan.parent)
+    plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
     device = options.device or _device()
     session = Session(plan, options.out, device, options.sentences)
     with session.workers() as workers:

@@ -16,7 +16,7 @@ source = "test.de"
 references = "test.en"
 """
 SYSTEM = '[[system]]\nfamily = "NART"\ncheckpoint = "nart.pt"\n'
-SWEEP = SYSTEM + '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
+SWEEP = '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def plan(tmp_path):
     for name in ("data", "test.de", "test.en", "nart.pt", "teacher.pt", "k8.pt", "k16.pt"):
         (tmp_path / name).touch()
 
-    def read(text, head=HEAD):
+    def read(text, skip_missing=False):
         file = tmp_path / "plan.toml"
-        file.write_text(head + text)
-        return read_plan(file, tmp_path)
+        file.write_text(HEAD + text)
+        return read_plan(file, tmp_path, skip_missing)
 
     return read
 
@@ -87,8 +87,11 @@ def test_sweeps_change_one_number(plan):
         (SYSTEM + 'engine = "ctranslate2"\ndedup = true', "not 'dedup'"),
         (SYSTEM + "threads = 0", "threads must be at least 1"),
         (SYSTEM + 'name = "x"\nbeam = [1, 4]', "leave name out, beam is a list"),
-        (SWEEP.format("x", "crf_candidates", "values = [1]"), "no system is called 'x'"),
-        (SWEEP.format("NART", "crf_rank", 'checkpoints = {a = "k8.pt"}'), "'a' is no number"),
+        (SYSTEM + SWEEP.format("x", "crf_candidates", "values = [1]"), "no system is called 'x'"),
+        (
+            SYSTEM + SWEEP.format("NART", "crf_rank", 'checkpoints = {a = "k8.pt"}'),
+            "'a' is no number",
+        ),
         ("= 3", "plan.toml"),
     ],
 )
@@ -96,6 +99,18 @@ def test_what_is_wrong_is_said(plan, text, said):
     with pytest.raises(ValueError) as error:
         plan(text)
     assert said in str(error.value) and "plan.toml" in str(error.value)
+
+
+def test_missing_checkpoints_can_be_left_out(plan, capsys):
+    lacking = '[[system]]\nfamily = "CRF"\ncheckpoint = "none.pt"\n'
+    trained = 'checkpoints = {8 = "none.pt", 16 = "k16.pt"}'
+    text = lacking + SWEEP.format("NART", "crf_rank", trained)
+    text += SWEEP.format("NART", "crf_rank", 'checkpoints = {8 = "none.pt"}')
+    text += SWEEP.format("CRF", "crf_candidates", "values = [1]")
+    read = plan(SYSTEM + text, skip_missing=True)
+    assert [system.name for system in read.systems] == ["NART"]
+    assert [list(sweep.checkpoints) for sweep in read.sweeps] == [["16"]]
+    assert "CRF is left out: there is no" in capsys.readouterr().out
 
 
 def test_missing_test_set_is_named(plan, tmp_path):

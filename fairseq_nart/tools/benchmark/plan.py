@@ -140,18 +140,22 @@ class Plan:
             yield int(number), replace(base, checkpoint=Path(checkpoint))
 
 
-def read_plan(file: Path, root: Path) -> Plan:
-    """The plan in `file`, its paths relative to `root`; ValueError says what is wrong with it."""
+def read_plan(file: Path, root: Path, skip_missing: bool = False) -> Plan:
+    """The plan in `file`, its paths relative to `root`; ValueError says what is wrong with it.
+
+    With `skip_missing`, systems and values whose checkpoint is not there are left out, and said.
+    """
     try:
         content = tomllib.loads(file.read_text("utf-8"))
-        return _Reader(root).plan(content)
+        return _Reader(root, skip_missing).plan(content)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 
 
 class _Reader:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, skip_missing: bool) -> None:
         self.root = root
+        self.skip_missing = skip_missing
 
     def plan(self, content: dict[str, Any]) -> Plan:
         known = ("binarised", "sentencepiece", "test", "system", "sweep")
@@ -161,21 +165,30 @@ class _Reader:
             if not content.get(needed):
                 raise ValueError(f"{needed} is missing")
         subwords = content.get("sentencepiece")
-        plan = Plan(
-            binarised=self.path("binarised", content["binarised"]),
-            sentencepiece=self.path("sentencepiece", subwords) if subwords else None,
-            tests=[self.test(entry) for entry in content["test"]],
-            systems=[one for entry in content["system"] for one in self.expanded(entry)],
-            sweeps=[self.sweep(entry) for entry in content.get("sweep", [])],
-        )
-        names = [system.name for system in plan.systems]
-        for kind, found in (("system", names), ("test", [test.name for test in plan.tests])):
+        systems = [one for entry in self.trained(content) for one in self.expanded(entry)]
+        tests = [self.test(entry) for entry in content["test"]]
+        names = [system.name for system in systems]
+        for kind, found in (("system", names), ("test", [test.name for test in tests])):
             if twice := [name for name in found if found.count(name) > 1]:
                 raise ValueError(f"two [[{kind}]] are called {twice[0]!r}: give one another name")
-        for sweep in plan.sweeps:
-            if sweep.system not in names:
-                raise ValueError(f"[[sweep]]: no system is called {sweep.system!r}: {names}")
-        return plan
+        subwords = content.get("sentencepiece")
+        return Plan(
+            binarised=self.path("binarised", content["binarised"]),
+            sentencepiece=self.path("sentencepiece", subwords) if subwords else None,
+            tests=tests,
+            systems=systems,
+            sweeps=list(self.sweeps(content, names)),
+        )
+
+    def trained(self, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The entries of the systems that are there, or should be."""
+        for entry in content["system"]:
+            files = (entry.get(key) for key in ("checkpoint", "rescore_with"))
+            lacking = [name for name in files if name and not (self.root / name).exists()]
+            if self.skip_missing and lacking:
+                print(f"{entry.get('family')} is left out: there is no {self.root / lacking[0]}")
+            else:
+                yield entry
 
     def path(self, key: str, name: Any) -> Path:
         path = self.root / str(name)
@@ -188,10 +201,19 @@ class _Reader:
         files = {key: str(self.path(key, getattr(test, key))) for key in ("source", "references")}
         return replace(test, **files)
 
-    def sweep(self, entry: dict[str, Any]) -> SweepPlan:
-        sweep: SweepPlan = _built("sweep", SweepPlan, entry)
-        there = {v: str(self.path("checkpoints", name)) for v, name in sweep.checkpoints.items()}
-        return replace(sweep, checkpoints=there)
+    def sweeps(self, content: dict[str, Any], names: list[str]) -> Iterator[SweepPlan]:
+        """Those of systems that are there, with the values that are there."""
+        for entry in content.get("sweep", []):
+            sweep: SweepPlan = _built("sweep", SweepPlan, entry)
+            known, trained = sweep.system in names, sweep.checkpoints
+            if self.skip_missing:
+                trained = {x: name for x, name in trained.items() if (self.root / name).exists()}
+                if not known or not (sweep.values or trained):
+                    continue
+            if not known:
+                raise ValueError(f"[[sweep]]: no system is called {sweep.system!r}: {names}")
+            files = {value: str(self.path("checkpoints", name)) for value, name in trained.items()}
+            yield replace(sweep, checkpoints=files)
 
     def expanded(self, entry: dict[str, Any]) -> Iterator[SystemPlan]:
         """A system for each combination of the values of lists."""
