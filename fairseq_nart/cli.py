@@ -6,6 +6,7 @@ import sys
 
 TOOLS = {
     "distill": "a training set with the teacher's translations as targets",
+    "inspect": "what the CRF does to one sentence, as a picture",
     "average": "one checkpoint with the mean of the weights of several",
     "bench": "quality, latency, throughput and memory of systems, side by side",
     "report": "a benchmark's records as a table, figures and a page",

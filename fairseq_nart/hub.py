@@ -55,28 +55,35 @@ class Translator:
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
         found: list[list[Translation]] = [[] for _ in lines]
         for index, hypotheses in self._decode(lines, batch_size):
-            found[index] = [Translation(self._text(h), h.score) for h in hypotheses]
+            found[index] = [Translation(self.text(h.tokens), h.score) for h in hypotheses]
         return found
 
-    def _decode(
+    def text(self, tokens: torch.Tensor) -> str:
+        """Target token ids (L,) as text, without their end of sentence."""
+        pieces: str = self.task.target_dictionary.string(tokens)
+        return self.subwords.decode(pieces) if self.subwords else pieces
+
+    def batches(
         self, lines: Sequence[str], batch_size: int
-    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """The places of lines among `lines` and their token ids (B,S), on the model's device."""
         encode = self.subwords.encode if self.subwords else str
         tokens, lengths = self.task.get_interactive_tokens_and_lengths(
             [line.strip() for line in lines], encode
         )
         data = self.task.build_dataset_for_inference(tokens, lengths)
-        # Neighbours in length share a batch: less padding. `index` restores the order.
+        # Neighbours in length share a batch: less padding. The places restore the order.
         order = sorted(range(len(data)), key=data.num_tokens)
         device = next(self.model.parameters()).device
         for start in range(0, len(order), batch_size):
             batch = data.collater([data[i] for i in order[start : start + batch_size]])
-            source = batch["net_input"]["src_tokens"].to(device)
-            yield from zip(batch["id"].tolist(), self.engine(source), strict=True)
+            yield batch["id"].tolist(), batch["net_input"]["src_tokens"].to(device)
 
-    def _text(self, hypothesis: Hypothesis) -> str:
-        pieces: str = self.task.target_dictionary.string(hypothesis.tokens)
-        return self.subwords.decode(pieces) if self.subwords else pieces
+    def _decode(
+        self, lines: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        for places, source in self.batches(lines, batch_size):
+            yield from zip(places, self.engine(source), strict=True)
 
 
 def from_pretrained(

@@ -39,7 +39,9 @@ def silence_deprecations() -> None:
     for message, category, module in _NOISE:
         warnings.filterwarnings("ignore", message, category, module)
     # A model file of fairseq sets the root logger to DEBUG when imported, so that generate and
-    # interactive print hydra's inner steps. A level that someone has set stays.
-    hydra_logger = logging.getLogger("hydra.core.utils")
-    if hydra_logger.level == logging.NOTSET:
-        hydra_logger.setLevel(logging.INFO)
+    # interactive print hydra's inner steps and a picture its search for fonts. A level that someone
+    # has set stays.
+    for name in ("hydra.core.utils", "matplotlib", "PIL"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)

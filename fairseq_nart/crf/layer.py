@@ -78,12 +78,21 @@ class LinearChainCRF(nn.Module):
         path = (ids == targets.unsqueeze(2)).int().argmax(dim=2)
         return chain.log_likelihood(scores, self.transitions(ids, states), path, mask)
 
+    def lattice(
+        self, emissions: Tensor, states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What decoding chooses from: the candidates' ids (B, T, K), the largest emission first,
+        their emissions (B, T, K) and their transitions (B, T-1, K, K)."""
+        self._check(emissions)
+        ids = top_candidates(emissions, self.candidates)
+        return ids, emissions.gather(2, ids), self.transitions(ids, states)
+
     @torch.no_grad()
     def decode(
         self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The best path's raw score (B,) and its tokens (B, T), 0 at padding."""
-        ids, scores, moves = self._candidates(emissions, states)
+        ids, scores, moves = self.lattice(emissions, states)
         best, path = chain.best_path(scores, moves, mask)
         return best, _tokens(ids, path, mask)
 
@@ -95,7 +104,7 @@ class LinearChainCRF(nn.Module):
 
         The log-probabilities are 0 at padding and sum to that of the path among the candidates.
         """
-        ids, scores, moves = self._candidates(emissions, states)
+        ids, scores, moves = self.lattice(emissions, states)
         _, path = chain.best_path(scores, moves, mask)
         return chain.path_log_probs(scores, moves, path, mask), _tokens(ids, path, mask)
 
@@ -107,21 +116,13 @@ class LinearChainCRF(nn.Module):
 
         Missing paths score -inf. Raises ValueError if ``k`` < 1.
         """
-        ids, scores, moves = self._candidates(emissions, states)
+        ids, scores, moves = self.lattice(emissions, states)
         best, paths = chain.k_best(scores, moves, mask, k)
         # (B, k, T) -> (B, T, k) and back
         return best, _tokens(ids, paths.transpose(1, 2), mask.unsqueeze(2)).transpose(1, 2)
 
     def extra_repr(self) -> str:
         return f"candidates={self.candidates}"
-
-    def _candidates(
-        self, emissions: Tensor, states: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidate ids (B, T, K), their emissions (B, T, K) and transitions (B, T-1, K, K)."""
-        self._check(emissions)
-        ids = top_candidates(emissions, self.candidates)
-        return ids, emissions.gather(2, ids), self.transitions(ids, states)
 
     def _check(self, emissions: Tensor) -> None:
         if emissions.dim() != 3 or emissions.shape[2] != self.vocab_size:

@@ -91,6 +91,16 @@ class NartModel(BaseFairseqModel):
         features = self.decoder(x, mask, states)
         return features, self.decoder.output_projection(features)
 
+    def emissions(self, states: EncoderStates, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What decoding starts from: features (B,T,D), emissions (B,T,V) and mask (B,T).
+
+        lengths (B,), one per row of `states`; the emission of what no target holds is -inf.
+        """
+        mask = length_mask(lengths, int(lengths.max()))
+        features, emissions = self.features(states, mask)
+        emissions[:, :, self.never] = float("-inf")
+        return features, emissions, mask
+
     def decode(
         self, states: EncoderStates, lengths: Tensor, log_probs: bool = True
     ) -> tuple[Decoded, Tensor]:
@@ -98,9 +108,7 @@ class NartModel(BaseFairseqModel):
 
         With `log_probs` false the log-probabilities are left zero where they cost extra work.
         """
-        mask = length_mask(lengths, int(lengths.max()))
-        features, emissions = self.features(states, mask)
-        emissions[:, :, self.never] = float("-inf")
+        features, emissions, mask = self.emissions(states, lengths)
         return self.decode_emissions(features, emissions, mask, log_probs), mask
 
     def decode_emissions(

@@ -1,0 +1,78 @@
+"""What the CRF does to one sentence, as a picture: candidates, transitions, argmax and Viterbi."""
+
+import argparse
+from pathlib import Path
+
+from fairseq_nart import hub
+from fairseq_nart.models.nart_crf import NartCrf
+from fairseq_nart.tools.inspection.lattice import Lattice, look
+
+NO_MATPLOTLIB = "a picture needs matplotlib: pip install fairseq-nart[plots]"
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def describe(lattice: Lattice) -> str:
+    """Both translations with their log-probabilities in nats, and where the paths differ."""
+    lines = [
+        f"{path.name:<8} log p {path.log_prob:z8.2f}  {path.text}"
+        for path in (lattice.argmax, lattice.viterbi)
+    ]
+    if not lattice.differing:
+        return "\n".join([*lines, "they agree at every position"])
+    lines.append(f"they differ at {len(lattice.differing)} of {len(lattice.tokens)} positions:")
+    for position in lattice.differing:
+        tokens = lattice.tokens[position]
+        one, other = (tokens[path.columns[position]] for path in (lattice.argmax, lattice.viterbi))
+        lines.append(f"{position + 1:5}  {one} → {other}")
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `fairseq-nart inspect`."""
+    parser.add_argument("sentence", metavar="SENTENCE", help="source sentence, in quotes")
+    parser.add_argument("--path", type=Path, required=True, help="checkpoint of a model with a CRF")
+    parser.add_argument(
+        "--data", type=Path, help="binarised data (default: what the model was trained on)"
+    )
+    parser.add_argument(
+        "--sentencepiece",
+        type=Path,
+        metavar="MODEL",
+        help="segments the sentence (default: it comes segmented)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=f"picture: {', '.join(SUFFIXES)}"
+    )
+    parser.add_argument(
+        "--candidates", type=int, default=6, metavar="N", help="shown per position (default: 6)"
+    )
+    parser.add_argument(
+        "--length",
+        type=int,
+        metavar="N",
+        help="target tokens, the end of sentence counted (default: the predicted length)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """`fairseq-nart inspect`."""
+    try:
+        from fairseq_nart.tools.inspection.picture import MOST_CANDIDATES, draw
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "matplotlib":
+            raise
+        raise ValueError(NO_MATPLOTLIB) from error
+    if options.out.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"--out {options.out} must end in one of {', '.join(SUFFIXES)}")
+    if not 2 <= options.candidates <= MOST_CANDIDATES:
+        raise ValueError(f"--candidates must be 2 to {MOST_CANDIDATES}, not {options.candidates}")
+    translator = hub.from_pretrained(options.path, options.data, options.sentencepiece)
+    if not isinstance(translator.model, NartCrf):
+        raise ValueError(
+            f"{options.path} holds a NART without a CRF: it has no transitions to show; give a "
+            "checkpoint of a nart_crf or nart_dcrf as --path"
+        )
+    lattice = look(translator, options.sentence, options.candidates, options.length)
+    print(describe(lattice))
+    draw(lattice, options.out)
+    print(f"picture: {options.out}")

@@ -1,0 +1,1 @@
+"""How `fairseq-nart inspect` looks at a sentence and draws it."""
