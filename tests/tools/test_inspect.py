@@ -15,8 +15,8 @@ from toys import build
 
 from fairseq_nart import hub
 from fairseq_nart.cli import main
-from fairseq_nart.tools import _lattice_picture
 from fairseq_nart.tools.inspect import NO_MATPLOTLIB, describe
+from fairseq_nart.tools.inspection import picture
 from fairseq_nart.tools.inspection.lattice import Lattice, Path, look
 from fairseq_nart.tools.inspection.picture import ARGMAX, LONGEST, VITERBI, draw
 
@@ -148,7 +148,7 @@ def made(length, names=("one", "two", "three"), seed=0):
 @pytest.fixture
 def painted(monkeypatch, tmp_path):
     """Draws, and gives the axes that were drawn on, row by row."""
-    original, seen, looks = _lattice_picture.canvas, [], []
+    original, seen, looks = picture.canvas, [], []
 
     @contextlib.contextmanager
     def canvas(*words, **options):
@@ -158,7 +158,7 @@ def painted(monkeypatch, tmp_path):
             for measure in looks:
                 measure(grid[0])
 
-    monkeypatch.setattr(_lattice_picture, "canvas", canvas)
+    monkeypatch.setattr(picture, "canvas", canvas)
 
     def paint(lattice, *before_saving):
         looks[:] = before_saving
