@@ -11,7 +11,7 @@ src="${SRC:-de}"
 tgt="$([ "$src" = de ] && echo en || echo de)"
 run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
 max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
-beam=4 lenpen=1 rescoring=(--rescore-normalization mean)  # chosen on valid
+beam=4 lenpen=1 rescoring=(--rescore-alpha 2.6)  # chosen on valid
 TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
 size=cpu averaged=1 first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
