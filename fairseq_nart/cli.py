@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import sys
 
 TOOLS = {
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             command.description = module.__doc__
             module.add_arguments(command)
     options = parser.parse_args(arguments)
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # its remarks are for trainings
     try:
         importlib.import_module(f"fairseq_nart.tools.{options.tool}").run(options)
     except (OSError, ValueError) as error:
