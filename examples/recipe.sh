@@ -1,7 +1,8 @@
 # What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
 # run, src, tgt, size (of the architectures), max_tokens (in a batch, padding counted),
-# tokens_per_update, averaged (checkpoints), beam, lenpen, and the options rescoring, first_options,
-# second_options (of the students' two stages).
+# tokens_per_update, averaged (checkpoints), beam, lenpen, the teachers' TEACHER_UPDATES, teacher_tokens
+# (per update) and teacher_options, and the options rescoring, first_options, second_options (of the
+# students' two stages).
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
@@ -48,6 +49,21 @@ average() {  # average NAME OUT: the mean of the checkpoints of NAME that are be
     once "${2##*/}" fairseq-nart average "$run/$1" --best "$averaged" --out "$2"
 }
 
+teach() {  # teach NAME SYSTEM DATA: the autoregressive SYSTEM from DATA to $run/NAME.pt
+    tokens_per_update="$teacher_tokens" train "$1" "$3" "$TEACHER_UPDATES" --arch "$2_$size" \
+        "${teacher_options[@]}"
+    average "$1" "$run/$1.pt"
+}
+
+teachers() {  # the other autoregressive rows, all trained as the teacher is
+    local system
+    for system in lstm conv deep; do
+        teach "teacher_$system" "nart_teacher_$system" "$data"
+    done
+    # The fast baseline too gets what students learn from (arXiv 2006.10369).
+    teach teacher_deep_distilled nart_teacher_deep "$distilled"
+}
+
 distill() {  # $data with the teacher's translation of train becomes $distilled; valid and test stay
     once distill fairseq-nart distill "$data" --path "$teacher" --out "$distilled" \
         --beam "$beam" --lenpen "$lenpen"
@@ -86,6 +102,14 @@ translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 len
         options=(--length-candidates "$lengths")
         if [ "$lengths" != 1 ]; then options+=(--rescore-with "$teacher" "${rescoring[@]}"); fi
         translate "$run/$1.pt" "$2" "$3/$1.$lengths" "${options[@]}"
+    done
+}
+
+translate_teachers() {  # translate_teachers SUBSET OUT: what `teachers` trained
+    local system
+    for system in lstm conv deep deep_distilled; do
+        translate "$run/teacher_$system.pt" "$1" "$2/teacher_$system" --beam "$beam" \
+            --lenpen "$lenpen"
     done
 }
 

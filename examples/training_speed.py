@@ -15,21 +15,22 @@ import time
 from typing import Any
 
 import torch
-from fairseq import options, tasks, utils
+from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.trainer import Trainer
 from tqdm import tqdm
 
 from fairseq_nart.models._presets import SIZES
+from fairseq_nart.tasks.nart_translation import TASK  # this import registers all of ours
 
 PEER = "nacrf_transformer"
 WARM_UP = 8  # updates that are not counted: the first ones fetch memory
 
 
 def words_of(system: str, size: str) -> list[str]:
-    """Command-line words that choose a system; `--user-dir` brings the rest of ours."""
+    """Command-line words that choose a system; ours bring the rest."""
     if system != PEER:
-        return ["--arch", f"{system}_{size}"]
+        return ["--task", TASK, "--arch", f"{system}_{size}"]
     numbers = SIZES[size]
     words = ["--task", "translation_lev", "--arch", PEER, "--criterion", "nat_loss"]
     words += ["--noise", "full_mask", "--pred-length-offset", "--length-loss-factor", "0.1"]
@@ -45,7 +46,7 @@ def words_of(system: str, size: str) -> list[str]:
 def trainer(data: str, words: list[str], save_dir: str) -> Trainer:
     """What fairseq-train would train with."""
     device = ["--fp16"] if torch.cuda.is_available() else ["--cpu", "--bf16"]
-    words = [data, "--user-dir", "fairseq_nart", "--save-dir", save_dir, *device, *words]
+    words = [data, "--save-dir", save_dir, *device, *words]
     args = options.parse_args_and_arch(options.get_training_parser(), words)
     cfg = convert_namespace_to_omegaconf(args)
     torch.manual_seed(1)
@@ -76,7 +77,6 @@ def main() -> None:
     parser.add_argument("--max-tokens", default="4096")
     asked = parser.parse_args()
     logging.disable(logging.INFO)
-    utils.import_user_module(argparse.Namespace(user_dir="fairseq_nart"))
     seconds: dict[str, float] = dict.fromkeys(asked.systems, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         common = ["--max-tokens", asked.max_tokens]

@@ -2,11 +2,14 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import grammar
 import torch
 from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate, interactive, preprocess, train
 
 from fairseq_nart.models._backbone import NartModel
@@ -23,6 +26,22 @@ SMALL_TEACHER = [
     for side in ("encoder", "decoder")
     for word in (f"--{side}-embed-dim", "16", f"--{side}-ffn-embed-dim", "32")
 ]
+
+_NARROW = [f"--{part}-embed-dim=16" for part in ("encoder", "decoder", "decoder-out")]
+
+TEACHERS = {
+    "transformer": ["--arch", "nart_teacher_tiny", *SMALL_TEACHER],
+    "deep": ["--arch", "nart_teacher_deep_tiny", *SMALL_TEACHER],
+    "lstm": [
+        *("--arch", "nart_teacher_lstm_tiny", *_NARROW),
+        *("--encoder-hidden-size", "32", "--decoder-hidden-size", "64"),
+    ],
+    "conv": [
+        *("--arch", "nart_teacher_conv_tiny", *_NARROW),
+        *("--encoder-layers", "[(16, 3)] * 3", "--decoder-layers", "[(16, 3)] * 3"),
+    ],
+}
+"""Every kind of teacher, small."""
 
 
 def write_text(folder: Path, sizes: dict[str, int], seed: int = 1) -> None:
@@ -61,6 +80,24 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
         if name == "crf.transitions.target.weight":
             torch.nn.init.normal_(parameter)
     return model.eval()
+
+
+def build_teacher(task: NartTranslationTask, kind: str, *words: str) -> BaseFairseqModel:
+    """A small teacher with random weights, as a task of fairseq's own builds it."""
+    torch.manual_seed(1)
+    command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", *words]
+    args = options.parse_args_and_arch(options.get_training_parser(), command)
+    plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
+    return plain.build_model(args).eval()
+
+
+def batch_of(task: NartTranslationTask, device: torch.device, rows: int = 5) -> dict[str, Any]:
+    """The first sentences of the test set as fairseq collates them."""
+    task.load_dataset("test")
+    data = task.dataset("test")
+    batch = data.collater([data[i] for i in range(rows)])
+    batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
+    return {**batch, "target": batch["target"].to(device)}
 
 
 def fairseq_train(data: Path, save: Path, *words: str) -> Path:

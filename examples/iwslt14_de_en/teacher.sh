@@ -1,6 +1,4 @@
 #!/usr/bin/env bash
-# The autoregressive Transformer, 4,096 tokens an update as in fairseq's own recipe.
+# The autoregressive Transformer that students learn from and that rescores their candidates.
 source "$(dirname "$0")/settings.sh"
-tokens_per_update=4096 train teacher "$data" "$TEACHER_UPDATES" --arch nart_teacher_small \
-    --weight-decay 1e-4
-average teacher "$teacher"
+teach teacher nart_teacher "$data"

@@ -4,6 +4,7 @@
 #   SRC       de (default) or en: the direction
 #   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
 #             sentencepiece.model and, if there, its translation of train, train.distilled.sp.TGT.gz
+#   TEACHER_UPDATES  updates of every autoregressive model trained here
 #   N         updates of every student: N/2 as NART, then N/2 as itself, to a learning rate of 0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${MULTI30K:?set it to the folder with train.de.gz, train.en.gz, ...}"
@@ -13,6 +14,7 @@ run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
 max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
 beam=4 lenpen=1 rescoring=(--rescore-alpha 2.6)  # chosen on valid
 TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
+teacher_tokens="$tokens_per_update" teacher_options=()
 size=cpu averaged=1 first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
 second_options+=(--total-num-update $((N / 2)))

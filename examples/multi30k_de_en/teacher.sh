@@ -4,6 +4,5 @@ source "$(dirname "$0")/settings.sh"
 if [ -n "$TEACHER" ]; then
     once teacher cp "$TEACHER/teacher.pt" "$teacher"
 else
-    train teacher "$data" "$TEACHER_UPDATES" --arch nart_teacher_cpu
-    average teacher "$teacher"
+    teach teacher nart_teacher "$data"
 fi

@@ -25,6 +25,10 @@ _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
         UserWarning,
         r"torch\.utils\.data",
     ),
+    # fairseq's ConvS2S uses the older weight normalisation, hooks and state_dict.
+    (r"`torch\.nn\.utils\.weight_norm` is deprecated", FutureWarning, r"torch\.nn\.utils\."),
+    (r"Using non-full backward hooks on a Module", FutureWarning, r"torch\.nn\.modules\."),
+    (r"Positional args are being deprecated", FutureWarning, r"fairseq\.modules\.linearized_"),
     # fairseq's attention passes a boolean and an additive mask together.
     (
         r"Support for mismatched key_padding_mask and attn_mask",

@@ -11,7 +11,8 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
     """Copies every weight of `weights` (from the checkpoint `path`) that `model` has a place for.
 
     Returns a report of what was loaded, what is new in the model and what was left over. ValueError
-    where a shared name has another shape or where nothing fits: then the sizes or systems differ.
+    where a shared name has another shape, where one has more layers than the other or where nothing
+    fits: then the sizes or systems differ.
     """
     own = model.state_dict()
     theirs = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in NOT_WEIGHTS}
@@ -26,6 +27,11 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
         )
     if not any(own[name].dim() for name in shared):  # a length offset alone is no start
         raise ValueError(f"--init-from {path}: no weight of it has a place in this model")
+    if (there := _layers(theirs)) != (here := _layers(own)):
+        raise ValueError(
+            f"--init-from {path}: {there} there, {here} here, and a part of a stack is no start: "
+            "choose a Transformer with as many"
+        )
     with torch.no_grad():
         for name in shared:
             own[name].copy_(theirs[name])
@@ -34,6 +40,13 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
         f"new here: {_groups(own.keys() - shared)}; "
         f"left over there: {_groups(theirs.keys() - shared)}"
     )
+
+
+def _layers(weights: dict[str, Tensor]) -> str:
+    """In words; an LSTM and a ConvS2S have none, though names of theirs may agree with ours."""
+    found = [name.split(".")[0] for name in weights if name.endswith(".self_attn.q_proj.weight")]
+    encoder, decoder = found.count("encoder"), found.count("decoder")
+    return f"{encoder} encoder and {decoder} decoder layers with self-attention"
 
 
 def _groups(names: set[str]) -> str:

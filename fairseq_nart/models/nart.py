@@ -27,4 +27,4 @@ class Nart(NartModel):
         return Decoded(tokens, best - emissions.float().logsumexp(dim=2))
 
 
-register_sizes("nart", "nart")
+register_sizes("nart")

@@ -57,4 +57,4 @@ class NartCrf(Nart):
         return Decoded(tokens, scores)
 
 
-register_sizes("nart_crf", "nart_crf")
+register_sizes("nart_crf")

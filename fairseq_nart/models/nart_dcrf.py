@@ -13,4 +13,4 @@ class NartDcrf(NartCrf):
     dynamic = True
 
 
-register_sizes("nart_dcrf", "nart_dcrf")
+register_sizes("nart_dcrf")

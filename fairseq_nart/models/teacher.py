@@ -1,5 +1,7 @@
-"""The autoregressive teacher: fairseq's own Transformer in the sizes of our students."""
+"""The autoregressive teachers: fairseq's own models in the sizes of our students."""
 
-from fairseq_nart.models._presets import TEACHER, register_sizes
+from fairseq_nart.models._presets import SYSTEMS, register_sizes
 
-register_sizes("transformer", TEACHER)
+for name, system in SYSTEMS.items():
+    if system.teacher:
+        register_sizes(name)

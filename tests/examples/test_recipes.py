@@ -142,7 +142,7 @@ def test_every_command_is_one_that_its_program_understands(variables, play):
     more = {file.stem for file in (EXAMPLES / recipe).glob("*.sh")} - {*STEPS, "settings"}
     commands = steps(play, recipe, given, (*STEPS, *sorted(more)))
     kinds = [command[0] for command in commands]
-    assert kinds.count("fairseq-train") == (21 if recipe.startswith("multi30k") else 5)
+    assert kinds.count("fairseq-train") == (25 if recipe.startswith("multi30k") else 9)
     for command in commands:
         args = parsed(command)
         if command[0] == "fairseq-train":
@@ -167,6 +167,31 @@ def test_students_have_the_updates_that_were_asked_for(variables, play, tmp_path
     assert trained[0].init_from.endswith("teacher.pt")
     assert {a.init_from for a in trained[1:]} == {str(tmp_path / "runs" / recipe / "nart.first.pt")}
     assert {int(a.total_num_update) for a in trained[1:]} == {50}
+
+
+@pytest.mark.parametrize("variables", RECIPES, indirect=True)
+def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
+    recipe, given = variables
+    commands = steps(play, recipe, given, (*STEPS[:3], "teachers"))
+    trained = [parsed(c) for c in commands if c[0] == "fairseq-train"]
+    size, batches = {
+        "multi30k_de_en": ("cpu", 1),
+        "iwslt14_de_en": ("small", 1),
+        "wmt14_en_de": ("base", 4),
+    }[recipe]
+    kinds = ("", "_lstm", "_conv", "_deep", "_deep")
+    assert [args.arch for args in trained] == [f"nart_teacher{kind}_{size}" for kind in kinds]
+    assert [Path(args.data).name for args in trained] == ["data"] * 4 + ["distilled"]
+    assert [args.update_freq for args in trained] == [[batches]] * 5
+    for option in ("max_update", "max_tokens", "weight_decay", "bf16", "seed"):
+        assert len({str(vars(args)[option]) for args in trained}) == 1, option
+    names = [f"teacher{kind}.pt" for kind in ("", *kinds[1:4], "_deep_distilled")]
+    averaged = [c[-1] for c in commands if c[:2] == ["fairseq-nart", "average"]]
+    translated = [c[c.index("--path") + 1] for c in commands if c[0] == "fairseq-generate"]
+    assert [Path(path).name for path in averaged] == names
+    assert [Path(path).name for path in translated[:4]] == names[1:]
+    again = play(f"{recipe}/teachers.sh", **given)
+    assert again[0] == 0 and {command[0] for command in again[1]} == {"sacrebleu"}
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)

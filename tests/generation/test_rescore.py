@@ -1,47 +1,21 @@
-"""Teacher scores against fairseq's own scorer, for three kinds of teacher; the choice they make."""
+"""Teacher scores against fairseq's own scorer, for every kind of teacher; the choice they make."""
 
 import pytest
 import torch
-from fairseq import options
 from fairseq.sequence_scorer import SequenceScorer
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from toys import SMALL_TEACHER, build
+from toys import TEACHERS, batch_of, build, build_teacher
 
 from fairseq_nart.generation.clean import Candidates
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
 
 EOS, PAD = 2, 1
-TEACHERS = {
-    "transformer": ["--arch", "nart_teacher_tiny", *SMALL_TEACHER],
-    "lstm": ["--arch", "lstm", *(f"--{s}-embed-dim=16" for s in ("encoder", "decoder"))],
-    "fconv": [
-        *("--arch", "fconv", "--encoder-layers", "[(16, 3)] * 2", "--decoder-layers"),
-        *("[(16, 3)] * 2", "--encoder-embed-dim", "16", "--decoder-embed-dim", "16"),
-    ],
-}
-
-
-def build_teacher(task, kind, device):
-    torch.manual_seed(1)
-    command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", "--criterion", "cross_entropy"]
-    args = options.parse_args_and_arch(options.get_training_parser(), command)
-    plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
-    return plain.build_model(args).to(device).eval()
-
-
-def batch_of(task, device, rows=5):
-    task.load_dataset("test")
-    data = task.dataset("test")
-    batch = data.collater([data[i] for i in range(rows)])
-    batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
-    return {**batch, "target": batch["target"].to(device)}
 
 
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_equals_fairseqs_scorer(kind, task, device):
     """Mean log-probability of the references, as --score-reference prints it; rows permuted."""
-    teacher, batch = build_teacher(task, kind, device), batch_of(task, device)
+    teacher, batch = build_teacher(task, kind).to(device), batch_of(task, device)
     expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     mask = batch["target"].ne(PAD)
@@ -63,7 +37,7 @@ def test_equals_fairseqs_scorer(kind, task, device):
 def test_the_choice_is_the_teachers_best(task, device):
     """Among the same candidates, recomputed one by one with fairseq's scorer."""
     model = build(task, "nart_dcrf_tiny").to(device)
-    teacher, batch = build_teacher(task, "transformer", device), batch_of(task, device)
+    teacher, batch = build_teacher(task, "transformer").to(device), batch_of(task, device)
     source = batch["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(teacher, EOS, "gnmt", 0.6)
     chosen = Engine(model, eos=EOS, pad=PAD, length_candidates=9, rescorer=rescorer)(source)
@@ -91,7 +65,7 @@ def test_the_choice_is_the_teachers_best(task, device):
 def test_one_candidate_rescored_is_not_rescored(task, device):
     model = build(task, "nart_tiny").to(device)
     source = batch_of(task, device)["net_input"]["src_tokens"]
-    rescorer = TeacherRescorer(build_teacher(task, "transformer", device), EOS, "gnmt", 0.6)
+    rescorer = TeacherRescorer(build_teacher(task, "transformer").to(device), EOS, "gnmt", 0.6)
     with_teacher = Engine(model, eos=EOS, pad=PAD, rescorer=rescorer)(source)
     without = Engine(model, eos=EOS, pad=PAD)(source)
     for mine, theirs in zip(with_teacher, without):

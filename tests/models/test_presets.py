@@ -13,7 +13,8 @@ ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size
 
 
 def test_all_are_registered():
-    teachers = ["nart_teacher", *(f"nart_teacher_{size}" for size in SIZES)]
+    kinds = [f"nart_teacher{kind}" for kind in ("", "_deep", "_lstm", "_conv")]
+    teachers = [t for kind in kinds for t in (kind, *(f"{kind}_{size}" for size in SIZES))]
     assert {*ARCHS, *teachers} <= set(ARCH_MODEL_REGISTRY)
     for arch in (*ARCHS, *teachers):
         assert training_defaults(arch).keys() >= {"--criterion", "--optimizer", "--lr"}

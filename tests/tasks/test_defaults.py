@@ -19,11 +19,14 @@ def test_student_brings_everything(data):
     assert (args.encoder_layers, args.embed_dim, args.ffn_embed_dim) == (4, 256, 1024)
 
 
-def test_teacher_brings_everything(data):
-    args = parse(data, "--arch", "nart_teacher_cpu", "--max-tokens", "9")
+@pytest.mark.parametrize(("kind", "clip"), [("", 0), ("_deep", 0), ("_lstm", 1), ("_conv", 1)])
+def test_teacher_brings_everything(kind, clip, data):
+    args = parse(data, "--arch", f"nart_teacher{kind}_cpu", "--max-tokens", "9")
     assert (args.task, args.criterion) == (TASK, "label_smoothed_cross_entropy")
     assert (args.label_smoothing, args.dropout) == (0.1, 0.3)
-    assert args.share_all_embeddings
+    assert (args.optimizer, args.lr, args.warmup_updates) == ("adam", [2e-3], 500)
+    assert args.clip_norm == clip
+    assert args.share_input_output_embed if kind == "_conv" else args.share_all_embeddings
 
 
 def test_what_the_user_types_wins(data):

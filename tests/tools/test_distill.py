@@ -11,6 +11,7 @@ import torch
 from fairseq.data import data_utils
 from toys import (
     SMALL,
+    TEACHERS,
     binarise,
     fairseq_generate,
     fairseq_train,
@@ -29,15 +30,24 @@ COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
 
 
+def able(data, folder, arch, encoder_layers, updates):
+    """Trained until most of its translations come to an end."""
+    words = ["--arch", arch, "--max-update", updates, "--lr", "1e-2", "--dropout", "0"]
+    words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
+    words += ["--encoder-layers", encoder_layers, "--decoder-layers", "1"]
+    for side in ("encoder", "decoder"):
+        words += [f"--{side}-embed-dim", "48", f"--{side}-ffn-embed-dim", "96"]
+    return fairseq_train(data, folder, *words)
+
+
 @pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory):
-    """Trained until most of its translations come to an end."""
-    words = ["--arch", "nart_teacher_tiny", "--max-update", "120", "--lr", "1e-2", "--dropout", "0"]
-    words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
-    for side in ("encoder", "decoder"):
-        words += [f"--{side}-layers", "1", f"--{side}-embed-dim", "48"]
-        words += [f"--{side}-ffn-embed-dim", "96"]
-    return fairseq_train(data, tmp_path_factory.mktemp("able"), *words)
+    return able(data, tmp_path_factory.mktemp("able"), "nart_teacher_tiny", "1", "120")
+
+
+@pytest.fixture(scope="module")
+def deep(data, tmp_path_factory):
+    return able(data, tmp_path_factory.mktemp("deep"), "nart_teacher_deep_tiny", "2", "160")
 
 
 @pytest.fixture(scope="module")
@@ -216,17 +226,18 @@ def test_a_distilled_set_is_data_like_others(whole, run, monkeypatch):
     assert contents(done.folder) == contents(whole)
 
 
-def test_ctranslate2_is_fairseq(data, run, tmp_path):
+@pytest.mark.parametrize(("which", "distinct"), [("teacher", 50), ("deep", 20)])
+def test_ctranslate2_is_fairseq(which, distinct, data, run, tmp_path, request):
     """In float32; rounding may decide between two translations that are as good as each other."""
     pytest.importorskip("ctranslate2")
-    texts = []
+    path, texts = request.getfixturevalue(which), []
     for backend in ("fairseq", "ctranslate2"):
-        done = run(data=data, out=tmp_path / backend, backend=backend)
+        done = run(data=data, path=path, out=tmp_path / backend, backend=backend)
         assert done.status == 0 and f"backend: {backend}" in done.out
         texts.append(text_of(done.folder))
         assert not list(done.folder.glob("parts/ctranslate2*")), "the converted model is gone"
     same = sum(one == other for one, other in zip(*texts, strict=True))
-    assert len(set(texts[0])) > 50 and same >= 196, same
+    assert len(set(texts[0])) > distinct and same >= 196, same
 
 
 def test_ctranslate2_with_odd_sources(whole, run):
@@ -261,16 +272,14 @@ def test_without_ctranslate2(run, monkeypatch):
     assert done.status == 0 and "backend: fairseq" in done.out and "is not installed" in done.out
 
 
-def test_a_teacher_that_ctranslate2_does_not_know(small, run, tmp_path):
+@pytest.mark.parametrize(("kind", "model"), [("lstm", "lstm"), ("conv", "fconv")])
+def test_a_teacher_that_ctranslate2_does_not_know(kind, model, small, run, tmp_path):
     pytest.importorskip("ctranslate2")
-    words = ["--arch", "lstm", "--optimizer", "sgd", "--lr", "0.1", "--criterion", "cross_entropy"]
-    words += ["--encoder-embed-dim", "8", "--decoder-embed-dim", "8", "--encoder-layers", "1"]
-    words += ["--decoder-layers", "1", "--decoder-out-embed-dim", "8", "--max-update", "1"]
-    words += ["--encoder-hidden-size", "8", "--decoder-hidden-size", "8"]
-    lstm = fairseq_train(small, tmp_path / "lstm", *words, "--disable-validation")
-    asked = run(path=lstm, backend="ctranslate2")
-    assert asked.status == 1 and "Model 'lstm' used by" in asked.err
-    done = run(path=lstm, backend="auto")
+    words = [*TEACHERS[kind], "--max-update", "1", "--disable-validation"]
+    other = fairseq_train(small, tmp_path / kind, *words)
+    asked = run(path=other, backend="ctranslate2")
+    assert asked.status == 1 and f"Model '{model}' used by" in asked.err
+    done = run(path=other, backend="auto")
     assert done.status == 0 and "backend: fairseq" in done.out
     assert len(text_of(done.folder)) == COUNT
 
