@@ -1,7 +1,7 @@
 """Parallel decoding: encode, propose lengths, decode, clean, rescore, pick. The only path there is.
 
 fairseq-generate, fairseq-interactive, validation and the Python API all call `Engine`.
-N length candidates per sentence; rows are sentence x candidate pairs, R = B N of them.
+N length candidates per sentence; the R = B N rows are those of the first sentence, and so on.
 """
 
 from collections.abc import Iterator
@@ -76,14 +76,12 @@ class Engine:
         if self.rescorer is not None:
             self.rescorer.follow(next(self.model.parameters()))
             encoded = self.rescorer.encode(source_tokens, states.lengths)
-        batch, window = lengths.shape
-        rows = torch.arange(batch, device=lengths.device).repeat_interleave(window)
-        flat = lengths.flatten()
+        rows = torch.arange(len(lengths), device=lengths.device)[:, None].expand_as(lengths)
         parts, scores = [], []
-        for part in self._passes(flat):
-            row = rows[part]
+        for part in self._passes(lengths):
+            row = rows[part].flatten()
             decoded, mask = self.model.decode(
-                states.select(row), flat[part], log_probs=self.rescorer is None
+                states.select(part), lengths[part], log_probs=self.rescorer is None
             )
             tokens = decoded.tokens.masked_fill(empty[row, None], self.eos)
             done = finish(tokens, decoded.log_probs.float(), mask, self.eos, self.pad, self.dedup)
@@ -95,12 +93,12 @@ class Engine:
                 score = self.rescorer.score(log_probs, done.mask)
             parts.append(done)
             scores.append(score)
-        ranked = torch.cat(scores).view(batch, window).masked_fill(~valid, float("-inf"))
+        ranked = torch.cat(scores).view(lengths.shape).masked_fill(~valid, float("-inf"))
         return self._join(parts), ranked
 
     def _passes(self, lengths: Tensor) -> Iterator[slice]:
-        """Slices of the rows whose logits fit into one pass; lengths (R,)."""
-        widest = int(lengths.max()) * self.model.vocab_size
+        """Slices of the sentences whose logits fit into one pass; lengths (B,N)."""
+        widest = lengths.size(1) * int(lengths.max()) * self.model.vocab_size
         device = "cpu" if lengths.device.type == "cpu" else "accelerator"
         step = max(1, LOGITS_PER_PASS[device] // widest)
         for start in range(0, len(lengths), step):

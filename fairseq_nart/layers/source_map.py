@@ -2,7 +2,8 @@
 
 `pad` says nothing about the source but its length (the paper's input); `hard_uniform` and
 `soft_uniform` copy source embeddings (Gu et al. 2018, arXiv 1711.02281, and its released code).
-Positions i (target) and j (source) count from 0; S and T count real tokens of a sentence.
+Positions i (target) and j (source) count from 0; S and T count real tokens of a sentence. The N
+candidates of a sentence, each with its own mask, read the same source.
 """
 
 import torch
@@ -26,7 +27,7 @@ class PadInput(nn.Module):
         self.placeholder = nn.Parameter(torch.randn(2, dim))
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (B,T) of the target -> (B,T,D)."""
+        """mask (BN,T) of the target -> (BN,T,D)."""
         length = mask.size(1)
         last = mask.sum(dim=1, keepdim=True) - 1  # (B,1)
         end = torch.arange(length, device=mask.device) == last  # (B,T)
@@ -43,7 +44,8 @@ class HardUniformCopy(nn.Module):
     """Copies the embedding of source token round(i S / T)."""
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (B,T) of the target -> (B,T,D)."""
+        """mask (BN,T) of the target -> (BN,T,D)."""
+        source = source.repeat(len(mask))
         nearest = (_centres(source, mask) + 0.5).long()  # (B,T)
         first = source.mask.int().argmax(dim=1, keepdim=True)
         index = first + torch.minimum(nearest, source.lengths[:, None] - 1)
@@ -56,7 +58,8 @@ class SoftUniformCopy(nn.Module):
     """Averages source embeddings with weights softmax_j(-(j - i S / T)^2 / 0.3)."""
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (B,T) of the target -> (B,T,D)."""
+        """mask (BN,T) of the target -> (BN,T,D)."""
+        source = source.repeat(len(mask))
         j = source.mask.cumsum(dim=1) - 1  # (B,S)
         distance = (j[:, None] - _centres(source, mask)[..., None]).square()  # (B,T,S)
         logits = (-distance / SHARPNESS).masked_fill(~source.mask[:, None], float("-inf"))

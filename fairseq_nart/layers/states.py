@@ -1,7 +1,11 @@
-"""What passes between the rooms. B batch, S source, T target, V vocabulary, D width."""
+"""What passes between the rooms. B batch, S source, T target, V vocabulary, D width.
+
+N candidates of a sentence are N rows in a row of the B N rows of a batch.
+"""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -21,9 +25,15 @@ class EncoderStates:
         """(B,) real source tokens, the end of sentence counted."""
         return self.mask.sum(dim=1)
 
-    def select(self, rows: Tensor) -> "EncoderStates":
+    def select(self, rows: Tensor | slice) -> "EncoderStates":
         """The sentences at `rows` (any number, in that order; a row may repeat)."""
         return EncoderStates(self.output[rows], self.embeddings[rows], self.mask[rows])
+
+    def repeat(self, rows: int) -> "EncoderStates":
+        """Each sentence as many times in a row as makes `rows` of them."""
+        times = rows // len(self.mask)
+        index = torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times)
+        return self if times == 1 else self.select(index)
 
 
 @dataclass(frozen=True)

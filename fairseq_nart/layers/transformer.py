@@ -77,18 +77,22 @@ class DecoderLayer(Layer):
     def forward(  # type: ignore[override]
         self, x: Tensor, mask: Tensor, positions: Tensor, source: Tensor, source_mask: Tensor
     ) -> Tensor:
-        """x (B,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (B,T,D)."""
+        """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
+
+        All N candidates of a sentence ask its source at once: nothing of it is copied.
+        """
+
+        def ask_source(y: Tensor) -> Tensor:
+            queries = y.view(len(source), -1, y.size(2))  # (B,NT,D)
+            return self.encoder_attn(queries, source, source, source_mask).view_as(y)
+
         x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
         x = self.residual(
             x,
             self.positional_attn_layer_norm,
             lambda y: self.positional_attn(positions, y, mask),
         )
-        x = self.residual(
-            x,
-            self.encoder_attn_layer_norm,
-            lambda y: self.encoder_attn(y, source, source, source_mask),
-        )
+        x = self.residual(x, self.encoder_attn_layer_norm, ask_source)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
 
@@ -155,7 +159,7 @@ class Decoder(nn.Module):
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
-        """x (B,T,D) the decoder input without positions, mask (B,T) -> features (B,T,D)."""
+        """x (BN,T,D) the decoder input without positions, mask (BN,T) -> features (BN,T,D)."""
         positions = self.embed_positions.up_to(x.size(1))  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
         look = no_self_mask(mask) if self.mask_self else mask[:, None, None]

@@ -86,17 +86,17 @@ class NartModel(BaseFairseqModel):
         return self.lengths.predict(states)
 
     def features(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """mask (B,T) of the target -> features (B,T,D) and emissions (B,T,V), raw logits."""
+        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
         x = self.source_map(states, mask)
         features = self.decoder(x, mask, states)
         return features, self.decoder.output_projection(features)
 
     def emissions(self, states: EncoderStates, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What decoding starts from: features (B,T,D), emissions (B,T,V) and mask (B,T).
+        """What decoding starts from: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
 
-        lengths (B,), one per row of `states`; the emission of what no target holds is -inf.
+        lengths (B,N), N targets of each sentence; the emission of what no target holds is -inf.
         """
-        mask = length_mask(lengths, int(lengths.max()))
+        mask = length_mask(lengths.flatten(), int(lengths.max()))
         features, emissions = self.features(states, mask)
         emissions[:, :, self.never] = float("-inf")
         return features, emissions, mask
@@ -104,7 +104,7 @@ class NartModel(BaseFairseqModel):
     def decode(
         self, states: EncoderStates, lengths: Tensor, log_probs: bool = True
     ) -> tuple[Decoded, Tensor]:
-        """Says one target per row of `states`; lengths (B,). Returns it with its mask (B,T).
+        """Says N targets of each sentence; lengths (B,N). Returns B N rows and their mask (BN,T).
 
         With `log_probs` false the log-probabilities are left zero where they cost extra work.
         """

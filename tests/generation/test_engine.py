@@ -58,7 +58,7 @@ def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device
     decode = model.decode
 
     def spy(states, lengths, log_probs=True):
-        asked.extend(lengths.tolist())
+        asked.extend(lengths.flatten().tolist())
         return decode(states, lengths, log_probs)
 
     model.decode = spy

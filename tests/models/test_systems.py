@@ -30,7 +30,7 @@ def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
     source, target = batch
     nart = build(task, "nart_tiny", *words, seed=3).to(device)
     expected = {term.name: term for term in nart(source, target)}
-    lengths = target.ne(task.tgt_dict.pad()).sum(dim=1)
+    lengths = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
     said, mask = nart.decode(nart.encode(source), lengths)
     for arch in ("nart_crf_tiny", "nart_dcrf_tiny"):
         crf = fresh(task, arch, device, *words, "--crf-candidates", "100000")
@@ -59,7 +59,7 @@ def test_dcrf_starts_where_crf_ended(task, batch, device):
 def test_decoding_differs_with_trained_transitions(task, batch, device):
     """Otherwise the equalities above would say nothing."""
     source, target = batch
-    lengths = target.ne(task.tgt_dict.pad()).sum(dim=1)
+    lengths = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
     nart = build(task, "nart_tiny", seed=3).to(device)
     crf = build(task, "nart_crf_tiny", seed=4).to(device)
     warm_start(crf, nart.state_dict(), "nart.pt")
@@ -72,12 +72,26 @@ def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
     source, target = batch
     model = build(task, "nart_dcrf_tiny", "--crf-candidates", "7").to(device)
     states = model.encode(source)
-    said, mask = model.decode(states, target.ne(task.tgt_dict.pad()).sum(dim=1))
+    said, mask = model.decode(states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
     features, emissions = model.features(states, mask)
     emissions[..., model.never] = float("-inf")
     likelihood = model.crf.log_likelihood(emissions, said.tokens, mask, features)
     torch.testing.assert_close(said.log_probs.sum(dim=1), likelihood, rtol=1e-4, atol=1e-4)
     assert not said.log_probs[~mask].any()
+
+
+@pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
+def test_candidates_together_are_candidates_alone(source_map, task, batch, device):
+    """N targets of a sentence read one source; they are what N sentences would be."""
+    model = build(task, "nart_dcrf_tiny", "--decoder-input", source_map).to(device)
+    states = model.encode(batch[0])
+    lengths = torch.tensor([3, 7, 5], device=device).expand(len(batch[0]), -1)
+    together, mask = model.decode(states, lengths)
+    rows = torch.arange(len(lengths), device=device).repeat_interleave(3)
+    alone, same = model.decode(states.select(rows), lengths.reshape(-1, 1))
+    assert torch.equal(mask, same)
+    assert torch.equal(together.tokens[mask], alone.tokens[mask])
+    torch.testing.assert_close(together.log_probs, alone.log_probs, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny"])
@@ -92,7 +106,7 @@ def test_specials_are_never_said(arch, task, device):
 
     model.features = eager
     source = torch.tensor([[5, 6, 2]], device=device)
-    said, _ = model.decode(model.encode(source), torch.tensor([4], device=device))
+    said, _ = model.decode(model.encode(source), torch.tensor([[4]], device=device))
     assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(said.tokens.flatten().tolist())
 
 

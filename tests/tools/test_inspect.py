@@ -37,7 +37,7 @@ def weighed(of, length):
     ((_, source),) = of.batches([SENTENCE], 1)
     with torch.no_grad():
         features, emissions, mask = of.model.emissions(
-            of.model.encode(source), torch.tensor([length])
+            of.model.encode(source), torch.tensor([[length]])
         )
         score, tokens = of.model.crf.decode(emissions, mask, features if of.model.dynamic else None)
     return emissions, float(score), of.task.target_dictionary.string(tokens[0]).split()
