@@ -1,7 +1,7 @@
 """Parallel decoding: encode, propose lengths, decode, clean, rescore, pick. The only path there is.
 
 fairseq-generate, fairseq-interactive, validation and the Python API all call `Engine`.
-N length candidates per sentence; the R = B N rows are those of the first sentence, and so on.
+N candidates per sentence; the R = B N rows are those of the first sentence, and so on.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates, finish
+from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
-from fairseq_nart.layers.lengths import candidate_window
 
 LOGITS_PER_PASS = {"cpu": 2**23, "accelerator": 2**28}
 """Most rows x positions x vocabulary entries decoded at once: 32 MiB of fp32 logits on a CPU, where
@@ -36,7 +36,7 @@ class Hypothesis:
 class Engine:
     """Decodes batches with one model and, where given, its teacher.
 
-    `length_candidates` is the window width N (odd); `dedup` collapses repeated tokens.
+    ValueError where an option is set that means nothing to the model.
     """
 
     def __init__(
@@ -45,16 +45,14 @@ class Engine:
         *,
         eos: int,
         pad: int,
-        length_candidates: int = 1,
-        dedup: bool = False,
+        options: DecodingOptions | None = None,
         rescorer: TeacherRescorer | None = None,
     ) -> None:
-        candidate_window(torch.ones(1), length_candidates, 1)  # refuses an even or zero number
+        self.options = options or DecodingOptions()
+        require_understood(self.options, model.decoding_options, type(model).__name__)
         self.model = model
         self.eos = eos
         self.pad = pad
-        self.length_candidates = length_candidates
-        self.dedup = dedup
         self.rescorer = rescorer
 
     @torch.no_grad()
@@ -67,24 +65,27 @@ class Engine:
     def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor]:
         """All rows, and their scores (B,N), -inf where there is no such length."""
         states = self.model.encode(source_tokens)
-        lengths, valid = candidate_window(
-            self.model.predict_lengths(states), self.length_candidates, self.model.longest_target
-        )
+        proposal = self.model.propose(states, self.options)
         empty = states.lengths == 1  # (B,)
-        lengths = lengths.masked_fill(empty[:, None], 1)
+        sentences = torch.arange(len(empty), device=empty.device)
         encoded = None
         if self.rescorer is not None:
             self.rescorer.follow(next(self.model.parameters()))
             encoded = self.rescorer.encode(source_tokens, states.lengths)
-        rows = torch.arange(len(lengths), device=lengths.device)[:, None].expand_as(lengths)
         parts, scores = [], []
-        for part in self._passes(lengths):
-            row = rows[part].flatten()
-            decoded, mask = self.model.decode(
-                states.select(part), lengths[part], log_probs=self.rescorer is None
+        for part in self._passes(proposal.lengths):
+            decoded = self.model.decode(
+                states.select(part),
+                proposal.select(part),
+                self.options,
+                log_probs=self.rescorer is None,
             )
+            row = sentences[part].repeat_interleave(decoded.valid.size(1))
             tokens = decoded.tokens.masked_fill(empty[row, None], self.eos)
-            done = finish(tokens, decoded.log_probs.float(), mask, self.eos, self.pad, self.dedup)
+            done = finish(
+                *(tokens, decoded.log_probs.float(), decoded.mask),
+                *(self.eos, self.pad, self.options.dedup),
+            )
             if self.rescorer is None:
                 score = normalize(done.log_probs.sum(1), done.mask.sum(1), "mean", 0.0)
             else:
@@ -92,9 +93,8 @@ class Engine:
                 done = Candidates(done.tokens, done.mask, log_probs)
                 score = self.rescorer.score(log_probs, done.mask)
             parts.append(done)
-            scores.append(score)
-        ranked = torch.cat(scores).view(lengths.shape).masked_fill(~valid, float("-inf"))
-        return self._join(parts), ranked
+            scores.append(score.view_as(decoded.valid).masked_fill(~decoded.valid, float("-inf")))
+        return self._join(parts), torch.cat(scores)
 
     def _passes(self, lengths: Tensor) -> Iterator[slice]:
         """Slices of the sentences whose logits fit into one pass; lengths (B,N)."""

@@ -37,13 +37,31 @@ class EncoderStates:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """N targets that are to be decoded for each sentence."""
+
+    lengths: Tensor
+    """(B,N) tokens of each, the end of sentence counted."""
+    valid: Tensor
+    """(B,N) bool, False where there is no such target."""
+
+    def select(self, sentences: slice) -> "Proposal":
+        """Those of some sentences."""
+        return Proposal(self.lengths[sentences], self.valid[sentences])
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """What a system says for given target lengths, before cleaning."""
+    """What a system says, before cleaning: N targets of each sentence, B N rows."""
 
     tokens: Tensor
-    """(B,T) token ids; anything at padding."""
+    """(BN,T) token ids; anything at padding."""
     log_probs: Tensor
-    """(B,T) log-probability of each token in nats, as the system's own distribution factorises."""
+    """(BN,T) log-probability of each token in nats, as the system's own distribution factorises."""
+    mask: Tensor
+    """(BN,T) bool, True on what is said."""
+    valid: Tensor
+    """(B,N) bool, False where a row means nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """What all one-pass systems share: encoder, lengths, non-causal decoder, and their fairseq glue."""
 
 from argparse import Namespace
-from typing import Any
+from typing import Any, ClassVar
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from fairseq_nart.layers.lengths import build_length_predictor, length_mask
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.layers.lengths import build_length_predictor, candidate_window, length_mask
 from fairseq_nart.layers.source_map import build_source_map
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm
+from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.models._options import NartConfig
 from fairseq_nart.models._presets import TASK
@@ -81,6 +82,15 @@ class NartModel(BaseFairseqModel):
         states: EncoderStates = self.encoder(source_tokens)
         return states
 
+    decoding_options: ClassVar[tuple[str, ...]] = ("length_candidates", "dedup")
+    """Those of `DecodingOptions` that this system understands."""
+
+    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
+        """The targets to decode for each sentence: a window of lengths around the predicted one."""
+        predicted = self.predict_lengths(states)
+        window = candidate_window(predicted, options.length_candidates, self.longest_target)
+        return Proposal(*window)
+
     def predict_lengths(self, states: EncoderStates) -> Tensor:
         """(B,) target lengths, end of sentence included, not yet clamped."""
         return self.lengths.predict(states)
@@ -102,19 +112,24 @@ class NartModel(BaseFairseqModel):
         return features, emissions, mask
 
     def decode(
-        self, states: EncoderStates, lengths: Tensor, log_probs: bool = True
-    ) -> tuple[Decoded, Tensor]:
-        """Says N targets of each sentence; lengths (B,N). Returns B N rows and their mask (BN,T).
+        self,
+        states: EncoderStates,
+        proposal: Proposal,
+        options: DecodingOptions,
+        log_probs: bool = True,
+    ) -> Decoded:
+        """Says the targets that are proposed.
 
         With `log_probs` false the log-probabilities are left zero where they cost extra work.
         """
-        features, emissions, mask = self.emissions(states, lengths)
-        return self.decode_emissions(features, emissions, mask, log_probs), mask
+        features, emissions, mask = self.emissions(states, proposal.lengths)
+        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
+        return Decoded(tokens, scores, mask, proposal.valid)
 
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
-    ) -> Decoded:
-        """features (B,T,D), emissions (B,T,V), mask (B,T) -> the system's best tokens."""
+    ) -> tuple[Tensor, Tensor]:
+        """features (B,T,D), emissions (B,T,V), mask (B,T) -> best tokens and log-probabilities."""
         raise NotImplementedError
 
     def word_loss_terms(

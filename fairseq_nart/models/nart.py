@@ -3,7 +3,7 @@
 from fairseq.models import register_model
 from torch import Tensor
 
-from fairseq_nart.layers.states import Decoded, LossTerm
+from fairseq_nart.layers.states import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy
 from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.models._presets import register_sizes
@@ -22,9 +22,9 @@ class Nart(NartModel):
 
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
-    ) -> Decoded:
+    ) -> tuple[Tensor, Tensor]:
         best, tokens = emissions.float().max(dim=2)  # (B,T)
-        return Decoded(tokens, best - emissions.float().logsumexp(dim=2))
+        return tokens, best - emissions.float().logsumexp(dim=2)
 
 
 register_sizes("nart")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fairseq_nart.crf import LinearChainCRF
 from fairseq_nart.crf.candidates import top_candidates
-from fairseq_nart.layers.states import Decoded, LossTerm
+from fairseq_nart.layers.states import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy_and_scores
 from fairseq_nart.models._options import NartCrfConfig
 from fairseq_nart.models._presets import register_sizes
@@ -47,14 +47,14 @@ class NartCrf(Nart):
 
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
-    ) -> Decoded:
+    ) -> tuple[Tensor, Tensor]:
         states = features if self.dynamic else None
         if log_probs:
             scores, tokens = self.crf.decode_with_log_probs(emissions, mask, states)
         else:
             _, tokens = self.crf.decode(emissions, mask, states)
             scores = emissions.new_zeros(tokens.shape)
-        return Decoded(tokens, scores)
+        return tokens, scores
 
 
 register_sizes("nart_crf")

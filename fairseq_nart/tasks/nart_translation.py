@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,6 +23,7 @@ from fairseq_nart.compat import allocator
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
+from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
@@ -50,16 +51,9 @@ BEAM_SEARCH_ONLY = {
 
 
 @dataclass
-class NartTranslationConfig(TranslationConfig):
+class NartTranslationConfig(DecodingOptions, TranslationConfig):
     """fairseq's translation options and those of parallel decoding."""
 
-    length_candidates: int = field(
-        default=1,
-        metadata={"help": "target lengths decoded in parallel around the predicted one: 1, 9, 19"},
-    )
-    dedup: bool = field(
-        default=False, metadata={"help": "collapse runs of one token, before any rescoring"}
-    )
     rescore_with: Optional[str] = field(
         default=None,
         metadata={"help": "checkpoint of an autoregressive teacher that picks among candidates"},
@@ -174,11 +168,10 @@ class NartTranslationTask(TranslationTask):
     def build_generator(self, models: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
         """The parallel engine for a one-pass model, fairseq's beam search for any other."""
         if not isinstance(models[0], _backbone.NartModel):
-            if self.cfg.rescore_with or self.cfg.length_candidates != 1:
-                raise ValueError(
-                    "--rescore-with and --length-candidates are for one-pass models; this one is "
-                    "autoregressive: leave them out"
-                )
+            model = "an autoregressive model"
+            require_understood(self._decoding(), (), model)
+            if self.cfg.rescore_with:
+                raise ValueError(f"--rescore-with means nothing to {model}: leave it out")
             return super().build_generator(models, args, *rest, **kwargs)
         if len(models) != 1:
             raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
@@ -202,10 +195,13 @@ class NartTranslationTask(TranslationTask):
             model,
             eos=self.tgt_dict.eos(),
             pad=self.tgt_dict.pad(),
-            length_candidates=self.cfg.length_candidates,
-            dedup=self.cfg.dedup,
+            options=self._decoding(),
             rescorer=rescorer,
         )
+
+    def _decoding(self) -> DecodingOptions:
+        names = (option.name for option in fields(DecodingOptions))
+        return DecodingOptions(**{name: getattr(self.cfg, name) for name in names})
 
     def load_teacher(self, path: str) -> BaseFairseqModel:
         """Any autoregressive fairseq encoder-decoder over this task's dictionaries, in fp32.

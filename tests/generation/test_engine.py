@@ -6,6 +6,7 @@ from toys import build
 
 from fairseq_nart.generation import engine as engine_module
 from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.options import DecodingOptions
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"]
 EOS, PAD = 2, 1
@@ -27,7 +28,7 @@ def padded(sources, side, device):
 
 
 def engine(model, **options):
-    return Engine(model, eos=EOS, pad=PAD, **options)
+    return Engine(model, eos=EOS, pad=PAD, options=DecodingOptions(**options))
 
 
 def same(one, other):
@@ -57,9 +58,9 @@ def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device
     asked = []
     decode = model.decode
 
-    def spy(states, lengths, log_probs=True):
-        asked.extend(lengths.flatten().tolist())
-        return decode(states, lengths, log_probs)
+    def spy(states, proposal, *rest, **more):
+        asked.extend(proposal.lengths.flatten().tolist())
+        return decode(states, proposal, *rest, **more)
 
     model.decode = spy
     _, scores = engine(model, length_candidates=9)._candidates(sources[0][None].to(device))
@@ -100,6 +101,14 @@ def test_an_empty_source_has_an_empty_translation(task, sources, device):
 
 
 @pytest.mark.parametrize("candidates", [0, 2, 18])
-def test_even_candidates(candidates, task):
+def test_even_candidates(candidates, task, sources, device):
+    decode = engine(build(task, "nart_tiny").to(device), length_candidates=candidates)
     with pytest.raises(ValueError, match="odd and positive"):
-        engine(build(task, "nart_tiny"), length_candidates=candidates)
+        decode(sources[0][None].to(device))
+
+
+def test_what_a_system_does_not_understand_is_refused(task):
+    model = build(task, "nart_tiny")
+    model.decoding_options = ()
+    with pytest.raises(ValueError, match="--length-candidates means nothing to Nart: leave it out"):
+        engine(model, length_candidates=3)

@@ -7,6 +7,7 @@ from toys import TEACHERS, batch_of, build, build_teacher
 
 from fairseq_nart.generation.clean import Candidates
 from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
 
 EOS, PAD = 2, 1
@@ -40,8 +41,9 @@ def test_the_choice_is_the_teachers_best(task, device):
     teacher, batch = build_teacher(task, "transformer").to(device), batch_of(task, device)
     source = batch["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(teacher, EOS, "gnmt", 0.6)
-    chosen = Engine(model, eos=EOS, pad=PAD, length_candidates=9, rescorer=rescorer)(source)
-    unscored = Engine(model, eos=EOS, pad=PAD, length_candidates=9)(source)
+    nine = DecodingOptions(length_candidates=9)
+    chosen = Engine(model, eos=EOS, pad=PAD, options=nine, rescorer=rescorer)(source)
+    unscored = Engine(model, eos=EOS, pad=PAD, options=nine)(source)
     scorer = SequenceScorer(task.tgt_dict)
     for row, (mine, candidates) in enumerate(zip(chosen, unscored)):
         found = {}

@@ -4,6 +4,8 @@ import pytest
 import torch
 from toys import build
 
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.layers.states import Proposal
 from fairseq_nart.models._warm_start import warm_start
 
 
@@ -23,6 +25,10 @@ def fresh(task, arch, device, *words):
     return model
 
 
+def decode(model, states, lengths):
+    return model.decode(states, Proposal(lengths, torch.ones_like(lengths) > 0), DecodingOptions())
+
+
 @pytest.mark.parametrize("length_predictor", ["offset", "classifier"])
 def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
     """A warm start begins exactly where NART ended: same outputs, same likelihood."""
@@ -31,7 +37,8 @@ def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
     nart = build(task, "nart_tiny", *words, seed=3).to(device)
     expected = {term.name: term for term in nart(source, target)}
     lengths = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
-    said, mask = nart.decode(nart.encode(source), lengths)
+    said = decode(nart, nart.encode(source), lengths)
+    mask = said.mask
     for arch in ("nart_crf_tiny", "nart_dcrf_tiny"):
         crf = fresh(task, arch, device, *words, "--crf-candidates", "100000")
         warm_start(crf, nart.state_dict(), "nart.pt")
@@ -39,11 +46,9 @@ def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
         torch.testing.assert_close(terms["crf_loss"].sum, expected["nar_loss"].sum)
         torch.testing.assert_close(terms["nar_loss"].sum, expected["nar_loss"].sum)
         assert terms["nar_loss"].weight == 0.5 and terms["crf_loss"].weight == 1.0
-        tokens, _ = crf.decode(crf.encode(source), lengths)
-        assert torch.equal(tokens.tokens[mask], said.tokens[mask])
-        torch.testing.assert_close(
-            tokens.log_probs[mask], said.log_probs[mask], rtol=1e-4, atol=1e-4
-        )
+        same = decode(crf, crf.encode(source), lengths)
+        assert torch.equal(same.tokens[mask], said.tokens[mask])
+        torch.testing.assert_close(same.log_probs[mask], said.log_probs[mask], rtol=1e-4, atol=1e-4)
 
 
 def test_dcrf_starts_where_crf_ended(task, batch, device):
@@ -63,16 +68,16 @@ def test_decoding_differs_with_trained_transitions(task, batch, device):
     nart = build(task, "nart_tiny", seed=3).to(device)
     crf = build(task, "nart_crf_tiny", seed=4).to(device)
     warm_start(crf, nart.state_dict(), "nart.pt")
-    ours, mask = crf.decode(crf.encode(source), lengths)
-    theirs, _ = nart.decode(nart.encode(source), lengths)
-    assert not torch.equal(ours.tokens[mask], theirs.tokens[mask])
+    ours, theirs = (decode(model, model.encode(source), lengths) for model in (crf, nart))
+    assert not torch.equal(ours.tokens[ours.mask], theirs.tokens[ours.mask])
 
 
 def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
     source, target = batch
     model = build(task, "nart_dcrf_tiny", "--crf-candidates", "7").to(device)
     states = model.encode(source)
-    said, mask = model.decode(states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
+    said = decode(model, states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
+    mask = said.mask
     features, emissions = model.features(states, mask)
     emissions[..., model.never] = float("-inf")
     likelihood = model.crf.log_likelihood(emissions, said.tokens, mask, features)
@@ -86,10 +91,11 @@ def test_candidates_together_are_candidates_alone(source_map, task, batch, devic
     model = build(task, "nart_dcrf_tiny", "--decoder-input", source_map).to(device)
     states = model.encode(batch[0])
     lengths = torch.tensor([3, 7, 5], device=device).expand(len(batch[0]), -1)
-    together, mask = model.decode(states, lengths)
+    together = decode(model, states, lengths)
+    mask = together.mask
     rows = torch.arange(len(lengths), device=device).repeat_interleave(3)
-    alone, same = model.decode(states.select(rows), lengths.reshape(-1, 1))
-    assert torch.equal(mask, same)
+    alone = decode(model, states.select(rows), lengths.reshape(-1, 1))
+    assert torch.equal(mask, alone.mask)
     assert torch.equal(together.tokens[mask], alone.tokens[mask])
     torch.testing.assert_close(together.log_probs, alone.log_probs, rtol=1e-3, atol=1e-4)
 
@@ -106,7 +112,7 @@ def test_specials_are_never_said(arch, task, device):
 
     model.features = eager
     source = torch.tensor([[5, 6, 2]], device=device)
-    said, _ = model.decode(model.encode(source), torch.tensor([[4]], device=device))
+    said = decode(model, model.encode(source), torch.tensor([[4]], device=device))
     assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(said.tokens.flatten().tolist())
 
 

@@ -41,8 +41,9 @@ def test_one_pass_model_refuses_beam_search_options(task):
 
 
 def test_autoregressive_model_refuses_our_options(data, teacher):
-    with pytest.raises(ValueError, match="autoregressive: leave them out"):
-        fairseq_generate(data, teacher, "--length-candidates", "3")
+    for option in (["--length-candidates", "3"], ["--dedup"], ["--rescore-with", str(teacher)]):
+        with pytest.raises(ValueError, match=f"{option[0]} means nothing to an autoregressive"):
+            fairseq_generate(data, teacher, *option)
 
 
 def test_student_as_teacher(data, student):

@@ -193,7 +193,7 @@ def test_a_cut_run_goes_on(bench, tmp_path):
         ('family = "x"\ncheckpoint = "{student}"\nengine = "ctranslate2"\n', "non-autoregressive"),
         (
             'family = "x"\ncheckpoint = "{teacher}"\nlength_candidates = 9\n',
-            "--length-candidates are for one-pass models",
+            "--length-candidates means nothing to an autoregressive model",
         ),
     ],
 )

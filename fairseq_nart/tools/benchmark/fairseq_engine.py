@@ -18,18 +18,13 @@ from fairseq_nart.generation.engine import Engine as ParallelEngine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import EncoderStates
-from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers, mends fairseq)
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 
 _PARALLEL: list[Part] = [
-    (NartModel, "encode", "encoder"),
-    (NartModel, "predict_lengths", "length"),
-    (generation, "candidate_window", "length"),
     (EncoderStates, "select", "decoder"),
-    (NartModel, "decode", "decoder"),
     (crf_layer, "top_candidates", "candidates"),
     (LowRankTransitions, "forward", "transitions"),
     (DynamicLowRankTransitions, "forward", "transitions"),
@@ -69,7 +64,9 @@ class FairseqEngine:
         self.generator = self.task.build_generator([self.model], cfg.generation)
         self.parallel = isinstance(self.generator, NartGenerator)
         self.name = "fairseq_nart" if self.parallel else "fairseq"
-        self.lengths = self.generator.engine.length_candidates if self.parallel else None
+        self.lengths = None
+        if self.parallel and "length_candidates" in self.model.decoding_options:
+            self.lengths = self.generator.engine.options.length_candidates
         target = self.task.target_dictionary
         self.no_words = {target.bos(), target.eos(), target.pad()}
 
@@ -105,7 +102,8 @@ class FairseqEngine:
     def parts(self) -> list[Part]:
         own: Part = (self, "_sample", "batch")
         if self.parallel:
-            return [own, *_PARALLEL]
+            steps = (("encode", "encoder"), ("propose", "length"), ("decode", "decoder"))
+            return [own, *((self.model, name, part) for name, part in steps), *_PARALLEL]
         if not hasattr(self.generator, "search"):  # iterative refinement
             return []
         model = self.generator.model

@@ -1,0 +1,26 @@
+"""How sentences are to be decoded: the task's options, and which system understands which."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
+
+
+@dataclass
+class DecodingOptions:
+    """Options of decoding; a system names those that it understands."""
+
+    length_candidates: int = field(
+        default=1,
+        metadata={"help": "target lengths decoded in parallel around the predicted one: 1, 9, 19"},
+    )
+    dedup: bool = field(
+        default=False, metadata={"help": "collapse runs of one token, before any rescoring"}
+    )
+
+
+def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:
+    """ValueError where an option is set that means nothing to the system."""
+    for option in fields(options):
+        is_set = getattr(options, option.name) != option.default
+        if is_set and option.name not in understood:
+            name = option.name.replace("_", "-")
+            raise ValueError(f"--{name} means nothing to {system}: leave it out")
