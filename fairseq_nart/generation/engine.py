@@ -63,7 +63,7 @@ class Engine:
         return self._rank(candidates, scores)
 
     def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor]:
-        """All rows, and their scores (B,N), -inf where there is no such length."""
+        """All rows, and their scores (B,N), -inf where a row means nothing."""
         states = self.model.encode(source_tokens)
         proposal = self.model.propose(states, self.options)
         empty = states.lengths == 1  # (B,)

@@ -84,7 +84,8 @@ class DecoderLayer(Layer):
 
         def ask_source(y: Tensor) -> Tensor:
             queries = y.view(len(source), -1, y.size(2))  # (B,NT,D)
-            return self.encoder_attn(queries, source, source, source_mask).view_as(y)
+            answers: Tensor = self.encoder_attn(queries, source, source, source_mask)
+            return answers.view_as(y)
 
         x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
         x = self.residual(
