@@ -87,7 +87,9 @@ class Engine:
                 *(self.eos, self.pad, self.options.dedup),
             )
             if self.rescorer is None:
-                score = normalize(done.log_probs.sum(1), done.mask.sum(1), "mean", 0.0)
+                score = normalize(
+                    *(done.log_probs.sum(1), done.mask.sum(1)), self.model.own_score, alpha=0.0
+                )
             else:
                 log_probs = self.rescorer.log_probs(encoded, row, done)
                 done = Candidates(done.tokens, done.mask, log_probs)

@@ -15,6 +15,10 @@ class DecodingOptions:
     dedup: bool = field(
         default=False, metadata={"help": "collapse runs of one token, before any rescoring"}
     )
+    ctc_beam: int = field(
+        default=1,
+        metadata={"help": "prefixes kept by CTC's beam search, all of them candidates; 1: greedy"},
+    )
 
 
 def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:

@@ -29,6 +29,13 @@ class EncoderStates:
         """The sentences at `rows` (any number, in that order; a row may repeat)."""
         return EncoderStates(self.output[rows], self.embeddings[rows], self.mask[rows])
 
+    def right_padded(self) -> "EncoderStates":
+        """The same with the real tokens first."""
+        order = (~self.mask).int().argsort(dim=1, stable=True)  # (B,S)
+        wide = order[:, :, None].expand_as(self.output)
+        parts = (self.output.gather(1, wide), self.embeddings.gather(1, wide))
+        return EncoderStates(*parts, self.mask.gather(1, order))
+
     def repeat(self, rows: int) -> "EncoderStates":
         """Each sentence as many times in a row as makes `rows` of them."""
         times = rows // len(self.mask)
@@ -74,3 +81,5 @@ class LossTerm:
     count: int | Tensor
     """Tokens or sentences summed over: what the logged mean of the term divides by."""
     weight: float = 1.0
+    in_nats: bool = True
+    """Or a number of items: then it is logged as their share."""

@@ -7,7 +7,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 
 @dataclass
-class NartConfig(FairseqDataclass):
+class BackboneConfig(FairseqDataclass):
     """Options that every one-pass system has."""
 
     encoder_layers: int = field(default=6, metadata={"help": "layers of the encoder"})
@@ -21,6 +21,22 @@ class NartConfig(FairseqDataclass):
     normalize_before: bool = field(
         default=False, metadata={"help": "normalise before each sub-layer, as the teacher must too"}
     )
+    mask_self_attention_diagonal: bool = field(
+        default=False, metadata={"help": "no decoder position attends to itself"}
+    )
+    init_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "start from the weights of this checkpoint (a teacher, NART or NART-CRF) where "
+            "names and shapes agree; a resumed run goes on from its own checkpoint"
+        },
+    )
+
+
+@dataclass
+class NartConfig(BackboneConfig):
+    """Options of the systems that choose a target length first."""
+
     decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
         default="pad",
         metadata={
@@ -41,16 +57,6 @@ class NartConfig(FairseqDataclass):
     label_smoothing: float = field(
         default=0.1, metadata={"help": "label smoothing of the word-level loss"}
     )
-    mask_self_attention_diagonal: bool = field(
-        default=False, metadata={"help": "no decoder position attends to itself"}
-    )
-    init_from: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "start from the weights of this checkpoint (a teacher, NART or NART-CRF) where "
-            "names and shapes agree; a resumed run goes on from its own checkpoint"
-        },
-    )
 
 
 @dataclass
@@ -63,4 +69,13 @@ class NartCrfConfig(NartConfig):
     )
     nar_loss_weight: float = field(
         default=0.5, metadata={"help": "weight of the word-level loss beside the CRF's"}
+    )
+
+
+@dataclass
+class NartCtcConfig(BackboneConfig):
+    """Options of the system with connectionist temporal classification."""
+
+    ctc_split: int = field(
+        default=3, metadata={"help": "k, frames made of each source token: longest output k S"}
     )

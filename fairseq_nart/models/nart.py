@@ -5,12 +5,12 @@ from torch import Tensor
 
 from fairseq_nart.layers.states import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.models._presets import register_sizes
 
 
 @register_model("nart")
-class Nart(NartModel):
+class Nart(ByLengthModel):
     """One-pass translation without structure between the output tokens."""
 
     def word_loss_terms(

@@ -139,8 +139,8 @@ class NartTranslationTask(TranslationTask):
         if isinstance(model, _backbone.NartModel):
             data = self.datasets[self.cfg.train_subset]
             source, target = (torch.as_tensor(x) for x in (data.src_sizes, data.tgt_sizes))
-            said = model.lengths.fit(source, target)
-            if epoch == 1:
+            said = model.fit(source, target)
+            if said and epoch == 1:
                 logger.info(said)
 
     # Dictionaries

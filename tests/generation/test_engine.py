@@ -40,6 +40,15 @@ def same(one, other):
             torch.testing.assert_close(a.token_scores, b.token_scores, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_batched_is_single_and_left_is_right_without_lengths(beam, task, sources, device):
+    model = build(task, "nart_ctc_tiny").to(device)
+    decode = engine(model, ctc_beam=beam)
+    left = decode(padded(sources, "left", device))
+    same(left, decode(padded(sources, "right", device)))
+    same(left, [decode(source[None].to(device))[0] for source in sources])
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
 def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, device):

@@ -9,7 +9,7 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models._presets import SIZES, training_defaults
 
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -29,9 +29,8 @@ def test_decodes_and_learns(arch, task, device):
     task.load_dataset("valid")
     batch = task.dataset("valid").collater([task.dataset("valid")[i] for i in range(3)])
     source = batch["net_input"]["src_tokens"].to(device)
-    engine = Engine(
-        model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=DecodingOptions(3)
-    )
+    options = DecodingOptions(**{model.decoding_options[0]: 3})
+    engine = Engine(model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=options)
     hypotheses = engine(source)
     assert len(hypotheses) == 3
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
