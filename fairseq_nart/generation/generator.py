@@ -28,6 +28,7 @@ class NartGenerator:
                     "positional_scores": hypothesis.token_scores,
                     "attention": nothing,
                     "alignment": nothing,
+                    "steps": hypothesis.iterations,
                 }
                 for hypothesis in hypotheses
             ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
+from typing import Optional
 
 
 @dataclass
@@ -19,6 +20,32 @@ class DecodingOptions:
         default=1,
         metadata={"help": "prefixes kept by CTC's beam search, all of them candidates; 1: greedy"},
     )
+    refinement_iterations: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "passes of the decoder of a refining system, the first guess counted "
+            "(default: 10, or at most 20 with --refinement-stop)"
+        },
+    )
+    refinement_stop: str = field(
+        default="none",
+        metadata={
+            "help": "when a sentence's refinement ends before: equality (an output comes again "
+            "among the four behind it), jaccard (its words do, in any order), unchanged (two in a "
+            "row are the same) or none"
+        },
+    )
+
+    def decoder_passes(self) -> int:
+        """How many passes a refining system makes, at most; ValueError below 1."""
+        if self.refinement_iterations is None:
+            return 10 if self.refinement_stop == "none" else 20
+        if self.refinement_iterations < 1:
+            raise ValueError(
+                "--refinement-iterations must be at least 1, which is the first guess alone, not "
+                f"{self.refinement_iterations}"
+            )
+        return self.refinement_iterations
 
 
 def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:

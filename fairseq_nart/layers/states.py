@@ -69,6 +69,8 @@ class Decoded:
     """(BN,T) bool, True on what is said."""
     valid: Tensor
     """(B,N) bool, False where a row means nothing."""
+    iterations: Tensor | int = 1
+    """(BN,) passes of the decoder that each row took, or one number for all."""
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,10 @@ class Decoder(nn.Module):
         else:
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled as the encoder's embeddings."""
+        return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
+
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D) the decoder input without positions, mask (BN,T) -> features (BN,T,D)."""
         positions = self.embed_positions.up_to(x.size(1))  # (T,D)

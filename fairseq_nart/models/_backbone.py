@@ -80,6 +80,10 @@ class NartModel(BaseFairseqModel):
         """Longest source and target, the ends of sentence included."""
         return self.longest_source, self.longest_target
 
+    def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of another system's checkpoint under all the names that they have here."""
+        return weights
+
     def encode(self, source_tokens: Tensor) -> EncoderStates:
         """source_tokens (B,S), padded on either side."""
         states: EncoderStates = self.encoder(source_tokens)

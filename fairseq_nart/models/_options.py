@@ -34,16 +34,9 @@ class BackboneConfig(FairseqDataclass):
 
 
 @dataclass
-class NartConfig(BackboneConfig):
+class ByLengthConfig(BackboneConfig):
     """Options of the systems that choose a target length first."""
 
-    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
-        default="pad",
-        metadata={
-            "help": "what the decoder starts from: placeholders, or source embeddings copied "
-            "uniformly (nearest token, or a soft average)"
-        },
-    )
     length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
         default="offset",
         metadata={
@@ -60,6 +53,19 @@ class NartConfig(BackboneConfig):
 
 
 @dataclass
+class NartConfig(ByLengthConfig):
+    """Options of the systems whose decoder starts from the source alone."""
+
+    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="pad",
+        metadata={
+            "help": "what the decoder starts from: placeholders, or source embeddings copied "
+            "uniformly (nearest token, or a soft average)"
+        },
+    )
+
+
+@dataclass
 class NartCrfConfig(NartConfig):
     """Options of the systems with a CRF."""
 
@@ -69,6 +75,22 @@ class NartCrfConfig(NartConfig):
     )
     nar_loss_weight: float = field(
         default=0.5, metadata={"help": "weight of the word-level loss beside the CRF's"}
+    )
+
+
+@dataclass
+class NartRefinementConfig(NartConfig):
+    """Options of iterative refinement."""
+
+    train_iterations: int = field(
+        default=4, metadata={"help": "passes that are trained, the first guess counted"}
+    )
+    denoising_probability: float = field(
+        default=0.5,
+        metadata={
+            "help": "how often a pass is trained to mend a corrupted reference instead of "
+            "the previous pass's output"
+        },
     )
 
 

@@ -49,6 +49,14 @@ def _student(size: Size) -> dict[str, Any]:
     return {**_backbone(size), "length_predictor": size.length_predictor}
 
 
+def _learned_length(size: Size) -> dict[str, Any]:
+    return {**_backbone(size), "length_predictor": "classifier"}
+
+
+def _refinement(size: Size) -> dict[str, Any]:
+    return {**_learned_length(size), "decoder_input": "hard_uniform"}
+
+
 def _both_sides(size: Size, **options: Any) -> dict[str, Any]:
     """A teacher's `options` of encoder and decoder, and what all teachers have."""
     sides = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in options.items()}
@@ -122,6 +130,8 @@ SYSTEMS = {
     "nart_crf": System("nart_crf", _student),
     "nart_dcrf": System("nart_dcrf", _student),
     "nart_ctc": System("nart_ctc", _backbone),
+    "nart_refinement": System("nart_refinement", _refinement),
+    "nart_cmlm": System("nart_cmlm", _learned_length),
     "nart_teacher": System("transformer", _transformer, teacher=True),
     "nart_teacher_deep": System("transformer", _deep, teacher=True),
     "nart_teacher_lstm": System("lstm", _lstm, teacher=True, clip_norm="1.0"),
