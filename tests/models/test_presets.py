@@ -9,7 +9,7 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models._presets import SIZES, training_defaults
 
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_refinement", "nart_cmlm"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
