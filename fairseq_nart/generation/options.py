@@ -19,6 +19,14 @@ class DecodingOptions:
         default=1,
         metadata={"help": "prefixes kept by CTC's beam search, all of them candidates; 1: greedy"},
     )
+    fertility_decoding: str = field(
+        default="argmax",
+        metadata={"help": "the first candidate by fertilities: argmax or average (rounded mean)"},
+    )
+    fertility_samples: int = field(
+        default=1,
+        metadata={"help": "candidates by fertilities, in parallel: the first one and draws"},
+    )
 
 
 def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:

@@ -9,6 +9,7 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.models._options import BackboneConfig
@@ -28,6 +29,10 @@ class NartModel(BaseFairseqModel):
     """Whether decoder layers have it (arXiv 1711.02281)."""
     own_score: ClassVar[str] = "mean"
     """How its log-probabilities rank candidates where no teacher does: see `normalize`."""
+    side_inputs: ClassVar[tuple[str, ...]] = ()
+    """What `forward` needs beside source and target, by keyword: the task brings it."""
+    teacher: TeacherRescorer | None = None
+    """Whom a training asks; no part of the model, and in no checkpoint."""
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
         super().__init__()
@@ -90,6 +95,10 @@ class NartModel(BaseFairseqModel):
 
         Both (sentences,), the end of sentence counted.
         """
+        return None
+
+    def teacher_path(self) -> str | None:
+        """The checkpoint of the `teacher` that a training needs."""
         return None
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:

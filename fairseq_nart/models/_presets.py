@@ -49,6 +49,11 @@ def _student(size: Size) -> dict[str, Any]:
     return {**_backbone(size), "length_predictor": size.length_predictor}
 
 
+def _fertility(size: Size) -> dict[str, Any]:
+    """No position sees itself: its input is a copy of the very token it has to translate."""
+    return {**_backbone(size), "mask_self_attention_diagonal": True}
+
+
 def _both_sides(size: Size, **options: Any) -> dict[str, Any]:
     """A teacher's `options` of encoder and decoder, and what all teachers have."""
     sides = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in options.items()}
@@ -122,6 +127,7 @@ SYSTEMS = {
     "nart_crf": System("nart_crf", _student),
     "nart_dcrf": System("nart_dcrf", _student),
     "nart_ctc": System("nart_ctc", _backbone),
+    "nart_fertility": System("nart_fertility", _fertility),
     "nart_teacher": System("transformer", _transformer, teacher=True),
     "nart_teacher_deep": System("transformer", _deep, teacher=True),
     "nart_teacher_lstm": System("lstm", _lstm, teacher=True, clip_norm="1.0"),

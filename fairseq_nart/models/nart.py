@@ -9,6 +9,12 @@ from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.models._presets import register_sizes
 
 
+def most_probable(emissions: Tensor) -> tuple[Tensor, Tensor]:
+    """emissions (B,T,V) -> the most probable tokens (B,T) and their log-probabilities."""
+    best, tokens = emissions.float().max(dim=2)
+    return tokens, best - emissions.float().logsumexp(dim=2)
+
+
 @register_model("nart")
 class Nart(ByLengthModel):
     """One-pass translation without structure between the output tokens."""
@@ -23,8 +29,7 @@ class Nart(ByLengthModel):
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
     ) -> tuple[Tensor, Tensor]:
-        best, tokens = emissions.float().max(dim=2)  # (B,T)
-        return tokens, best - emissions.float().logsumexp(dim=2)
+        return most_probable(emissions)
 
 
 register_sizes("nart")

@@ -54,6 +54,10 @@ class Split:
         """Of the source's token ids."""
         return sha256(_with(self.source_file, ".bin"))
 
+    def target_sha256(self) -> str:
+        """Of the target's token ids; OSError where there are none."""
+        return sha256(_with(self.target_file, ".bin"))
+
 
 def _file(prefix: Path, language: str, ending: str = "") -> Path:
     return prefix.with_name(f"{prefix.name}.{language}{ending}")
