@@ -5,6 +5,7 @@ Teacher forcing, mean over heads, by default the penultimate layer, which aligns
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ class AttentionAligner:
                 f"--layer is for Transformers, and {teacher.path} is none: leave it out"
             )
 
+    def made_with(self, split: Split) -> dict[str, Any]:
+        """What determines the links of `split` beside its sentences."""
+        teacher = {"sha256 of --teacher": self.teacher.record["sha256"]}
+        return {"method": "attention", **teacher, "--layer": self.layer}
+
     def links(self, split: Split) -> Iterator[Links]:
         """The links of a split, CHUNK sentences at a time."""
         sizes = np.asarray(split.source.sizes)
@@ -54,7 +60,7 @@ class AttentionAligner:
 
     @torch.no_grad()
     def _batch(self, split: Split, batch: Ints, start: int) -> tuple[Ints, ...]:
-        """Sentence from `start` on, source and target word of each link. Sources are of a length."""
+        """Sentence from `start` on, source and target word of each link; sources of one length."""
         source = torch.stack([split.source[i] for i in batch]).long()
         eos, pad = self.teacher.target.eos(), self.teacher.target.pad()
         targets = [split.target[i].long()[:-1] for i in batch]

@@ -3,8 +3,8 @@
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from fairseq_nart.tools.alignment.pharaoh import read_pharaoh
 from fairseq_nart.tools.alignment.repair import Links
@@ -33,20 +33,25 @@ class EflomalAligner:
         self.splits = splits
         self.eflomal = import_eflomal()
 
+    def made_with(self, split: Split) -> dict[str, Any]:
+        """What determines the links of `split` beside its sentences: all others too."""
+        return {"method": "eflomal", "together with": {s.name: s.sha256() for s in self.splits}}
+
     def links(self, split: Split) -> Iterator[Links]:
         """The links of one of the splits."""
         before = self.splits[: self.splits.index(split)]
-        first, file = sum(len(other.source) for other in before), Path(self._made.name)
+        first, file = sum(len(other.source) for other in before), Path(self._folder.name, "links")
         yield from read_pharaoh(file, split, first, last=split is self.splits[-1])
 
     @functools.cached_property
-    def _made(self) -> IO[bytes]:
-        """Links of all splits; the file vanishes with this object."""
-        file = NamedTemporaryFile(suffix=".eflomal")
+    def _folder(self) -> TemporaryDirectory[str]:
+        """Holds the links of all splits; vanishes with this object."""
+        folder = TemporaryDirectory(prefix="eflomal.")
         source = self._text([split.source for split in self.splits])
         target = self._text([split.target for split in self.splits])
-        self.eflomal.Aligner().align(source, target, links_filename_fwd=file.name, quiet=True)
-        return file
+        file = str(Path(folder.name, "links"))
+        self.eflomal.Aligner().align(source, target, links_filename_fwd=file, quiet=True)
+        return folder
 
     @staticmethod
     def _text(sides: Sequence[Any]) -> Iterator[str]:

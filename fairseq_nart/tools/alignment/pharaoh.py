@@ -2,15 +2,38 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fairseq_nart.tools._files import sha256
 from fairseq_nart.tools.alignment.repair import CHUNK, Ints, Links
 from fairseq_nart.tools.distillation.data import Split
 
 LINE = re.compile(rb"\s*(\d+-\d+(\s+\d+-\d+)*)?\s*")
+
+
+class PharaohAligner:
+    """Takes the links that another aligner has written."""
+
+    def __init__(self, splits: Sequence[str], files: Sequence[Path]) -> None:
+        """ValueError where there is not a file for each split."""
+        if len(files) != len(splits):
+            raise ValueError(
+                f"--pharaoh names {len(files)} files and --splits {len(splits)} splits: give a "
+                "file for each split, in their order"
+            )
+        self.files = dict(zip(splits, files, strict=True))
+
+    def made_with(self, split: Split) -> dict[str, Any]:
+        """What determines the links of `split` beside its sentences."""
+        return {"method": "pharaoh", "sha256 of --pharaoh": sha256(self.files[split.name])}
+
+    def links(self, split: Split) -> Iterator[Links]:
+        """The links of a split, CHUNK sentences at a time."""
+        return read_pharaoh(self.files[split.name], split)
 
 
 def read_pharaoh(file: Path, split: Split, first: int = 0, last: bool = True) -> Iterator[Links]:
