@@ -1,10 +1,22 @@
 """NAT with fertilities: what it learns from and proposes, noisy parallel decoding, fine-tuning."""
 
+import shutil
+
 import pytest
 import torch
 from fairseq.sequence_scorer import SequenceScorer
-from toys import batch_of, build, build_teacher
+from toys import (
+    SMALL,
+    batch_of,
+    build,
+    build_teacher,
+    fairseq_generate,
+    fairseq_train,
+    lines_of,
+    load_task,
+)
 
+from fairseq_nart.cli import main
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
@@ -197,3 +209,23 @@ def test_options_that_cannot_be(options, expected, task, batch):
 def test_weight_that_is_no_share(task):
     with pytest.raises(ValueError, match=r"--finetune-weight must be 0 to 1, not 1\.5"):
         build(task, "nart_fertility_tiny", "--finetune-weight", "1.5")
+
+
+def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):
+    """Align, train with BLEU on valid, fine-tune, generate with draws; no checkpoint has a teacher."""
+    data = shutil.copytree(data, tmp_path / "bin")
+    assert main(["align", str(data), "--teacher", str(teacher)]) == 0
+    words = ["--arch", "nart_fertility_tiny", *SMALL, "--lr", "1e-2", "--eval-bleu"]
+    first = fairseq_train(data, tmp_path / "first", *words, "--max-update", "3")
+    words += ["--init-from", str(first), "--finetune-with", str(teacher), "--max-update", "2"]
+    second = fairseq_train(data, tmp_path / "second", *words)
+    state = torch.load(second, weights_only=True)["model"]
+    assert state.keys() == torch.load(first, weights_only=True)["model"].keys()
+    capsys.readouterr()
+    for file in data.glob("*fertilities*"):
+        file.unlink()  # to decode needs none, nor the teacher of the training
+    assert load_task(data).side_inputs == ()
+    options = ["--fertility-samples", "4", "--rescore-with", str(teacher), "--nbest", "4"]
+    fairseq_generate(data, second, *options)
+    found = lines_of(capsys.readouterr().out, "H")
+    assert len(found) == 17 and max(map(len, found.values())) > 1
