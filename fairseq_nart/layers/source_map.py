@@ -42,8 +42,9 @@ def _centres(source: EncoderStates, mask: Tensor) -> Tensor:
 
 def copied(source: EncoderStates, index: Tensor) -> Tensor:
     """The source embeddings at `index` (BN,T) -> (BN,T,D)."""
-    embeddings = source.repeat(len(index)).embeddings
-    return embeddings.gather(1, index[..., None].expand(-1, -1, embeddings.size(2)))
+    dim = source.embeddings.size(2)
+    places = index.view(len(source.mask), -1, 1).expand(-1, -1, dim)  # (B,NT,D)
+    return source.embeddings.gather(1, places).view(*index.shape, dim)
 
 
 class HardUniformCopy(nn.Module):

@@ -56,7 +56,7 @@ def test_batched_is_single_and_left_is_right_with_fertilities(
     model = build(task, "nart_fertility_tiny").to(device)
     decode = engine(model, fertility_samples=4, fertility_decoding=way)
     left = decode(padded(sources, "left", device))
-    assert max(map(len, left)) > 2
+    assert min(map(len, left)) > 1
     same(left, decode(padded(sources, "right", device)))
     same(left, [decode(source[None].to(device))[0] for source in sources])
     monkeypatch.setattr(engine_module, "LOGITS_PER_PASS", {"cpu": 1, "accelerator": 1})

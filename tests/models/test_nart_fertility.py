@@ -108,6 +108,7 @@ def test_more_samples_are_never_worse_to_the_teacher(task, batch, device):
             assert all(few <= many for few, many in zip(texts, said))
         before, texts = best, said
     assert all(len(hypotheses) > 3 for hypotheses in found)
+    assert len({len(h.tokens) for h in found[0]}) > 1
     # The first is the best by fairseq's own scorer too.
     longest = max(len(h.tokens) for h in found[0])
     target = torch.full((len(found[0]), longest), PAD)
@@ -193,6 +194,15 @@ def test_words_of_the_teacher_are_those_of_its_own_distribution(student, batch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_bf16_is_close_to_fp32(student, batch):
+    """The teacher follows. Draws differ, so REINFORCE has but to be finite."""
+    high = {name: term.sum.item() for name, term in terms_of(student, batch).items()}
+    for name, term in terms_of(student.bfloat16(), batch).items():
+        assert term.sum.dtype == torch.float32 and term.sum.isfinite()
+        if name != "reinforce":
+            assert term.sum.item() == pytest.approx(high[name], rel=3e-2)
+
+
 @pytest.mark.parametrize(
     "options, expected",
     [
@@ -212,7 +222,7 @@ def test_weight_that_is_no_share(task):
 
 
 def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):
-    """Align, train with BLEU on valid, fine-tune, generate with draws; no checkpoint has a teacher."""
+    """Align, train with BLEU on valid, fine-tune, generate; no checkpoint holds a teacher."""
     data = shutil.copytree(data, tmp_path / "bin")
     assert main(["align", str(data), "--teacher", str(teacher)]) == 0
     words = ["--arch", "nart_fertility_tiny", *SMALL, "--lr", "1e-2", "--eval-bleu"]
