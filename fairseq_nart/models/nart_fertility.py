@@ -97,10 +97,8 @@ class NartFertility(NartModel):
         emissions = self.emissions(states, fertilities[:, None], mask)
         logits = self.fertility(states)
         teacher = self.teacher if self.training else None
-        # The teacher's term too reads the emissions in its backward pass.
-        nar = token_cross_entropy(
-            emissions, target, mask, self.cfg.label_smoothing, overwrite=teacher is None
-        )
+        # The teacher's term needs the emissions no more: a softmax keeps its result.
+        nar = token_cross_entropy(emissions, target, mask, self.cfg.label_smoothing, overwrite=True)
         gold = fertility.log_likelihood(logits, fertilities, states.mask).sum()
         share = 1.0 if teacher is None else 1.0 - self.cfg.finetune_weight
         terms = [

@@ -82,9 +82,9 @@ def test_draws_depend_on_place_and_number_alone(device):
 
 def test_settled_fertilities_by_hand(device):
     mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]], device=device).bool()
-    asked = [[[7, 1, 0, 2], [9, 0, 0, 0]], [[3, 3, 3, 3], [0, 49, 1, 1]]]
+    asked = [[[7, 5, 5, 2], [9, 0, 0, 0]], [[3, 3, 3, 3], [0, 49, 1, 1]]]
     settled = fertility.settle(torch.tensor(asked, device=device), mask, longest=7).tolist()
-    assert settled[0] == [[0, 1, 0, 2], [0, 0, 0, 1]]  # padding counts nothing; never nothing
+    assert settled[0] == [[0, 5, 1, 0], [0, 0, 0, 1]]  # padding counts nothing; never nothing
     assert settled[1] == [[3, 3, 1, 0], [0, 7, 0, 0]]  # the longest target
     settled = fertility.settle(torch.tensor(asked, device=device), mask, longest=99).tolist()
     assert settled[1] == [[3, 3, 2, 0], [0, 8, 0, 0]]  # twice the source
