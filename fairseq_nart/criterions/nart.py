@@ -24,7 +24,8 @@ class NartCriterion(FairseqCriterion):
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """Returns the summed loss, the target tokens it is to be divided by, and what to log."""
-        terms: list[LossTerm] = model(sample["net_input"]["src_tokens"], sample["target"])
+        side = sample.get("side_inputs", {})
+        terms: list[LossTerm] = model(sample["net_input"]["src_tokens"], sample["target"], **side)
         self._refuse_nan(terms, sample)
         loss = torch.stack([term.weight * term.sum for term in terms]).sum()
         log = {

@@ -35,6 +35,14 @@ class DecodingOptions:
             "row are the same) or none"
         },
     )
+    fertility_decoding: str = field(
+        default="argmax",
+        metadata={"help": "the first candidate by fertilities: argmax or average (rounded mean)"},
+    )
+    fertility_samples: int = field(
+        default=1,
+        metadata={"help": "candidates by fertilities, in parallel: the first one and draws"},
+    )
 
     def decoder_passes(self) -> int:
         """How many passes a refining system makes, at most; ValueError below 1."""

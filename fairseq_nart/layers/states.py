@@ -51,10 +51,13 @@ class Proposal:
     """(B,N) tokens of each, the end of sentence counted."""
     valid: Tensor
     """(B,N) bool, False where there is no such target."""
+    fertilities: Tensor | None = None
+    """(B,N,S) copies of each source token, where a system makes its targets of them."""
 
     def select(self, sentences: slice) -> "Proposal":
         """Those of some sentences."""
-        return Proposal(self.lengths[sentences], self.valid[sentences])
+        copies = None if self.fertilities is None else self.fertilities[sentences]
+        return Proposal(self.lengths[sentences], self.valid[sentences], copies)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.models._options import BackboneConfig
@@ -28,6 +29,10 @@ class NartModel(BaseFairseqModel):
     """Whether decoder layers have it (arXiv 1711.02281)."""
     own_score: ClassVar[str] = "mean"
     """How its log-probabilities rank candidates where no teacher does: see `normalize`."""
+    side_inputs: ClassVar[tuple[str, ...]] = ()
+    """What `forward` needs beside source and target, by keyword: the task brings it."""
+    teacher: TeacherRescorer | None = None
+    """Whom a training asks; no part of the model, and in no checkpoint."""
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
         super().__init__()
@@ -96,6 +101,15 @@ class NartModel(BaseFairseqModel):
         """
         return None
 
+    def teacher_path(self) -> str | None:
+        """The checkpoint of the `teacher` that a training needs."""
+        return None
+
+    def sayable(self, emissions: Tensor) -> Tensor:
+        """emissions (BN,T,V), raw logits, in place: -inf for what no target holds."""
+        emissions[..., self.never] = float("-inf")
+        return emissions
+
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
         """The targets to decode for each sentence."""
         raise NotImplementedError
@@ -116,3 +130,9 @@ class NartModel(BaseFairseqModel):
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
         """source_tokens (B,S), target (B,T) right-padded, EOS included -> loss terms."""
         raise NotImplementedError
+
+
+def most_probable(emissions: Tensor) -> tuple[Tensor, Tensor]:
+    """emissions (B,T,V) -> the most probable tokens (B,T) and their log-probabilities (B,T)."""
+    best, tokens = emissions.float().max(dim=2)
+    return tokens, best - emissions.float().logsumexp(dim=2)

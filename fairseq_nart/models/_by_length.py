@@ -35,11 +35,6 @@ class ByLengthModel(NartModel):
         """(B,) target lengths, end of sentence included, not yet clamped."""
         return self.lengths.predict(states)
 
-    def sayable(self, emissions: Tensor) -> Tensor:
-        """emissions (BN,T,V), raw logits, in place: -inf for what no target holds."""
-        emissions[:, :, self.never] = float("-inf")
-        return emissions
-
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
@@ -54,9 +49,3 @@ class ByLengthModel(NartModel):
         for term in self.lengths.loss_terms(states, mask.sum(dim=1)):
             terms.append(LossTerm(term.name, term.sum, term.count, self.cfg.length_loss_weight))
         return terms
-
-
-def most_probable(emissions: Tensor) -> tuple[Tensor, Tensor]:
-    """emissions (B,T,V) -> the most probable tokens (B,T) and their log-probabilities (B,T)."""
-    best, tokens = emissions.float().max(dim=2)
-    return tokens, best - emissions.float().logsumexp(dim=2)

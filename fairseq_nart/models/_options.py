@@ -95,6 +95,25 @@ class NartRefinementConfig(NartConfig):
 
 
 @dataclass
+class NartFertilityConfig(BackboneConfig):
+    """Options of the system with fertilities."""
+
+    label_smoothing: float = field(
+        default=0.1, metadata={"help": "label smoothing of the word-level loss"}
+    )
+    finetune_with: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of an autoregressive teacher whose distributions and rewards are "
+            "learned from beside the data; for a model that is trained already"
+        },
+    )
+    finetune_weight: float = field(
+        default=0.25, metadata={"help": "lambda, the share of --finetune-with in the loss"}
+    )
+
+
+@dataclass
 class NartCtcConfig(BackboneConfig):
     """Options of the system with connectionist temporal classification."""
 

@@ -57,6 +57,11 @@ def _refinement(size: Size) -> dict[str, Any]:
     return {**_learned_length(size), "decoder_input": "hard_uniform"}
 
 
+def _fertility(size: Size) -> dict[str, Any]:
+    """No position sees itself: its input is a copy of the very token it has to translate."""
+    return {**_backbone(size), "mask_self_attention_diagonal": True}
+
+
 def _both_sides(size: Size, **options: Any) -> dict[str, Any]:
     """A teacher's `options` of encoder and decoder, and what all teachers have."""
     sides = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in options.items()}
@@ -132,6 +137,7 @@ SYSTEMS = {
     "nart_ctc": System("nart_ctc", _backbone),
     "nart_refinement": System("nart_refinement", _refinement),
     "nart_cmlm": System("nart_cmlm", _learned_length),
+    "nart_fertility": System("nart_fertility", _fertility),
     "nart_teacher": System("transformer", _transformer, teacher=True),
     "nart_teacher_deep": System("transformer", _deep, teacher=True),
     "nart_teacher_lstm": System("lstm", _lstm, teacher=True, clip_norm="1.0"),

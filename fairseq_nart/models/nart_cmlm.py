@@ -14,7 +14,8 @@ from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.masking import lowest, random_positions
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._by_length import ByLengthModel, most_probable
+from fairseq_nart.models._backbone import most_probable
+from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.models._options import ByLengthConfig
 from fairseq_nart.models._presets import register_sizes
 

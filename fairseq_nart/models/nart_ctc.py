@@ -68,8 +68,9 @@ class NartCtc(NartModel):
     ) -> Decoded:
         """The best path, or the outputs of the beam with their probability spread over tokens."""
         logits, blank, mask = self.frames(states)
-        logits[..., self.never] = float("-inf")
-        scores = torch.cat([logits, blank[..., None]], dim=2).float().log_softmax(dim=2)
+        scores = (
+            torch.cat([self.sayable(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
+        )
         if options.ctc_beam == 1:
             return Decoded(*best_path(scores, mask), proposal.valid)
         tokens, lengths, total = prefix_beam_search(scores, mask, options.ctc_beam)

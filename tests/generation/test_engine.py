@@ -50,6 +50,20 @@ def test_batched_is_single_and_left_is_right_without_lengths(beam, task, sources
     same(left, [decode(source[None].to(device))[0] for source in sources])
 
 
+@pytest.mark.parametrize("way", ["argmax", "average"])
+def test_batched_is_single_and_left_is_right_with_fertilities(
+    way, task, sources, device, monkeypatch
+):
+    model = build(task, "nart_fertility_tiny").to(device)
+    decode = engine(model, fertility_samples=4, fertility_decoding=way)
+    left = decode(padded(sources, "left", device))
+    assert min(map(len, left)) > 1
+    same(left, decode(padded(sources, "right", device)))
+    same(left, [decode(source[None].to(device))[0] for source in sources])
+    monkeypatch.setattr(engine_module, "LOGITS_PER_PASS", {"cpu": 1, "accelerator": 1})
+    same(left, decode(padded(sources, "left", device)))
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
 def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, device):

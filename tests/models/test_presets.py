@@ -10,6 +10,7 @@ from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models._presets import SIZES, training_defaults
 
 SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_refinement", "nart_cmlm"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -20,6 +21,10 @@ def test_all_are_registered():
     for arch in (*ARCHS, *teachers):
         assert training_defaults(arch).keys() >= {"--criterion", "--optimizer", "--lr"}
     assert training_defaults("transformer") == {} == training_defaults(None)
+
+
+def _first(task, source):
+    return source.ne(task.src_dict.pad()).int().argmax(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -34,7 +39,11 @@ def test_decodes_and_learns(arch, task, device):
     hypotheses = engine(source)
     assert len(hypotheses) == 3
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
-    terms = model(source, batch["target"].to(device))
+    target, side = batch["target"].to(device), {}
+    if "fertilities" in model.side_inputs:  # all of the target to the first token
+        counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
+        side["fertilities"] = torch.zeros_like(source).scatter_(1, _first(task, source), counts)
+    terms = model(source, target, **side)
     torch.stack([term.weight * term.sum for term in terms]).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without, "these weights are dead"
