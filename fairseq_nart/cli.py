@@ -7,6 +7,7 @@ import sys
 
 TOOLS = {
     "distill": "a training set with the teacher's translations as targets",
+    "align": "fertilities of a data set's source tokens, for nart_fertility",
     "inspect": "what the CRF does to one sentence, as a picture",
     "average": "one checkpoint with the mean of the weights of several",
     "bench": "quality, latency, throughput and memory of systems, side by side",

@@ -96,8 +96,8 @@ def from_pretrained(
 
     `data` is the binarised data directory that holds its dictionaries (default: the one it was
     trained on); `sentencepiece` the model that segments text (default: lines come segmented);
-    `options` are the task's decoding options: length_candidates, dedup, rescore_with,
-    rescore_normalization, rescore_alpha. ValueError for an autoregressive model or other options.
+    `options` are the task's decoding options, such as length_candidates, fertility_samples, dedup
+    or rescore_with. ValueError for an autoregressive model or other options.
     """
     ours = {f.name: f.default for f in dataclasses.fields(NartTranslationConfig)}
     for inherited in dataclasses.fields(TranslationConfig):

@@ -16,7 +16,7 @@ from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-TORCH_ONLY = ["crf", "layers", "losses", "generation"]
+TORCH_ONLY = ["crf", "ctc", "layers", "losses", "generation"]
 
 
 def sources():

@@ -71,7 +71,7 @@ def load_task(data: Path, **decoding: object) -> NartTranslationTask:
 
 
 def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
-    """A small student with random weights, its CRF transitions random too."""
+    """A small student with random weights, its CRF transitions random too, fertilities small."""
     torch.manual_seed(seed)
     parser = options.get_training_parser()
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
@@ -79,6 +79,8 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
     for name, parameter in model.named_parameters():
         if name == "crf.transitions.target.weight":
             torch.nn.init.normal_(parameter)
+        if name == "fertility.projection.bias":  # mostly 0 to 2, not even over 0 to 49
+            parameter.data = -(torch.arange(len(parameter)) - 1.0).square()
     return model.eval()
 
 

@@ -24,7 +24,8 @@ class NartCriterion(FairseqCriterion):
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """Returns the summed loss, the target tokens it is to be divided by, and what to log."""
-        terms: list[LossTerm] = model(sample["net_input"]["src_tokens"], sample["target"])
+        side = sample.get("side_inputs", {})
+        terms: list[LossTerm] = model(sample["net_input"]["src_tokens"], sample["target"], **side)
         self._refuse_nan(terms, sample)
         loss = torch.stack([term.weight * term.sum for term in terms]).sum()
         log = {
@@ -34,7 +35,7 @@ class NartCriterion(FairseqCriterion):
             "sample_size": sample["ntokens"],
         }
         for term in terms:
-            log[f"{term.name}_sum"] = term.sum.detach()
+            log[f"{term.name}_{'sum' if term.in_nats else 'number'}"] = term.sum.detach()
             log[f"{term.name}_count"] = term.count
         return loss, sample["ntokens"], log
 
@@ -51,19 +52,20 @@ class NartCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Logs the loss per target token and each term per its own item, in base 2."""
+        """Logs the loss per target token and each term per its own item, in base 2, and shares."""
         outputs = [{k: float(v) for k, v in log.items()} for log in logging_outputs]
 
-        def log_mean(name: str, total: str, count: str) -> None:
+        def log_mean(name: str, total: str, count: str, unit: float) -> None:
             items = sum(log.get(count, 0) for log in outputs)
             if items:
-                value = sum(log.get(total, 0) for log in outputs) / items / math.log(2)
+                value = sum(log.get(total, 0) for log in outputs) / items / unit
                 metrics.log_scalar(name, value, items, round=3)
 
-        log_mean("loss", "loss", "sample_size")
-        names = {key.removesuffix("_sum") for log in outputs for key in log if key.endswith("_sum")}
-        for name in sorted(names):
-            log_mean(name, f"{name}_sum", f"{name}_count")
+        log_mean("loss", "loss", "sample_size", math.log(2))
+        keys = sorted({key for log in outputs for key in log})
+        for ending, unit in (("_sum", math.log(2)), ("_number", 1.0)):
+            for name in (key.removesuffix(ending) for key in keys if key.endswith(ending)):
+                log_mean(name, f"{name}{ending}", f"{name}_count", unit)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

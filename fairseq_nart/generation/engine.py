@@ -31,6 +31,8 @@ class Hypothesis:
     teacher, else the system's mean log-probability."""
     token_scores: Tensor
     """(L,) log-probabilities of the tokens by the one who ranked, in nats."""
+    iterations: int = 1
+    """Passes of the decoder that it took."""
 
 
 class Engine:
@@ -59,11 +61,10 @@ class Engine:
     def __call__(self, source_tokens: Tensor) -> list[list[Hypothesis]]:
         """source_tokens (B,S), padded on either side -> per sentence its distinct hypotheses, best
         first. An empty source (EOS alone) has the empty translation."""
-        candidates, scores = self._candidates(source_tokens)
-        return self._rank(candidates, scores)
+        return self._rank(*self._candidates(source_tokens))
 
-    def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor]:
-        """All rows, and their scores (B,N), -inf where a row means nothing."""
+    def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor, Tensor]:
+        """All rows, their scores (B,N), -inf where a row means nothing, and iterations (B,N)."""
         states = self.model.encode(source_tokens)
         proposal = self.model.propose(states, self.options)
         empty = states.lengths == 1  # (B,)
@@ -72,7 +73,7 @@ class Engine:
         if self.rescorer is not None:
             self.rescorer.follow(next(self.model.parameters()))
             encoded = self.rescorer.encode(source_tokens, states.lengths)
-        parts, scores = [], []
+        parts, scores, iterations = [], [], []
         for part in self._passes(proposal.lengths):
             decoded = self.model.decode(
                 states.select(part),
@@ -87,14 +88,18 @@ class Engine:
                 *(self.eos, self.pad, self.options.dedup),
             )
             if self.rescorer is None:
-                score = normalize(done.log_probs.sum(1), done.mask.sum(1), "mean", 0.0)
+                score = normalize(
+                    *(done.log_probs.sum(1), done.mask.sum(1)), self.model.own_score, alpha=0.0
+                )
             else:
                 log_probs = self.rescorer.log_probs(encoded, row, done)
                 done = Candidates(done.tokens, done.mask, log_probs)
                 score = self.rescorer.score(log_probs, done.mask)
             parts.append(done)
             scores.append(score.view_as(decoded.valid).masked_fill(~decoded.valid, float("-inf")))
-        return self._join(parts), torch.cat(scores)
+            taken = torch.zeros_like(row) + decoded.iterations
+            iterations.append(taken.view_as(decoded.valid))
+        return self._join(parts), torch.cat(scores), torch.cat(iterations)
 
     def _passes(self, lengths: Tensor) -> Iterator[slice]:
         """Slices of the sentences whose logits fit into one pass; lengths (B,N)."""
@@ -119,13 +124,15 @@ class Engine:
             padded([part.log_probs for part in parts], 0.0),
         )
 
-    def _rank(self, candidates: Candidates, scores: Tensor) -> list[list[Hypothesis]]:
+    def _rank(
+        self, candidates: Candidates, scores: Tensor, iterations: Tensor
+    ) -> list[list[Hypothesis]]:
         batch, window = scores.shape
         order = scores.argsort(dim=1, descending=True, stable=True)
         # One transfer each, then plain Python: no synchronisation per sentence.
         tokens, log_probs = candidates.tokens.cpu(), candidates.log_probs.cpu()
         ends = candidates.mask.sum(dim=1).tolist()
-        best_first, values = order.tolist(), scores.tolist()
+        best_first, values, taken = order.tolist(), scores.tolist(), iterations.tolist()
         translations = []
         for sentence in range(batch):
             hypotheses: dict[tuple[int, ...], Hypothesis] = {}
@@ -137,6 +144,8 @@ class Engine:
                 end = ends[row]
                 key = tuple(tokens[row, :end].tolist())
                 if key not in hypotheses:
-                    hypotheses[key] = Hypothesis(tokens[row, :end], value, log_probs[row, :end])
+                    hypotheses[key] = Hypothesis(
+                        *(tokens[row, :end], value, log_probs[row, :end]), taken[sentence][column]
+                    )
             translations.append(list(hypotheses.values()))
         return translations

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fairseq_nart.generation.engine import Engine
 
@@ -17,7 +16,7 @@ class NartGenerator:
 
     def generate(
         self, models: Any, sample: dict[str, Any], **kwargs: Any
-    ) -> list[list[dict[str, Tensor]]]:
+    ) -> list[list[dict[str, Any]]]:
         """Hypotheses as fairseq's commands read them; `models` and `kwargs` are fairseq's form."""
         nothing = torch.empty(0)
         return [
@@ -28,6 +27,7 @@ class NartGenerator:
                     "positional_scores": hypothesis.token_scores,
                     "attention": nothing,
                     "alignment": nothing,
+                    "steps": hypothesis.iterations,
                 }
                 for hypothesis in hypotheses
             ]

@@ -51,16 +51,23 @@ class TeacherRescorer:
 
         Candidate r (of R) translates the encoded sentence rows[r].
         """
-        tokens = candidates.tokens
+        everything = self.distributions(encoded, rows, candidates.tokens)
+        chosen = everything.gather(2, candidates.tokens[..., None]).squeeze(2)
+        scores: Tensor = chosen.float().masked_fill(~candidates.mask, 0.0)
+        return scores
+
+    def distributions(self, encoded: Any, rows: Tensor, tokens: Tensor) -> Tensor:
+        """(R,T,V) log-probabilities of what may follow each prefix of `tokens` (R,T), from none on.
+
+        Row r (of R) translates the encoded sentence rows[r].
+        """
         previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
         # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
         states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
         output = self.teacher.decoder(previous, encoder_out=states)
-        # (R,T,V), computed in fp32 by fairseq
-        everything = self.teacher.get_normalized_probs(output, log_probs=True)
-        chosen = everything.gather(2, tokens[..., None]).squeeze(2)
-        scores: Tensor = chosen.float().masked_fill(~candidates.mask, 0.0)
-        return scores
+        # computed in fp32 by fairseq
+        log_probs: Tensor = self.teacher.get_normalized_probs(output, log_probs=True)
+        return log_probs
 
     def score(self, log_probs: Tensor, mask: Tensor) -> Tensor:
         """log_probs and mask (R,T) -> (R,) normalised scores."""

@@ -40,6 +40,13 @@ def _centres(source: EncoderStates, mask: Tensor) -> Tensor:
     return steps * source.lengths[:, None] / mask.sum(dim=1, keepdim=True)
 
 
+def copied(source: EncoderStates, index: Tensor) -> Tensor:
+    """The source embeddings at `index` (BN,T) -> (BN,T,D)."""
+    dim = source.embeddings.size(2)
+    places = index.view(len(source.mask), -1, 1).expand(-1, -1, dim)  # (B,NT,D)
+    return source.embeddings.gather(1, places).view(*index.shape, dim)
+
+
 class HardUniformCopy(nn.Module):
     """Copies the embedding of source token round(i S / T)."""
 
@@ -48,10 +55,7 @@ class HardUniformCopy(nn.Module):
         source = source.repeat(len(mask))
         nearest = (_centres(source, mask) + 0.5).long()  # (B,T)
         first = source.mask.int().argmax(dim=1, keepdim=True)
-        index = first + torch.minimum(nearest, source.lengths[:, None] - 1)
-        return torch.gather(
-            source.embeddings, 1, index[..., None].expand(-1, -1, source.embeddings.size(2))
-        )
+        return copied(source, first + torch.minimum(nearest, source.lengths[:, None] - 1))
 
 
 class SoftUniformCopy(nn.Module):

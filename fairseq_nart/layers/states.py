@@ -29,6 +29,13 @@ class EncoderStates:
         """The sentences at `rows` (any number, in that order; a row may repeat)."""
         return EncoderStates(self.output[rows], self.embeddings[rows], self.mask[rows])
 
+    def right_padded(self) -> "EncoderStates":
+        """The same with the real tokens first."""
+        order = (~self.mask).int().argsort(dim=1, stable=True)  # (B,S)
+        wide = order[:, :, None].expand_as(self.output)
+        parts = (self.output.gather(1, wide), self.embeddings.gather(1, wide))
+        return EncoderStates(*parts, self.mask.gather(1, order))
+
     def repeat(self, rows: int) -> "EncoderStates":
         """Each sentence as many times in a row as makes `rows` of them."""
         times = rows // len(self.mask)
@@ -44,10 +51,13 @@ class Proposal:
     """(B,N) tokens of each, the end of sentence counted."""
     valid: Tensor
     """(B,N) bool, False where there is no such target."""
+    fertilities: Tensor | None = None
+    """(B,N,S) copies of each source token, where a system makes its targets of them."""
 
     def select(self, sentences: slice) -> "Proposal":
         """Those of some sentences."""
-        return Proposal(self.lengths[sentences], self.valid[sentences])
+        copies = None if self.fertilities is None else self.fertilities[sentences]
+        return Proposal(self.lengths[sentences], self.valid[sentences], copies)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ class Decoded:
     """(BN,T) bool, True on what is said."""
     valid: Tensor
     """(B,N) bool, False where a row means nothing."""
+    iterations: Tensor | int = 1
+    """(BN,) passes of the decoder that each row took, or one number for all."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +86,5 @@ class LossTerm:
     count: int | Tensor
     """Tokens or sentences summed over: what the logged mean of the term divides by."""
     weight: float = 1.0
+    in_nats: bool = True
+    """Or a number of items: then it is logged as their share."""

@@ -65,12 +65,14 @@ class Layer(nn.Module):
 
 
 class DecoderLayer(Layer):
-    """Self-attention, positional attention, encoder-decoder attention, feed-forward."""
+    """Self-attention, perhaps positional attention, encoder-decoder attention, feed-forward."""
 
-    def __init__(self, size: TransformerSize) -> None:
+    def __init__(self, size: TransformerSize, positional: bool) -> None:
         super().__init__(size)
-        self.positional_attn = PositionalAttention(size.dim, size.heads, size.attention_dropout)
-        self.positional_attn_layer_norm = nn.LayerNorm(size.dim)
+        self.positional_attn = None
+        if positional:
+            self.positional_attn = PositionalAttention(size.dim, size.heads, size.attention_dropout)
+            self.positional_attn_layer_norm = nn.LayerNorm(size.dim)
         self.encoder_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
 
@@ -88,11 +90,9 @@ class DecoderLayer(Layer):
             return answers.view_as(y)
 
         x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
-        x = self.residual(
-            x,
-            self.positional_attn_layer_norm,
-            lambda y: self.positional_attn(positions, y, mask),
-        )
+        if attend := self.positional_attn:
+            norm = self.positional_attn_layer_norm
+            x = self.residual(x, norm, lambda y: attend(positions, y, mask))
         x = self.residual(x, self.encoder_attn_layer_norm, ask_source)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
@@ -135,7 +135,7 @@ def no_self_mask(mask: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """All target positions at once: no causal mask, positional attention in every layer."""
+    """All target positions at once: no causal mask."""
 
     def __init__(
         self,
@@ -145,19 +145,24 @@ class Decoder(nn.Module):
         vocab_size: int,
         first_position: int,
         mask_self: bool,
+        positional_attention: bool = True,
     ) -> None:
         """output_weight (V,D) ties the output layer to embeddings; None makes its own."""
         super().__init__()
         self.size = size
         self.mask_self = mask_self
         self.embed_positions = SinusoidalPositions(size.dim, first=first_position)
-        self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(layers))
+        self.layers = nn.ModuleList(DecoderLayer(size, positional_attention) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
         self.output_projection = nn.Linear(size.dim, vocab_size, bias=False)
         if output_weight is not None:
             self.output_projection.weight = output_weight
         else:
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled as the encoder's embeddings."""
+        return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D) the decoder input without positions, mask (BN,T) -> features (BN,T,D)."""

@@ -1,4 +1,4 @@
-"""What all one-pass systems share: encoder, lengths, non-causal decoder, and their fairseq glue."""
+"""What all one-pass systems share: encoder, non-causal decoder, and their fairseq glue."""
 
 from argparse import Namespace
 from typing import Any, ClassVar
@@ -9,23 +9,32 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from fairseq_nart.generation.options import DecodingOptions
-from fairseq_nart.layers.lengths import build_length_predictor, candidate_window, length_mask
-from fairseq_nart.layers.source_map import build_source_map
+from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
-from fairseq_nart.models._options import NartConfig
+from fairseq_nart.models._options import BackboneConfig
 from fairseq_nart.models._presets import TASK
 
 
 class NartModel(BaseFairseqModel):
-    """A one-pass system: subclasses say how features become a loss and how they become tokens.
+    """A one-pass system: subclasses say what is proposed, decoded and learned.
 
-    Generation calls `encode`, `predict_lengths` and `decode`; training calls `forward`.
+    Generation calls `encode`, `propose` and `decode`; training calls `forward`.
     """
 
-    Config: type[NartConfig] = NartConfig
+    Config: type[BackboneConfig] = BackboneConfig
+    decoding_options: ClassVar[tuple[str, ...]] = ()
+    """Those of `DecodingOptions` that this system understands."""
+    positional_attention: ClassVar[bool] = True
+    """Whether decoder layers have it (arXiv 1711.02281)."""
+    own_score: ClassVar[str] = "mean"
+    """How its log-probabilities rank candidates where no teacher does: see `normalize`."""
+    side_inputs: ClassVar[tuple[str, ...]] = ()
+    """What `forward` needs beside source and target, by keyword: the task brings it."""
+    teacher: TeacherRescorer | None = None
+    """Whom a training asks; no part of the model, and in no checkpoint."""
 
-    def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
+    def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
         super().__init__()
         self.cfg = cfg
         source, target = task.source_dictionary, task.target_dictionary
@@ -46,8 +55,6 @@ class NartModel(BaseFairseqModel):
         nn.init.normal_(embeddings.weight, std=cfg.embed_dim**-0.5)
         nn.init.zeros_(embeddings.weight[source.pad()])
         self.encoder = Encoder(size, cfg.encoder_layers, embeddings, source.pad())
-        self.lengths = build_length_predictor(cfg.length_predictor, cfg.embed_dim)
-        self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
         self.decoder = Decoder(
             size,
             cfg.decoder_layers,
@@ -56,6 +63,7 @@ class NartModel(BaseFairseqModel):
             vocab_size=len(target),
             first_position=self.pad + 1,
             mask_self=cfg.mask_self_attention_diagonal,
+            positional_attention=self.positional_attention,
         )
 
     @classmethod
@@ -77,39 +85,34 @@ class NartModel(BaseFairseqModel):
         """Longest source and target, the ends of sentence included."""
         return self.longest_source, self.longest_target
 
+    def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of another system's checkpoint under all the names that they have here."""
+        return weights
+
     def encode(self, source_tokens: Tensor) -> EncoderStates:
         """source_tokens (B,S), padded on either side."""
         states: EncoderStates = self.encoder(source_tokens)
         return states
 
-    decoding_options: ClassVar[tuple[str, ...]] = ("length_candidates", "dedup")
-    """Those of `DecodingOptions` that this system understands."""
+    def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str | None:
+        """Takes from the training data what is counted, not learned; says what it found.
+
+        Both (sentences,), the end of sentence counted.
+        """
+        return None
+
+    def teacher_path(self) -> str | None:
+        """The checkpoint of the `teacher` that a training needs."""
+        return None
+
+    def sayable(self, emissions: Tensor) -> Tensor:
+        """emissions (BN,T,V), raw logits, in place: -inf for what no target holds."""
+        emissions[..., self.never] = float("-inf")
+        return emissions
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        """The targets to decode for each sentence: a window of lengths around the predicted one."""
-        predicted = self.predict_lengths(states)
-        window = candidate_window(predicted, options.length_candidates, self.longest_target)
-        return Proposal(*window)
-
-    def predict_lengths(self, states: EncoderStates) -> Tensor:
-        """(B,) target lengths, end of sentence included, not yet clamped."""
-        return self.lengths.predict(states)
-
-    def features(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
-        x = self.source_map(states, mask)
-        features = self.decoder(x, mask, states)
-        return features, self.decoder.output_projection(features)
-
-    def emissions(self, states: EncoderStates, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What decoding starts from: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
-
-        lengths (B,N), N targets of each sentence; the emission of what no target holds is -inf.
-        """
-        mask = length_mask(lengths.flatten(), int(lengths.max()))
-        features, emissions = self.features(states, mask)
-        emissions[:, :, self.never] = float("-inf")
-        return features, emissions, mask
+        """The targets to decode for each sentence."""
+        raise NotImplementedError
 
     def decode(
         self,
@@ -122,28 +125,14 @@ class NartModel(BaseFairseqModel):
 
         With `log_probs` false the log-probabilities are left zero where they cost extra work.
         """
-        features, emissions, mask = self.emissions(states, proposal.lengths)
-        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
-        return Decoded(tokens, scores, mask, proposal.valid)
-
-    def decode_emissions(
-        self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
-    ) -> tuple[Tensor, Tensor]:
-        """features (B,T,D), emissions (B,T,V), mask (B,T) -> best tokens and log-probabilities."""
-        raise NotImplementedError
-
-    def word_loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
-    ) -> list[LossTerm]:
-        """features (B,T,D), emissions (B,T,V), target and mask (B,T) -> the system's terms."""
         raise NotImplementedError
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
         """source_tokens (B,S), target (B,T) right-padded, EOS included -> loss terms."""
-        states = self.encode(source_tokens)
-        mask = target.ne(self.pad)
-        features, emissions = self.features(states, mask)
-        terms = self.word_loss_terms(features, emissions, target, mask)
-        for term in self.lengths.loss_terms(states, mask.sum(dim=1)):
-            terms.append(LossTerm(term.name, term.sum, term.count, self.cfg.length_loss_weight))
-        return terms
+        raise NotImplementedError
+
+
+def most_probable(emissions: Tensor) -> tuple[Tensor, Tensor]:
+    """emissions (B,T,V) -> the most probable tokens (B,T) and their log-probabilities (B,T)."""
+    best, tokens = emissions.float().max(dim=2)
+    return tokens, best - emissions.float().logsumexp(dim=2)

@@ -7,7 +7,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 
 @dataclass
-class NartConfig(FairseqDataclass):
+class BackboneConfig(FairseqDataclass):
     """Options that every one-pass system has."""
 
     encoder_layers: int = field(default=6, metadata={"help": "layers of the encoder"})
@@ -20,26 +20,6 @@ class NartConfig(FairseqDataclass):
     activation_dropout: float = field(default=0.0, metadata={"help": "dropout after the ReLU"})
     normalize_before: bool = field(
         default=False, metadata={"help": "normalise before each sub-layer, as the teacher must too"}
-    )
-    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
-        default="pad",
-        metadata={
-            "help": "what the decoder starts from: placeholders, or source embeddings copied "
-            "uniformly (nearest token, or a soft average)"
-        },
-    )
-    length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
-        default="offset",
-        metadata={
-            "help": "target length = source length + C with C from the training data (the paper's "
-            "rule), or a learned classifier over the difference"
-        },
-    )
-    length_loss_weight: float = field(
-        default=1.0, metadata={"help": "weight of the length classifier's cross-entropy"}
-    )
-    label_smoothing: float = field(
-        default=0.1, metadata={"help": "label smoothing of the word-level loss"}
     )
     mask_self_attention_diagonal: bool = field(
         default=False, metadata={"help": "no decoder position attends to itself"}
@@ -54,6 +34,38 @@ class NartConfig(FairseqDataclass):
 
 
 @dataclass
+class ByLengthConfig(BackboneConfig):
+    """Options of the systems that choose a target length first."""
+
+    length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
+        default="offset",
+        metadata={
+            "help": "target length = source length + C with C from the training data (the paper's "
+            "rule), or a learned classifier over the difference"
+        },
+    )
+    length_loss_weight: float = field(
+        default=1.0, metadata={"help": "weight of the length classifier's cross-entropy"}
+    )
+    label_smoothing: float = field(
+        default=0.1, metadata={"help": "label smoothing of the word-level loss"}
+    )
+
+
+@dataclass
+class NartConfig(ByLengthConfig):
+    """Options of the systems whose decoder starts from the source alone."""
+
+    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="pad",
+        metadata={
+            "help": "what the decoder starts from: placeholders, or source embeddings copied "
+            "uniformly (nearest token, or a soft average)"
+        },
+    )
+
+
+@dataclass
 class NartCrfConfig(NartConfig):
     """Options of the systems with a CRF."""
 
@@ -63,4 +75,48 @@ class NartCrfConfig(NartConfig):
     )
     nar_loss_weight: float = field(
         default=0.5, metadata={"help": "weight of the word-level loss beside the CRF's"}
+    )
+
+
+@dataclass
+class NartRefinementConfig(NartConfig):
+    """Options of iterative refinement."""
+
+    train_iterations: int = field(
+        default=4, metadata={"help": "passes that are trained, the first guess counted"}
+    )
+    denoising_probability: float = field(
+        default=0.5,
+        metadata={
+            "help": "how often a pass is trained to mend a corrupted reference instead of "
+            "the previous pass's output"
+        },
+    )
+
+
+@dataclass
+class NartFertilityConfig(BackboneConfig):
+    """Options of the system with fertilities."""
+
+    label_smoothing: float = field(
+        default=0.1, metadata={"help": "label smoothing of the word-level loss"}
+    )
+    finetune_with: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of an autoregressive teacher whose distributions and rewards are "
+            "learned from beside the data; for a model that is trained already"
+        },
+    )
+    finetune_weight: float = field(
+        default=0.25, metadata={"help": "lambda, the share of --finetune-with in the loss"}
+    )
+
+
+@dataclass
+class NartCtcConfig(BackboneConfig):
+    """Options of the system with connectionist temporal classification."""
+
+    ctc_split: int = field(
+        default=3, metadata={"help": "k, frames made of each source token: longest output k S"}
     )

@@ -35,15 +35,31 @@ TASK = "nart_translation"
 """The task that trains and decodes all of them."""
 
 
-def _student(size: Size) -> dict[str, Any]:
+def _backbone(size: Size) -> dict[str, Any]:
     return {
         "encoder_layers": size.layers,
         "decoder_layers": size.layers,
         "embed_dim": size.dim,
         "ffn_embed_dim": size.ffn_dim,
         "attention_heads": size.heads,
-        "length_predictor": size.length_predictor,
     }
+
+
+def _student(size: Size) -> dict[str, Any]:
+    return {**_backbone(size), "length_predictor": size.length_predictor}
+
+
+def _learned_length(size: Size) -> dict[str, Any]:
+    return {**_backbone(size), "length_predictor": "classifier"}
+
+
+def _refinement(size: Size) -> dict[str, Any]:
+    return {**_learned_length(size), "decoder_input": "hard_uniform"}
+
+
+def _fertility(size: Size) -> dict[str, Any]:
+    """No position sees itself: its input is a copy of the very token it has to translate."""
+    return {**_backbone(size), "mask_self_attention_diagonal": True}
 
 
 def _both_sides(size: Size, **options: Any) -> dict[str, Any]:
@@ -118,6 +134,10 @@ SYSTEMS = {
     "nart": System("nart", _student),
     "nart_crf": System("nart_crf", _student),
     "nart_dcrf": System("nart_dcrf", _student),
+    "nart_ctc": System("nart_ctc", _backbone),
+    "nart_refinement": System("nart_refinement", _refinement),
+    "nart_cmlm": System("nart_cmlm", _learned_length),
+    "nart_fertility": System("nart_fertility", _fertility),
     "nart_teacher": System("transformer", _transformer, teacher=True),
     "nart_teacher_deep": System("transformer", _deep, teacher=True),
     "nart_teacher_lstm": System("lstm", _lstm, teacher=True, clip_norm="1.0"),

@@ -1,13 +1,15 @@
 """Starting a student from the weights of a teacher or of a simpler student."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from fairseq_nart.models._backbone import NartModel
 
 NOT_WEIGHTS = ("version", "_float_tensor")
 """Last parts of the names of fairseq's buffers that mean nothing to us."""
 
 
-def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
+def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     """Copies every weight of `weights` (from the checkpoint `path`) that `model` has a place for.
 
     Returns a report of what was loaded, what is new in the model and what was left over. ValueError
@@ -15,7 +17,8 @@ def warm_start(model: nn.Module, weights: dict[str, Tensor], path: str) -> str:
     fits: then the sizes or systems differ.
     """
     own = model.state_dict()
-    theirs = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in NOT_WEIGHTS}
+    named = model.named_here(weights)
+    theirs = {k: v for k, v in named.items() if k.rpartition(".")[2] not in NOT_WEIGHTS}
     shared = own.keys() & theirs.keys()
     wrong = sorted(name for name in shared if own[name].shape != theirs[name].shape)
     if wrong:

@@ -1,30 +1,71 @@
 """NART: conditionally independent softmaxes over all positions (arXiv 1910.11555, eq. 2)."""
 
 from fairseq.models import register_model
+from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.layers.states import LossTerm
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.layers.lengths import length_mask
+from fairseq_nart.layers.source_map import build_source_map
+from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.models._backbone import most_probable
+from fairseq_nart.models._by_length import ByLengthModel
+from fairseq_nart.models._options import NartConfig
 from fairseq_nart.models._presets import register_sizes
 
 
 @register_model("nart")
-class Nart(NartModel):
+class Nart(ByLengthModel):
     """One-pass translation without structure between the output tokens."""
 
-    def word_loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
-    ) -> list[LossTerm]:
-        smoothing = self.cfg.label_smoothing
-        loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
-        return [LossTerm("nar_loss", loss, mask.sum())]
+    Config = NartConfig
+    cfg: NartConfig
+
+    def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
+        super().__init__(cfg, task)
+        self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
+
+    def features(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
+        x = self.source_map(states, mask)
+        features = self.decoder(x, mask, states)
+        return features, self.decoder.output_projection(features)
+
+    def emissions(self, states: EncoderStates, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What decoding starts from: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
+
+        lengths (B,N), N targets of each sentence; the emission of what no target holds is -inf.
+        """
+        mask = length_mask(lengths.flatten(), int(lengths.max()))
+        features, emissions = self.features(states, mask)
+        return features, self.sayable(emissions), mask
+
+    def decode(
+        self,
+        states: EncoderStates,
+        proposal: Proposal,
+        options: DecodingOptions,
+        log_probs: bool = True,
+    ) -> Decoded:
+        """As the base class says."""
+        features, emissions, mask = self.emissions(states, proposal.lengths)
+        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
+        return Decoded(tokens, scores, mask, proposal.valid)
 
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
     ) -> tuple[Tensor, Tensor]:
-        best, tokens = emissions.float().max(dim=2)  # (B,T)
-        return tokens, best - emissions.float().logsumexp(dim=2)
+        """features (B,T,D), emissions (B,T,V), mask (B,T) -> best tokens and log-probabilities."""
+        return most_probable(emissions)
+
+    def word_loss_terms(
+        self, states: EncoderStates, target: Tensor, mask: Tensor
+    ) -> list[LossTerm]:
+        _, emissions = self.features(states, mask)
+        smoothing = self.cfg.label_smoothing
+        loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
+        return [LossTerm("nar_loss", loss, mask.sum())]
 
 
 register_sizes("nart")

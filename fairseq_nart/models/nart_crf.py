@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fairseq_nart.crf import LinearChainCRF
 from fairseq_nart.crf.candidates import top_candidates
-from fairseq_nart.layers.states import LossTerm
+from fairseq_nart.layers.states import EncoderStates, LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy_and_scores
 from fairseq_nart.models._options import NartCrfConfig
 from fairseq_nart.models._presets import register_sizes
@@ -32,14 +32,16 @@ class NartCrf(Nart):
         )
 
     def word_loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor
+        self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        states = features if self.dynamic else None
+        features, emissions = self.features(states, mask)
         ids = top_candidates(emissions, self.crf.candidates, include=target)
         nar, scores = token_cross_entropy_and_scores(
             emissions, target, mask, ids, self.cfg.label_smoothing, overwrite=True
         )
-        likelihood = self.crf.log_likelihood_among(ids, scores, target, mask, states).sum()
+        likelihood = self.crf.log_likelihood_among(
+            *(ids, scores, target, mask), features if self.dynamic else None
+        ).sum()
         return [
             LossTerm("crf_loss", -likelihood, mask.sum()),
             LossTerm("nar_loss", nar, mask.sum(), self.cfg.nar_loss_weight),

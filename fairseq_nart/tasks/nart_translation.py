@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from fairseq import checkpoint_utils, models
+from fairseq import checkpoint_utils, models, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.dataclass import ChoiceEnum
@@ -27,7 +27,7 @@ from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
-from fairseq_nart.tasks import _batching, _cpu_training, _defaults, _dictionaries
+from fairseq_nart.tasks import _batching, _cpu_training, _defaults, _dictionaries, _fertilities
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +83,29 @@ class NartTranslationTask(TranslationTask):
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
             cfg.eval_bleu_remove_bpe = _subword_scheme(tgt_dict)
         self.one_pass = False
+        self.side_inputs: tuple[str, ...] = ()
+        """What the model learns from beside source and target."""
+        self.learning = False
+        """Whether there is a criterion: decoding needs no side inputs."""
 
     # Data
 
-    def load_dataset(self, split: str, *rest: Any, **kwargs: Any) -> None:
-        """As fairseq's; training batches are made by target length."""
-        super().load_dataset(split, *rest, **kwargs)
+    def load_dataset(
+        self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
+    ) -> None:
+        """As fairseq's; training batches are made by target length.
+
+        With the fertilities of its sentences where the model learns from them; ValueError where
+        they are missing or of other data.
+        """
+        super().load_dataset(split, epoch, combine, **kwargs)
         data = self.datasets[split]
+        if self.learning and "fertilities" in self.side_inputs and data.tgt_sizes is not None:
+            shards = utils.split_paths(self.cfg.data)
+            shard = shards[(epoch - 1) % len(shards) if split == self.cfg.train_subset else 0]
+            languages = (self.cfg.source_lang, self.cfg.target_lang)
+            data = _fertilities.WithFertilities(data, Path(shard), split, languages, combine)
+            self.datasets[split] = data
         if split == self.cfg.train_subset and data.tgt_sizes is not None and data.buckets is None:
             self.datasets[split] = _batching.ByTargetLength(data)
 
@@ -102,8 +118,11 @@ class NartTranslationTask(TranslationTask):
             cfg.share_all_embeddings = False
         model = super().build_model(cfg, from_checkpoint)
         self.one_pass = isinstance(model, _backbone.NartModel)
+        self.side_inputs = model.side_inputs if self.one_pass else ()
         if not self.one_pass:
             _cpu_training.use_fast_dropout(model)
+        if self.one_pass and not from_checkpoint and (teacher := model.teacher_path()):
+            model.teacher = self._rescorer(teacher)
         if self.one_pass and model.cfg.init_from and not from_checkpoint:
             state = checkpoint_utils.load_checkpoint_to_cpu(model.cfg.init_from)
             _dictionaries.require_agreement(model.cfg.init_from, state, self._sides())
@@ -123,6 +142,7 @@ class NartTranslationTask(TranslationTask):
                 f"--criterion {CRITERION} trains one-pass models only: type --criterion "
                 "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
             )
+        self.learning = True
         return super().build_criterion(cfg, from_checkpoint)
 
     def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
@@ -139,8 +159,8 @@ class NartTranslationTask(TranslationTask):
         if isinstance(model, _backbone.NartModel):
             data = self.datasets[self.cfg.train_subset]
             source, target = (torch.as_tensor(x) for x in (data.src_sizes, data.tgt_sizes))
-            said = model.lengths.fit(source, target)
-            if epoch == 1:
+            said = model.fit(source, target)
+            if said and epoch == 1:
                 logger.info(said)
 
     # Dictionaries
@@ -183,20 +203,21 @@ class NartTranslationTask(TranslationTask):
 
     def build_engine(self, model: _backbone.NartModel) -> Engine:
         """The engine that all ways of decoding share, set by the task's options."""
-        rescorer = None
-        if self.cfg.rescore_with:
-            rescorer = TeacherRescorer(
-                self.load_teacher(self.cfg.rescore_with),
-                eos=self.tgt_dict.eos(),
-                normalization=str(self.cfg.rescore_normalization),
-                alpha=self.cfg.rescore_alpha,
-            )
+        path = self.cfg.rescore_with
         return Engine(
             model,
             eos=self.tgt_dict.eos(),
             pad=self.tgt_dict.pad(),
             options=self._decoding(),
-            rescorer=rescorer,
+            rescorer=self._rescorer(path) if path else None,
+        )
+
+    def _rescorer(self, path: str) -> TeacherRescorer:
+        return TeacherRescorer(
+            self.load_teacher(path),
+            eos=self.tgt_dict.eos(),
+            normalization=str(self.cfg.rescore_normalization),
+            alpha=self.cfg.rescore_alpha,
         )
 
     def _decoding(self) -> DecodingOptions:

@@ -6,6 +6,7 @@ from toys import build
 
 from fairseq_nart.generation import engine as engine_module
 from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"]
@@ -40,6 +41,29 @@ def same(one, other):
             torch.testing.assert_close(a.token_scores, b.token_scores, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_batched_is_single_and_left_is_right_without_lengths(beam, task, sources, device):
+    model = build(task, "nart_ctc_tiny").to(device)
+    decode = engine(model, ctc_beam=beam)
+    left = decode(padded(sources, "left", device))
+    same(left, decode(padded(sources, "right", device)))
+    same(left, [decode(source[None].to(device))[0] for source in sources])
+
+
+@pytest.mark.parametrize("way", ["argmax", "average"])
+def test_batched_is_single_and_left_is_right_with_fertilities(
+    way, task, sources, device, monkeypatch
+):
+    model = build(task, "nart_fertility_tiny").to(device)
+    decode = engine(model, fertility_samples=4, fertility_decoding=way)
+    left = decode(padded(sources, "left", device))
+    assert min(map(len, left)) > 1
+    same(left, decode(padded(sources, "right", device)))
+    same(left, [decode(source[None].to(device))[0] for source in sources])
+    monkeypatch.setattr(engine_module, "LOGITS_PER_PASS", {"cpu": 1, "accelerator": 1})
+    same(left, decode(padded(sources, "left", device)))
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
 def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, device):
@@ -49,6 +73,48 @@ def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, de
     left = decode(padded(sources, "left", device))
     same(left, decode(padded(sources, "right", device)))
     same(left, [decode(source[None].to(device))[0] for source in sources])
+
+
+@pytest.mark.parametrize(
+    "arch, options",
+    [
+        ("nart_refinement_tiny", {"refinement_iterations": 3}),
+        ("nart_refinement_tiny", {"refinement_iterations": 8, "refinement_stop": "unchanged"}),
+        ("nart_refinement_tiny", {"refinement_iterations": 8, "refinement_stop": "equality"}),
+        ("nart_cmlm_tiny", {"refinement_iterations": 4}),
+    ],
+)
+def test_refinement_does_not_depend_on_the_batch(arch, options, task, sources, device, monkeypatch):
+    """Batched is single is left is right is in several passes, and so is the number of passes."""
+    model = build(task, arch, seed=6).to(device)
+    decode = engine(model, length_candidates=3, **options)
+    left = decode(padded(sources, "left", device))
+    others = [decode(padded(sources, "right", device))]
+    others.append([decode(source[None].to(device))[0] for source in sources])
+    monkeypatch.setattr(engine_module, "LOGITS_PER_PASS", {"cpu": 1, "accelerator": 1})
+    others.append(decode(padded(sources, "left", device)))
+    numbers = [[h.iterations for h in hypotheses] for hypotheses in left]
+    for other in others:
+        same(left, other)
+        assert [[h.iterations for h in hypotheses] for hypotheses in other] == numbers
+    flat = {number for sentence in numbers for number in sentence}
+    assert max(flat) <= options["refinement_iterations"]
+    if options.get("refinement_stop") == "unchanged":
+        assert len(flat) > 1, "some must end before others for this to say anything"
+    elif "refinement_stop" not in options:
+        assert flat == {options["refinement_iterations"]}
+
+
+def test_fairseq_is_told_the_number_of_passes(task, sources, device):
+    """It is what fairseq-generate --print-step prints."""
+    sample = {"net_input": {"src_tokens": padded(sources[:3], "left", device)}}
+    for arch, options, expected in (
+        ("nart_tiny", {}, 1),
+        ("nart_refinement_tiny", {}, 10),
+        ("nart_cmlm_tiny", {"refinement_iterations": 2}, 2),
+    ):
+        generator = NartGenerator(engine(build(task, arch).to(device), **options))
+        assert {h[0]["steps"] for h in generator.generate(None, sample)} == {expected}
 
 
 def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device):
@@ -63,7 +129,7 @@ def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device
         return decode(states, proposal, *rest, **more)
 
     model.decode = spy
-    _, scores = engine(model, length_candidates=9)._candidates(sources[0][None].to(device))
+    _, scores, _ = engine(model, length_candidates=9)._candidates(sources[0][None].to(device))
     assert asked == [1, 1, 1, 2, 3, 4, 5, 6, 7]
     assert (scores[0] > float("-inf")).tolist() == [False] * 2 + [True] * 7
 

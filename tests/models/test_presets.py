@@ -9,7 +9,8 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models._presets import SIZES, training_defaults
 
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_refinement", "nart_cmlm"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -22,6 +23,10 @@ def test_all_are_registered():
     assert training_defaults("transformer") == {} == training_defaults(None)
 
 
+def _first(task, source):
+    return source.ne(task.src_dict.pad()).int().argmax(dim=1, keepdim=True)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_decodes_and_learns(arch, task, device):
     words = () if arch.endswith(("tiny", "cpu")) else ("--encoder-layers", "1")
@@ -29,13 +34,16 @@ def test_decodes_and_learns(arch, task, device):
     task.load_dataset("valid")
     batch = task.dataset("valid").collater([task.dataset("valid")[i] for i in range(3)])
     source = batch["net_input"]["src_tokens"].to(device)
-    engine = Engine(
-        model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=DecodingOptions(3)
-    )
+    options = DecodingOptions(**{model.decoding_options[0]: 3})
+    engine = Engine(model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=options)
     hypotheses = engine(source)
     assert len(hypotheses) == 3
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
-    terms = model(source, batch["target"].to(device))
+    target, side = batch["target"].to(device), {}
+    if "fertilities" in model.side_inputs:  # all of the target to the first token
+        counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
+        side["fertilities"] = torch.zeros_like(source).scatter_(1, _first(task, source), counts)
+    terms = model(source, target, **side)
     torch.stack([term.weight * term.sum for term in terms]).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without, "these weights are dead"

@@ -225,7 +225,7 @@ class _Reader:
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}
-        if entry.get("length_candidates") == 1:
+        if 1 in (entry.get("length_candidates"), entry.get("fertility_samples")):
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
         own = {key: value for key, value in entry.items() if key in OWN}
         options = {key: value for key, value in entry.items() if key not in OWN}

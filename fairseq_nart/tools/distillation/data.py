@@ -54,6 +54,11 @@ class Split:
         """Of the source's token ids."""
         return sha256(_with(self.source_file, ".bin"))
 
+    def sha256(self) -> dict[str, str]:
+        """Of the token ids of both sides; OSError where there is no target."""
+        target = sha256(_with(self.target_file, ".bin"))
+        return {"source": self.source_sha256(), "target": target}
+
 
 def _file(prefix: Path, language: str, ending: str = "") -> Path:
     return prefix.with_name(f"{prefix.name}.{language}{ending}")

@@ -34,15 +34,15 @@ class Teacher:
         args = state.get("args")
         cfg = convert_namespace_to_omegaconf(args) if args else state["cfg"]
         record = {"path": str(path), "sha256": sha256(path), **_scores(state, cfg)}
-        source, target = languages = _languages(cfg.task, data)
+        source, target = languages = language_pair(cfg.task, data)
         options = NartTranslationConfig(data=str(data), source_lang=source, target_lang=target)
         task = NartTranslationTask.setup_task(options)
         model = task.load_teacher(str(path))
         return cls(path, data, languages, task.src_dict, task.tgt_dict, model, record)
 
 
-def _languages(task: Any, data: Path) -> tuple[str, str]:
-    """As the teacher was trained; where it does not say, as the data are named."""
+def language_pair(task: Any, data: Path) -> tuple[str, str]:
+    """As `task` has them; where it does not say, as the data are named. ValueError without any."""
     source, target = (getattr(task, name, None) for name in ("source_lang", "target_lang"))
     if not (source and target):
         source, target = data_utils.infer_language_pair(str(data))

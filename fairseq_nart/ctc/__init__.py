@@ -1,0 +1,1 @@
+"""Connectionist temporal classification in torch alone: loss, best path, prefix beam search."""

@@ -1,0 +1,132 @@
+"""From frames to tokens: CTC's best path and prefix beam search, batched.
+
+B batch, F frames, V vocabulary, W prefixes. Log-probabilities (B,F,V+1) are those of V tokens and,
+last, the blank; mask (B,F) bool, real frames first.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+HASH = 6364136223846793005
+"""Multiplier of Knuth's linear congruential generator, modulo 2^64: tells prefixes apart."""
+
+
+def collapse(path: Tensor, mask: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    """Merges repeats, then drops blanks: path (B,F) -> which frames begin a token (B,F) bool, and
+    the token each frame belongs to (B,F), counted from 0; frames before the first belong to it."""
+    starts = mask & (path != blank)
+    starts[:, 1:] &= path[:, 1:] != path[:, :-1]
+    return starts, (starts.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def best_path(log_probs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The most probable frames, collapsed: tokens, their log-probabilities and mask, all (B,F).
+
+    The log-probabilities of a sentence sum to that of its path.
+    """
+    scores, path = log_probs.max(dim=2)  # (B,F)
+    starts, owner = collapse(path, mask, log_probs.size(2) - 1)
+    spread = torch.zeros_like(scores).scatter_add_(1, owner, scores.masked_fill(~mask, 0))
+    # What begins no token falls into a last column, which is cut off.
+    column = torch.where(starts, owner, path.size(1))
+    tokens = path.new_zeros(len(path), path.size(1) + 1).scatter_(1, column, path)[:, :-1]
+    said = torch.arange(path.size(1), device=path.device) < starts.sum(dim=1, keepdim=True)
+    return tokens, spread.masked_fill(~said, 0), said
+
+
+def prefix_beam_search(log_probs: Tensor, mask: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `beam` most probable outputs, each summed over all its paths that the search keeps.
+
+    Returns tokens (B,W,F), their number (B,W) and log-probabilities (B,W), best first; -inf where
+    there are fewer outputs. Each prefix is extended by the `beam` most probable tokens of a frame:
+    exact once nothing is dropped.
+    """
+    batch, frames, size = log_probs.shape
+    state = _Prefixes.empty(batch, beam, frames, log_probs)
+    best = log_probs[..., :-1].topk(min(beam, size - 1), dim=2)
+    for frame in range(frames):
+        step = state.step(log_probs[:, frame], best.values[:, frame], best.indices[:, frame], frame)
+        state = step.where(mask[:, frame], state)
+    scores, order = state.total.sort(dim=1, descending=True)
+    tokens = state.tokens.gather(1, order[..., None].expand_as(state.tokens))
+    return tokens, state.lengths.gather(1, order), scores
+
+
+class _Prefixes:
+    """W prefixes a sentence: tokens (B,W,F), lengths (B,W), last tokens, hashes, and the summed
+    log-probability of their paths that end in a blank, and in the last token, all (B,W)."""
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        last: Tensor,
+        code: Tensor,
+        in_blank: Tensor,
+        in_token: Tensor,
+    ) -> None:
+        self.tokens, self.lengths, self.last, self.code = tokens, lengths, last, code
+        self.in_blank, self.in_token = in_blank, in_token
+
+    @classmethod
+    def empty(cls, batch: int, beam: int, frames: int, like: Tensor) -> "_Prefixes":
+        none = torch.zeros(batch, beam, dtype=torch.long, device=like.device)
+        impossible = like.new_full((batch, beam), -math.inf)
+        in_blank = impossible.clone()
+        in_blank[:, 0] = 0
+        tokens = none[..., None].repeat(1, 1, frames)
+        return cls(tokens, none, none - 1, none, in_blank, impossible)
+
+    @property
+    def total(self) -> Tensor:
+        return torch.logaddexp(self.in_blank, self.in_token)
+
+    def step(self, frame: Tensor, scores: Tensor, labels: Tensor, position: int) -> "_Prefixes":
+        """One frame: log-probabilities (B,V+1), of them the C best tokens' scores and labels."""
+        beam, most = self.total.size(1), labels.size(1)
+        # The same prefix again: a blank, or its last token without one in between.
+        said = frame.gather(1, self.last.clamp(min=0)).masked_fill(self.last < 0, -math.inf)
+        in_blank, in_token = self.total + frame[:, -1:], self.in_token + said
+        # A prefix longer by one; its last token again only after a blank.
+        again = labels[:, None] == self.last[..., None]  # (B,W,C)
+        longer = scores[:, None] + torch.where(
+            again, self.in_blank[..., None], self.total[..., None]
+        )
+        code = self.code[..., None] * HASH + labels[:, None] + 1
+        # What grew into a prefix that is there already is added to it: (B, W there, W C grown).
+        alive = self.total > -math.inf
+        known = (code.flatten(1)[:, None] == self.code[..., None]) & alive[..., None]
+        grown = longer.flatten(1)
+        joined = grown[:, None].masked_fill(~known, -math.inf).logsumexp(dim=2)
+        in_token = torch.logaddexp(in_token, joined)
+        grown = grown.masked_fill(known.any(dim=1), -math.inf)
+        # The best of both kinds.
+        kept = torch.cat([torch.logaddexp(in_blank, in_token), grown], dim=1).topk(beam, dim=1)
+        is_longer = kept.indices >= beam
+        column = (kept.indices - beam).clamp(min=0)  # of those that grew
+        parent = torch.where(is_longer, column // most, kept.indices)
+        token = labels.gather(1, column % most)
+
+        def pick(longer: Tensor | float, same: Tensor) -> Tensor:
+            return torch.where(is_longer, longer, same.gather(1, parent))
+
+        lengths = self.lengths.gather(1, parent)
+        tokens = self.tokens.gather(1, parent[..., None].expand_as(self.tokens))
+        here = torch.arange(tokens.size(2), device=tokens.device) == lengths[..., None]
+        return _Prefixes(
+            torch.where(here & is_longer[..., None], token[..., None], tokens),
+            lengths + is_longer,
+            pick(token, self.last),
+            pick(code.flatten(1).gather(1, column), self.code),
+            pick(-math.inf, in_blank),
+            pick(grown.gather(1, column), in_token),
+        )
+
+    def where(self, real: Tensor, otherwise: "_Prefixes") -> "_Prefixes":
+        """These for the sentences where `real` (B,), else the others."""
+        pairs = zip(vars(self).values(), vars(otherwise).values(), strict=True)
+        return _Prefixes(
+            *(torch.where(real.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in pairs)
+        )

@@ -1,0 +1,41 @@
+"""When the refinement of a sentence ends: rules that need its outputs alone, no reference."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """Ends once the first of the last `window` outputs has come again among them."""
+
+    window: int
+    in_order: bool = True
+    """False compares bags of words: their Jaccard index is 1."""
+
+    def ended(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """outputs (R,P,T) of P passes, oldest first, mask (R,T) of their tokens -> (R,) bool."""
+        if outputs.size(1) < self.window:
+            return mask.new_zeros(len(mask))
+        last = outputs[:, -self.window :].masked_fill(~mask[:, None], -1)
+        if not self.in_order:
+            last = last.sort(dim=2).values
+        return (last[:, 1:] == last[:, :1]).all(dim=2).any(dim=1)
+
+
+STOPPING_RULES = {
+    "none": None,
+    "equality": StoppingRule(window=5),
+    "jaccard": StoppingRule(window=5, in_order=False),
+    "unchanged": StoppingRule(window=2),
+}
+"""The first two with a rule are those of the code of Lee et al. (arXiv 1802.06901), whose threshold
+of the Jaccard index is 1; `unchanged` is fairseq's: two outputs in a row are the same."""
+
+
+def stopping_rule(name: str) -> StoppingRule | None:
+    """ValueError for an unknown name."""
+    if name not in STOPPING_RULES:
+        known = ", ".join(STOPPING_RULES)
+        raise ValueError(f"--refinement-stop must be one of {known}, not {name!r}")
+    return STOPPING_RULES[name]

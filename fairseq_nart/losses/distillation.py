@@ -1,0 +1,28 @@
+"""Learning from a teacher's distributions and from costs of draws (arXiv 1711.02281, sec. 4)."""
+
+import torch
+from torch import Tensor
+
+REWARD_SCALE = 0.1
+"""Of the released code of Gu et al."""
+
+
+def reverse_cross_entropy(emissions: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """L_RKL = sum_i sum_w p(y_i = w) (-log p_teacher(y_i = w)), per sentence.
+
+    emissions (B,T,V), the teacher's log-probabilities (B,T,V), mask (B,T) -> (B,), in nats. It is
+    the reverse Kullback-Leibler divergence plus the entropy of p.
+    """
+    probs = emissions.softmax(dim=2, dtype=torch.promote_types(emissions.dtype, torch.float32))
+    costs = -(probs * teacher).sum(dim=2)
+    return costs.masked_fill(~mask, 0.0).sum(dim=1)
+
+
+def reinforce(log_probs: Tensor, costs: Tensor, baseline: Tensor) -> Tensor:
+    """() whose gradient is that of the expected costs of draws, by REINFORCE; all arguments (B,).
+
+    `log_probs` of the draws alone are learned from. What a draw costs beyond `baseline` is centred
+    over the batch and scaled, as in the released code; so a batch of one sentence teaches nothing.
+    """
+    excess = (costs - baseline).detach()
+    return (REWARD_SCALE * (excess - excess.mean()) * log_probs).sum()

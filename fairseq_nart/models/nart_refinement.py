@@ -1,0 +1,121 @@
+"""Deterministic iterative refinement (Lee, Mansimov and Cho 2018, arXiv 1802.06901).
+
+Where the paper is silent, as its code: a pass is any decoder's, so that 1 iteration is the first
+guess alone; gradients flow through the hidden states handed on and stop at the argmax; whether a
+pass mends the reference or the previous output is drawn once for a batch, and the hidden states are
+handed on in either case.
+"""
+
+import copy
+
+import torch
+from fairseq.models import register_model
+from fairseq.tasks import FairseqTask
+from torch import Tensor
+
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.stopping import stopping_rule
+from fairseq_nart.layers.corruption import corrupt
+from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
+from fairseq_nart.losses.tokens import token_cross_entropy
+from fairseq_nart.models._options import NartRefinementConfig
+from fairseq_nart.models._presets import register_sizes
+from fairseq_nart.models.nart import Nart
+
+
+@register_model("nart_refinement")
+class NartRefinement(Nart):
+    """NART's decoder guesses, a second one, the same in all later passes, refines."""
+
+    Config = NartRefinementConfig
+    cfg: NartRefinementConfig
+    decoding_options = (*Nart.decoding_options, "refinement_iterations", "refinement_stop")
+
+    def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
+        """ValueError where no pass is to be trained."""
+        super().__init__(cfg, task)
+        if cfg.train_iterations < 1:
+            raise ValueError(f"--train-iterations must be at least 1, not {cfg.train_iterations}")
+        # The share of words that is corrupted before each refinement: later ones mend less.
+        self.corruption = torch.linspace(
+            0.9, 0.1, cfg.train_iterations - 1, dtype=torch.float64
+        ).tolist()
+        self.first_word = task.target_dictionary.nspecial
+        self.eos = task.target_dictionary.eos()
+        self.refiner = copy.deepcopy(self.decoder)
+        self.refiner.output_projection = self.decoder.output_projection
+
+    def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A decoder is a start for both decoders, where there is no second one."""
+        pairs = ((f"refiner.{name}", f"decoder.{name}") for name in self.refiner.state_dict())
+        return {**{new: weights[old] for new, old in pairs if old in weights}, **weights}
+
+    def refine(
+        self, states: EncoderStates, tokens: Tensor, features: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One pass: tokens (BN,T) and features (BN,T,D) of the one before, mask (BN,T).
+
+        Returns features (BN,T,D) and emissions (BN,T,V), raw logits.
+        """
+        features = self.refiner(self.refiner.embed(tokens) + features, mask, states)
+        return features, self.refiner.output_projection(features)
+
+    def word_loss_terms(
+        self, states: EncoderStates, target: Tensor, mask: Tensor
+    ) -> list[LossTerm]:
+        """The cross-entropy of each pass, against the same reference."""
+        passes = [self.features(states, mask)]
+        for share in self.corruption:
+            features, emissions = passes[-1]
+            if self.training and torch.rand(()).item() < self.cfg.denoising_probability:
+                words = mask & target.ne(self.eos)
+                said = corrupt(target, words, share, self.first_word, self.vocab_size)
+            else:
+                said = emissions.argmax(dim=2)
+            passes.append(self.refine(states, said, features, mask))
+        smoothing = self.cfg.label_smoothing
+        losses = (
+            token_cross_entropy(x, target, mask, smoothing, overwrite=True) for _, x in passes
+        )
+        return [LossTerm(f"nar_loss_{n}", loss, mask.sum()) for n, loss in enumerate(losses, 1)]
+
+    def decode(
+        self,
+        states: EncoderStates,
+        proposal: Proposal,
+        options: DecodingOptions,
+        log_probs: bool = True,
+    ) -> Decoded:
+        """As the base class says; a row whose refinement has ended keeps its output.
+
+        A sentence is computed as long as one of its candidates goes on.
+        """
+        passes, rule = options.decoder_passes(), stopping_rule(options.refinement_stop)
+        features, emissions, mask = self.emissions(states, proposal.lengths)
+        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
+        said = tokens[:, None].repeat(1, passes, 1)  # (BN,P,T)
+        going = mask.any(dim=1)  # (BN,)
+        iterations = going.long()
+        sentences: Tensor | slice = slice(None)
+        rows: Tensor | slice = slice(None)
+        for n in range(1, passes):
+            if rule is not None:
+                going = going & ~rule.ended(said[:, :n], mask)
+                if not going.any():
+                    break
+                sentences = going.view_as(proposal.lengths).any(dim=1)
+                rows = sentences.repeat_interleave(proposal.lengths.size(1))
+            here = mask[rows]
+            new, emissions = self.refine(
+                states.select(sentences), said[rows, n - 1], features[rows], here
+            )
+            tokens, log = self.decode_emissions(new, self.sayable(emissions), here, log_probs)
+            features[rows] = new
+            on = going[rows, None]
+            scores[rows] = torch.where(on, log, scores[rows])
+            said[rows, n:] = torch.where(on[..., None], tokens[:, None], said[rows, n:])
+            iterations += going
+        return Decoded(said[:, -1], scores, mask, proposal.valid, iterations)
+
+
+register_sizes("nart_refinement")

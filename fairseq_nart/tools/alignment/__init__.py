@@ -1,0 +1,1 @@
+"""What align needs: links between words from three sources, and fertilities made of them."""

@@ -1,0 +1,35 @@
+"""Positions that are hidden from a decoder."""
+
+import torch
+
+from fairseq_nart.layers.lengths import length_mask
+from fairseq_nart.layers.masking import lowest, random_positions
+
+
+def test_lowest_by_hand(device):
+    keys = torch.tensor([[-1.0, -9.0, -5.0, -20.0], [0.0, 0.0, 0.0, 0.0]], device=device)
+    mask = length_mask(torch.tensor([3, 4], device=device), 4)
+    count = torch.tensor([2, 1], device=device)
+    expected = [[False, True, True, False], [True, False, False, False]]
+    assert lowest(keys, mask, count).tolist() == expected
+    assert not lowest(keys, mask, 0 * count).any()
+    assert torch.equal(lowest(keys, mask, count + 9), mask)
+
+
+def test_random_positions_are_one_to_all_with_equal_chance(device):
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 4, 7] * 2000, device=device)
+    mask = length_mask(lengths, 7)
+    chosen = random_positions(mask)
+    assert not (chosen & ~mask).any()
+    for length in (1, 4, 7):
+        rows = chosen[lengths == length]
+        counts = rows.sum(dim=1).bincount(minlength=length + 1) / 2000
+        expected = torch.full((length + 1,), 1 / length, device=device)
+        expected[0] = 0
+        torch.testing.assert_close(counts, expected, rtol=0, atol=0.04)
+        share = (
+            rows[:, :length].float().mean(dim=0)
+        )  # every position alike: (length + 1) / 2 of all
+        expected = torch.full((length,), (length + 1) / 2 / length, device=device)
+        torch.testing.assert_close(share, expected, rtol=0, atol=0.04)

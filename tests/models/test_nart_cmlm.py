@@ -1,0 +1,147 @@
+"""Mask-predict: what is masked, what is learned, what is said again."""
+
+import itertools
+
+import pytest
+import torch
+from toys import build, build_teacher
+
+from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.layers.masking import lowest
+from fairseq_nart.layers.states import Proposal
+from fairseq_nart.models import nart_cmlm
+from fairseq_nart.models._warm_start import warm_start
+
+
+@pytest.fixture
+def batch(task, device):
+    task.load_dataset("valid")
+    data = task.dataset("valid")
+    sample = data.collater([data[i] for i in range(6)])
+    sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
+    return {**sample, "target": sample["target"].to(device)}
+
+
+@pytest.fixture
+def model(task, device):
+    return build(task, "nart_cmlm_tiny", "--label-smoothing", "0").to(device)
+
+
+def engine(task, model, **options):
+    ends = {"eos": task.tgt_dict.eos(), "pad": task.tgt_dict.pad()}
+    return Engine(model, **ends, options=DecodingOptions(**options))
+
+
+def passes_of(model, source, lengths, iterations):
+    """Decodes targets of these lengths: what each pass was given, as (tokens, masked)."""
+    seen, emissions = [], model.emissions
+
+    def spy(states, tokens, masked, mask):
+        seen.append((tokens.clone(), masked.clone()))
+        return emissions(states, tokens, masked, mask)
+
+    model.emissions = spy
+    proposal = Proposal(lengths, torch.ones_like(lengths, dtype=torch.bool))
+    options = DecodingOptions(refinement_iterations=iterations)
+    return seen, model.decode(model.encode(source), proposal, options)
+
+
+def test_loss_is_that_of_masked_tokens(model, batch, device, monkeypatch):
+    target = batch["target"]
+    masked = lowest(torch.rand(target.shape, device=device), target.ne(1), target.ne(1).sum(1) // 2)
+    monkeypatch.setattr(nart_cmlm, "random_positions", lambda mask: masked)
+    source = batch["net_input"]["src_tokens"]
+    term = model(source, target)[0]
+    states, mask = model.encode(source), target.ne(1)
+    log_probs = model.emissions(states, target, masked, mask).log_softmax(dim=2)
+    expected = -log_probs.gather(2, target[..., None]).squeeze(2)[masked].sum()
+    torch.testing.assert_close(term.sum, expected)
+    assert term.name == "masked_loss" and term.count == masked.sum()
+    hidden = torch.where(masked, 9, target)
+    torch.testing.assert_close(
+        model.emissions(states, hidden, masked, mask), model.emissions(states, target, masked, mask)
+    )
+
+
+def test_one_iteration_says_everything_at_once(model, batch, device):
+    source = batch["net_input"]["src_tokens"]
+    lengths = torch.tensor([[3], [5], [4], [1], [6], [2]], device=device)
+    seen, decoded = passes_of(model, source, lengths, 1)
+    ((_, masked),) = seen
+    assert torch.equal(masked, decoded.mask) and decoded.mask.sum(1).tolist() == [3, 5, 4, 1, 6, 2]
+    logits = model.sayable(model.emissions(model.encode(source), 0 * masked.long(), masked, masked))
+    best, tokens = logits.log_softmax(dim=2).max(dim=2)
+    assert torch.equal(decoded.tokens[masked], tokens[masked])
+    torch.testing.assert_close(decoded.log_probs[masked], best[masked])
+
+
+@pytest.mark.parametrize(
+    "length, iterations, expected",
+    [(5, 4, [5, 3, 2, 1]), (7, 3, [7, 4, 2]), (6, 6, [6, 5, 4, 3, 2, 1]), (2, 4, [2, 1, 1, 0])],
+)
+def test_number_that_is_masked_again(length, iterations, expected, model, batch, device):
+    """floor(T (I - t) / I); beside a longer target as alone."""
+    source = batch["net_input"]["src_tokens"][:2]
+    seen, _ = passes_of(model, source, torch.tensor([[length], [9]], device=device), iterations)
+    assert [int(masked[0].sum()) for _, masked in seen] == expected
+
+
+def test_the_least_sure_are_said_again_and_the_others_stay(model, batch, device):
+    source = batch["net_input"]["src_tokens"]
+    lengths = torch.full((len(source), 1), 7, device=device)
+    seen, decoded = passes_of(model, source, lengths, 7)
+    for (before, was), (after, _) in itertools.pairwise(seen):
+        assert torch.equal(before[~was], after[~was]), "what is not masked is not said again"
+    first = model.sayable(model.emissions(model.encode(source), *seen[0], decoded.mask))
+    surest = first.log_softmax(dim=2).max(dim=2).values.argmax(dim=1)
+    assert torch.equal((~seen[1][1]).int().argmax(dim=1), surest)
+    assert decoded.iterations == 7
+
+
+def test_specials_are_never_said(task, model, batch, device):
+    specials = [task.tgt_dict.bos(), task.tgt_dict.pad()]
+    bias = torch.zeros(len(task.tgt_dict), device=device)
+    bias[specials] = 100
+    model.decoder.output_projection.register_forward_hook(lambda *call: call[2] + bias)
+    for hypotheses in engine(task, model, refinement_iterations=3)(
+        batch["net_input"]["src_tokens"]
+    ):
+        assert not set(hypotheses[0].tokens.tolist()) & set(specials)
+
+
+def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
+    torch.manual_seed(0)
+    words = ("--embed-dim", "32", "--encoder-layers", "1", "--decoder-layers", "1")
+    model = build(task, "nart_cmlm_tiny", *words).to(device).train()
+    optimizer, criterion = torch.optim.Adam(model.parameters(), 5e-3), NartCriterion(task)
+    for _ in range(250):
+        loss, tokens, _ = criterion(model, batch)
+        optimizer.zero_grad()
+        (loss / tokens).backward()
+        optimizer.step()
+    model.eval()
+    expected = [row[row != task.tgt_dict.pad()].tolist() for row in batch["target"].cpu()]
+    source = batch["net_input"]["src_tokens"]
+    right = []
+    for iterations in (1, 4, 10):
+        best = engine(task, model, refinement_iterations=iterations)(source)
+        right.append(sum(h[0].tokens.tolist() == e for h, e in zip(best, expected)))
+    assert right == sorted(right) and right[-1] == len(expected), right
+
+
+def test_starts_from_a_teachers_decoder(task):
+    teacher = build_teacher(task, "transformer")
+    model = build(task, "nart_cmlm_tiny")
+    report = warm_start(model, teacher.state_dict(), "teacher.pt")
+    assert "new here: lengths.projection, masked;" in report
+    theirs = teacher.decoder.layers[1].encoder_attn.q_proj.weight
+    assert torch.equal(model.decoder.layers[1].encoder_attn.q_proj.weight, theirs)
+
+
+def test_what_cannot_be_is_refused(task, model, batch):
+    with pytest.raises(ValueError, match=r"--refinement-iterations must be at least 1.*not 0"):
+        engine(task, model, refinement_iterations=0)(batch["net_input"]["src_tokens"])
+    with pytest.raises(ValueError, match="--refinement-stop means nothing to NartCmlm"):
+        engine(task, model, refinement_stop="equality")

@@ -1,0 +1,91 @@
+"""NART-CTC: what it may say, that it learns, and its beam's candidates."""
+
+import math
+
+import pytest
+import torch
+from toys import build
+
+from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.options import DecodingOptions
+
+
+@pytest.fixture
+def batch(task, device):
+    task.load_dataset("valid")
+    data = task.dataset("valid")
+    sample = data.collater([data[i] for i in range(6)])
+    sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
+    return {**sample, "target": sample["target"].to(device)}
+
+
+def engine(task, model, beam):
+    ends = {"eos": task.tgt_dict.eos(), "pad": task.tgt_dict.pad()}
+    return Engine(model, **ends, options=DecodingOptions(ctc_beam=beam))
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_specials_are_never_said(beam, task, batch, device):
+    """However probable; nor is anything longer than k times its source."""
+    model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
+    specials = [task.tgt_dict.bos(), task.tgt_dict.pad(), task.tgt_dict.eos()]
+    source = batch["net_input"]["src_tokens"]
+    frames = model.frames
+
+    def eager(states):
+        logits, blank, mask = frames(states)
+        logits[..., specials] = 100
+        return logits, blank - 100, mask
+
+    model.frames = eager
+    for sentence, hypotheses in enumerate(engine(task, model, beam)(source)):
+        longest = 2 * int(source[sentence].ne(task.src_dict.pad()).sum())
+        for hypothesis in hypotheses:
+            *words, end = hypothesis.tokens.tolist()
+            assert end == task.tgt_dict.eos() and not set(words) & set(specials)
+            assert len(words) <= longest
+
+
+def test_a_beam_offers_candidates_ranked_by_probability(task, batch, device):
+    model = build(task, "nart_ctc_tiny").to(device)
+    for hypotheses in engine(task, model, 5)(batch["net_input"]["src_tokens"]):
+        assert len(hypotheses) > 1
+        scores = [h.score for h in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for h in hypotheses:
+            assert h.score == pytest.approx(h.token_scores.sum().item(), rel=1e-4)
+
+
+def test_learns_by_heart(task, batch, device):
+    model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device).train()
+    optimizer, criterion = torch.optim.Adam(model.parameters(), 1e-2), NartCriterion(task)
+    for _ in range(250):
+        loss, tokens, _ = criterion(model, batch)
+        optimizer.zero_grad()
+        (loss / tokens).backward()
+        optimizer.step()
+    said = engine(task, model.eval(), 1)(batch["net_input"]["src_tokens"])
+    expected = [row[row != task.tgt_dict.pad()].tolist() for row in batch["target"].cpu()]
+    assert [h[0].tokens.tolist() for h in said] == expected
+
+
+def test_targets_that_do_not_fit_are_counted_as_a_share(task, batch, device):
+    from fairseq.logging import metrics
+
+    model = build(task, "nart_ctc_tiny", "--ctc-split", "1").to(device)
+    source = batch["net_input"]["src_tokens"]
+    batch["net_input"]["src_tokens"] = source[:, -2:]  # two tokens: no target fits
+    loss, _, log = NartCriterion(task)(model, batch)
+    assert loss == 0 and math.isfinite(loss)
+    with metrics.aggregate() as aggregate:
+        NartCriterion.reduce_metrics([log, log])
+    assert aggregate.get_smoothed_values()["too_long"] == 1.0
+
+
+def test_no_beam(task, batch, device):
+    model = build(task, "nart_ctc_tiny").to(device)
+    with pytest.raises(ValueError, match="--ctc-beam must be at least 1, not 0"):
+        engine(task, model, 0)(batch["net_input"]["src_tokens"])
+    with pytest.raises(ValueError, match="--length-candidates means nothing to NartCtc"):
+        Engine(model, eos=2, pad=1, options=DecodingOptions(length_candidates=3))

@@ -1,0 +1,225 @@
+"""Iterative refinement: what a pass sees, what is learned, when it stops."""
+
+import pytest
+import torch
+from toys import build
+
+from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.generation.engine import Engine
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.models import nart_refinement
+from fairseq_nart.models._warm_start import warm_start
+
+
+@pytest.fixture
+def batch(task, device):
+    task.load_dataset("valid")
+    data = task.dataset("valid")
+    sample = data.collater([data[i] for i in range(6)])
+    sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
+    return {**sample, "target": sample["target"].to(device)}
+
+
+def pair(batch):
+    return batch["net_input"]["src_tokens"], batch["target"]
+
+
+def engine(task, model, **options):
+    ends = {"eos": task.tgt_dict.eos(), "pad": task.tgt_dict.pad()}
+    return Engine(model, **ends, options=DecodingOptions(**options))
+
+
+def said(hypotheses):
+    return [h[0].tokens.tolist() for h in hypotheses]
+
+
+def passes_of(model):
+    """Fills the list that it returns with what each refinement was given and said."""
+    seen, refine = [], model.refine
+
+    def spy(states, tokens, features, mask):
+        features_, emissions = refine(states, tokens, features, mask)
+        seen.append((tokens, features, emissions.detach().clone()))
+        return features_, emissions
+
+    model.refine = spy
+    return seen
+
+
+def test_one_pass_is_nart(task, batch, device):
+    words = ("--decoder-input", "hard_uniform", "--length-predictor", "classifier")
+    nart = build(task, "nart_tiny", *words, seed=3).to(device)
+    one = ("--train-iterations", "1", "--denoising-probability", "0")
+    refinement = build(task, "nart_refinement_tiny", *one, seed=4).to(device)
+    assert refinement.cfg.decoder_input == "hard_uniform"
+    warm_start(refinement, nart.state_dict(), "nart.pt")
+    ours, theirs = (model.train()(*pair(batch)) for model in (refinement, nart))
+    assert [term.name for term in ours] == ["nar_loss_1", "length_loss"]
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.sum, other.sum)
+    source = batch["net_input"]["src_tokens"]
+    first = engine(task, refinement.eval(), refinement_iterations=1, length_candidates=3)(source)
+    assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
+
+
+def test_a_pass_sees_what_the_pass_before_said(task, batch, device):
+    """Nothing else: neither the reference nor earlier passes."""
+    model = build(task, "nart_refinement_tiny").to(device)
+    seen = passes_of(model)
+    source, target = pair(batch)
+    terms = model(source, target)
+    assert [t.name for t in terms] == [f"nar_loss_{n}" for n in (1, 2, 3, 4)] + ["length_loss"]
+    _, first = model.features(model.encode(source), target.ne(model.pad))
+    for (tokens, _, _), emissions in zip(seen, [first, *(x[2] for x in seen)]):
+        assert torch.equal(tokens, emissions.argmax(dim=2))
+    other = torch.where(target == task.tgt_dict.pad(), target, target.flip(1).clamp(min=4))
+    model(source, other)
+    for mine, theirs in zip(seen[:3], seen[3:], strict=True):
+        assert torch.equal(mine[0], theirs[0]) and torch.equal(mine[2], theirs[2])
+
+
+@pytest.mark.parametrize("probability, expected", [("1", 3), ("0", 0), ("0.5", None)])
+def test_denoising(probability, expected, task, batch, device, monkeypatch):
+    """In training the next tokens are a corrupted reference, by a share that falls."""
+    shares = []
+
+    def spy(tokens, words, share, *rest):
+        shares.append(share)
+        assert torch.equal(tokens, batch["target"])
+        assert torch.equal(words, tokens.ne(task.tgt_dict.pad()) & tokens.ne(task.tgt_dict.eos()))
+        return torch.full_like(tokens, 7)
+
+    monkeypatch.setattr(nart_refinement, "corrupt", spy)
+    model = build(task, "nart_refinement_tiny", "--denoising-probability", probability).to(device)
+    model(*pair(batch))
+    assert shares == [], "not in validation"
+    seen = passes_of(model.train())
+    torch.manual_seed(0)
+    for _ in range(1 if expected is not None else 40):
+        model(*pair(batch))
+    if expected is None:
+        assert 40 < len(shares) < 80  # of 120
+        return
+    assert shares == pytest.approx([0.9, 0.5, 0.1][:expected])
+    assert [bool((tokens == 7).all()) for tokens, _, _ in seen] == [expected == 3] * 3
+
+
+def test_gradients_flow_through_hidden_states_alone(task, batch, device):
+    words = ("--train-iterations", "2", "--denoising-probability", "0")
+    model = build(task, "nart_refinement_tiny", *words).to(device)
+    weight = model.decoder.layers[0].fc1.weight
+    second = model(*pair(batch))[1]
+    second.sum.backward()
+    assert weight.grad.abs().sum() > 0
+    model.zero_grad()
+    refine = model.refine
+    model.refine = lambda states, tokens, features, mask: refine(
+        states, tokens, features.detach(), mask
+    )
+    model(*pair(batch))[1].sum.backward()
+    assert weight.grad is None or not weight.grad.any()
+
+
+@pytest.mark.parametrize("rule", ["equality", "jaccard", "unchanged"])
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_adaptive_is_fixed_with_its_own_number(rule, candidates, task, batch, device):
+    """Each row ends by itself, beside candidates that go on, and says what so many passes say."""
+    model = build(task, "nart_refinement_tiny", seed=6).to(device)
+    states = model.encode(batch["net_input"]["src_tokens"])
+    proposal = model.propose(states, DecodingOptions(length_candidates=candidates))
+
+    def decode(number, stop="none"):
+        options = DecodingOptions(refinement_iterations=number, refinement_stop=stop)
+        return model.decode(states, proposal, options)
+
+    most = 12
+    adaptive = decode(most, rule)
+    numbers = adaptive.iterations.view(-1, candidates)
+    assert numbers.min() < most and numbers.max() <= most, "else this says nothing"
+    if rule == "unchanged":
+        assert len(numbers.unique()) > 1
+        assert candidates == 1 or any(len(row.unique()) > 1 for row in numbers)
+    for number in numbers.unique().tolist():
+        fixed, rows = decode(number), adaptive.iterations == number
+        mask = adaptive.mask & rows[:, None]
+        assert torch.equal(adaptive.tokens[mask], fixed.tokens[mask])
+        torch.testing.assert_close(adaptive.log_probs[mask], fixed.log_probs[mask])
+        assert (fixed.iterations == number).all()
+
+
+def test_a_fixed_point_is_what_more_iterations_say(task, batch, device):
+    """A decoder that says the same whatever it is given has ended after the window."""
+    model = build(task, "nart_refinement_tiny").to(device)
+    refine = model.refine
+    asked = []
+
+    def constant(states, tokens, features, mask):
+        asked.append(len(tokens))
+        features, emissions = refine(states, 0 * tokens, 0 * features, mask)
+        return features, emissions
+
+    model.refine = constant
+    source = batch["net_input"]["src_tokens"]
+    adaptive = engine(task, model, refinement_stop="equality")(source)
+    assert len(asked) <= 5 < 20
+    assert {h[0].iterations for h in adaptive} <= {5, 6}
+    assert sum(asked) == sum(h[0].iterations - 1 for h in adaptive), "an ended one is not computed"
+    assert said(adaptive) == said(engine(task, model, refinement_iterations=20)(source))
+
+
+def test_specials_are_never_said(task, batch, device):
+    model = build(task, "nart_refinement_tiny").to(device)
+    specials = [task.tgt_dict.bos(), task.tgt_dict.pad()]
+    bias = torch.zeros(len(task.tgt_dict), device=device)
+    bias[specials] = 100
+    model.decoder.output_projection.register_forward_hook(lambda *call: call[2] + bias)
+    for tokens in said(
+        engine(task, model, refinement_iterations=3)(batch["net_input"]["src_tokens"])
+    ):
+        assert not set(tokens) & set(specials)
+
+
+def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
+    torch.manual_seed(0)
+    model = build(task, "nart_refinement_tiny", "--train-iterations", "3").to(device).train()
+    optimizer, criterion = torch.optim.Adam(model.parameters(), 1e-2), NartCriterion(task)
+    for _ in range(100):
+        loss, tokens, _ = criterion(model, batch)
+        optimizer.zero_grad()
+        (loss / tokens).backward()
+        optimizer.step()
+    model.eval()
+    expected = [row[row != task.tgt_dict.pad()].tolist() for row in batch["target"].cpu()]
+    source = batch["net_input"]["src_tokens"]
+    for iterations in (3, 10):
+        assert said(engine(task, model, refinement_iterations=iterations)(source)) == expected
+    adaptive = engine(task, model, refinement_stop="jaccard")(source)
+    assert said(adaptive) == expected and {h[0].iterations for h in adaptive} <= {5, 6}
+
+
+def test_both_decoders_start_from_a_decoder(task):
+    nart = build(task, "nart_tiny", seed=3)
+    model = build(task, "nart_refinement_tiny", seed=4)
+    report = warm_start(model, nart.state_dict(), "nart.pt")
+    assert "left over there: source_map" in report and "refiner" not in report
+    for name, weight in nart.decoder.state_dict().items():
+        assert torch.equal(model.decoder.state_dict()[name], weight)
+        assert torch.equal(model.refiner.state_dict()[name], weight)
+    assert model.refiner.output_projection is model.decoder.output_projection
+    other = build(task, "nart_refinement_tiny", seed=5)
+    torch.nn.init.zeros_(other.refiner.layers[0].fc1.weight)
+    warm_start(model, other.state_dict(), "other.pt")
+    assert not model.refiner.layers[0].fc1.weight.any() and model.decoder.layers[0].fc1.weight.any()
+
+
+def test_what_cannot_be_is_refused(task, batch):
+    source = batch["net_input"]["src_tokens"].cpu()
+    model = build(task, "nart_refinement_tiny")
+    with pytest.raises(ValueError, match=r"--refinement-iterations must be at least 1.*not 0"):
+        engine(task, model, refinement_iterations=0)(source)
+    with pytest.raises(ValueError, match="--refinement-stop must be one of"):
+        engine(task, model, refinement_stop="oracle")(source)
+    with pytest.raises(ValueError, match="--train-iterations must be at least 1"):
+        build(task, "nart_refinement_tiny", "--train-iterations", "0")
+    with pytest.raises(ValueError, match="--refinement-iterations means nothing to Nart"):
+        engine(task, build(task, "nart_tiny"), refinement_iterations=2)

@@ -1,0 +1,269 @@
+"""Alignment: repaired fertilities, links from files, a teacher and eflomal; plain refusals."""
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import TEACHERS, build, build_teacher, load_task
+
+from fairseq_nart.cli import main
+from fairseq_nart.tasks._fertilities import file_of
+from fairseq_nart.tools.alignment.attention import AttentionAligner
+from fairseq_nart.tools.alignment.repair import Links, fertilities
+from fairseq_nart.tools.distillation.data import Split
+
+
+def repaired(*sentences):
+    """[(source words, target words, [(i, j), ...]), ...] -> fertilities of each, and counts."""
+    pairs = [(k, i, j) for k, (_, _, links) in enumerate(sentences) for i, j in links]
+    columns = np.array(pairs, dtype=np.int64).reshape(-1, 3).T
+    sources, targets = (np.array([s[side] + 1 for s in sentences]) for side in (0, 1))
+    flat, counts = fertilities(Links(*columns), sources, targets)
+    return [x.tolist() for x in np.split(flat, np.cumsum(sources)[:-1])], counts
+
+
+def test_repair_by_hand():
+    found, counts = repaired(
+        (3, 4, [(0, 0), (2, 1), (1, 3)]),  # target 2 goes with target 1
+        (3, 3, [(0, 1), (1, 1), (2, 1), (2, 2)]),  # three owners: the diagonal's; 0 follows it
+        (2, 5, []),  # spread
+        (0, 2, []),  # an empty source
+        (2, 0, []),  # an empty target
+        (2, 2, [(0, 0), (1, 1), (1, 1)]),  # the same link twice is one
+    )
+    assert found == [[1, 1, 2, 1], [0, 2, 1, 1], [3, 2, 1], [3], [0, 0, 1], [1, 1, 1]]
+    assert counts["target_words"] == 16
+    assert counts["unaligned_target_words"] == 1 + 1 + 5 + 2
+    assert counts["target_words_with_several_links"] == 1
+    assert counts["sentences_without_links"] == 2
+
+
+def test_too_many_for_one_token_go_to_its_neighbours():
+    found, counts = repaired(
+        (3, 120, [(1, j) for j in range(120)]), (1, 120, [(0, j) for j in range(120)])
+    )
+    assert found[0] == [49, 49, 22, 1]
+    assert found[1] == [72, 49] and counts["fertilities_clamped_in_training"] == 1
+    assert counts["sentences_with_fertilities_beyond_49"] == 2
+
+
+@st.composite
+def any_sentence(draw):
+    source, target = draw(st.integers(0, 5)), draw(st.integers(0, 70))
+    some = st.tuples(st.integers(0, max(source - 1, 0)), st.integers(0, max(target - 1, 0)))
+    return source, target, draw(st.lists(some, max_size=80)) if source and target else []
+
+
+@given(st.lists(any_sentence(), min_size=1, max_size=4))
+def test_repaired_fertilities_are_true(sentences):
+    """They sum to the targets, each sentence's do not depend on the others', and ends own ends."""
+    found, _ = repaired(*sentences)
+    for one, (source, target, links) in zip(found, sentences):
+        assert len(one) == source + 1 and sum(one) == target + 1
+        assert max(one) <= 49 or min(one) >= 49
+        assert repaired((source, target, links))[0] == [one]
+        if target <= 48:
+            assert one[-1] == 1 or not source
+
+
+@pytest.fixture
+def small(data, tmp_path):
+    """A copy of the data that tests may write beside."""
+    return shutil.copytree(data, tmp_path / "bin")
+
+
+@pytest.fixture
+def run(small, capsys):
+    def command(*words):
+        status = main(["align", str(small), *map(str, words)])
+        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
+
+    return command
+
+
+def split_of(data, name="valid"):
+    return Split.open(data, name, ("de", "en"))
+
+
+def diagonal(split, file):
+    """Links along the diagonal as an aligner writes them."""
+    lines = []
+    for source, target in zip(split.source.sizes, split.target.sizes):
+        lines.append(" ".join(f"{min(j, source - 2)}-{j}" for j in range(target - 1)))
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return lines
+
+
+def test_links_of_a_file(small, run, tmp_path):
+    split, file = split_of(small), tmp_path / "valid.links"
+    diagonal(split, file)
+    said = run("--pharaoh", file, "--splits", "valid")
+    assert said.status == 0 and "20 sentences; 0.0% of the target words" in said.out
+    made = file_of(small, "valid", "de", "en")
+    flat, start = np.load(made), 0
+    for source, target in zip(split.source.sizes, split.target.sizes):
+        one = flat[start : start + source].tolist()
+        words, ones = source - 1, min(source - 1, target - 1)
+        rest = max(0, target - source)
+        assert one == [*[1] * (ones - 1), 1 + rest, *[0] * (words - ones), 1]
+        start += source
+    manifest = json.loads(made.with_suffix(".json").read_text())
+    assert manifest["sentences"] == 20 and manifest["made_with"]["method"] == "pharaoh"
+    before = made.stat().st_mtime_ns
+    assert "nothing to do" in run("--pharaoh", file, "--splits", "valid").out
+    assert made.stat().st_mtime_ns == before
+    file.write_text(file.read_text().replace("0-0 ", "", 1))
+    assert "nothing to do" not in run("--pharaoh", file, "--splits", "valid").out
+    assert not list(small.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda lines: lines[:-1], "valid.links ends after line 19 and the data go on"),
+        (lambda lines: [*lines, "0-0"], "valid.links has more lines than valid has sentences (20)"),
+        (
+            lambda lines: ["0-0", "7-99", *lines[2:]],
+            "valid.links, line 2: the link 7-99 is outside",
+        ),
+        (lambda lines: ["0-0", "0-0 x", *lines[2:]], "line 2: '0-0 x' is no list of links i-j"),
+        (lambda lines: ["-1-0", *lines[1:]], "valid.links, line 1: '-1-0' is no list"),
+    ],
+)
+def test_bad_links_are_named(change, expected, small, run, tmp_path):
+    file = tmp_path / "valid.links"
+    lines = change(diagonal(split_of(small), file))
+    file.write_text("".join(f"{line}\n" for line in lines))
+    said = run("--pharaoh", file, "--splits", "valid")
+    assert said.status == 1 and expected in said.err and said.err.count("\n") == 1
+    assert not list(small.glob("*fertilities*"))
+
+
+def test_other_refusals(run, teacher, student, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "eflomal", None)
+    for words, expected in (
+        (["--eflomal"], "pip install fairseq-nart[eflomal]"),
+        (["--pharaoh", "a"], "--pharaoh names 1 files and --splits 2 splits"),
+        (["--pharaoh", "a", "b", "--layer", "1"], "--layer is for --teacher"),
+        (["--pharaoh", tmp_path / "a", tmp_path / "b"], "No such file"),
+        (["--teacher", student], "non-autoregressive"),
+        (["--teacher", teacher, "--layer", "3"], "--layer must be 1 to 2, the teacher's, not 3"),
+        (["--teacher", teacher, "--splits", "nowhere"], "has no split 'nowhere'"),
+    ):
+        said = run(*words)
+        assert said.status == 1 and expected in said.err and said.err.count("\n") == 1
+
+
+def test_a_teachers_attention(small, run, teacher):
+    said = run("--teacher", teacher)
+    assert said.status == 0, said.err
+    manifest = json.loads(file_of(small, "train", "de", "en").with_suffix(".json").read_text())
+    assert manifest["made_with"]["--layer"] == 1 and manifest["unaligned_target_words"] == 0
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+def test_attention_is_that_of_each_sentence_alone(kind, task, data):
+    """Batches and padding change nothing; the end of sentence owns no word."""
+    model = build_teacher(task, kind)
+    teacher = SimpleNamespace(model=model, target=task.tgt_dict, record={}, path="teacher.pt")
+    split = split_of(data)
+    (together,) = AttentionAligner(teacher, None, 4096).links(split)
+    (alone,) = AttentionAligner(teacher, None, 1).links(split)
+    for found in (together, alone):
+        assert (found.source < split.source.sizes[found.sentence] - 1).all()
+        assert len(found.target) == sum(split.target.sizes - 1)
+    tables = [sorted(zip(*(x.tolist() for x in vars(f).values()))) for f in (together, alone)]
+    assert tables[0] == tables[1]
+    # The third word of a sentence, by hand.
+    source, target = split.source[4][None].long(), split.target[4][None].long()
+    previous = torch.tensor([[task.tgt_dict.eos(), *target[0, :2].tolist()]])
+    with torch.no_grad():
+        encoded = model.encoder(source, src_lengths=torch.tensor([source.size(1)]))
+        more = {"alignment_layer": 0} if kind in ("transformer", "deep") else {}
+        attention = model.decoder(previous, encoder_out=encoded, **more)[1]
+    attention = attention["attn"][0] if more else attention
+    expected = int(attention[0, 2, :-1].argmax())
+    assert (4, expected, 2) in tables[0]
+
+
+def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
+    """By a stand-in with its interface: one corpus in, forward links out."""
+    seen = []
+
+    class Aligner:
+        def align(self, src_input, trg_input, links_filename_fwd=None, quiet=True):
+            pairs = list(zip(src_input, trg_input, strict=True))
+            seen.append(pairs)
+            with open(links_filename_fwd, "w") as file:
+                for source, target in pairs:
+                    last = len(source.split()) - 1
+                    file.write(" ".join(f"{last}-{j}" for j in range(len(target.split()))) + "\n")
+
+    monkeypatch.setitem(sys.modules, "eflomal", SimpleNamespace(Aligner=Aligner))
+    said = run("--eflomal")
+    assert said.status == 0, said.err
+    (corpus,) = seen
+    assert len(corpus) == 220
+    train, valid = split_of(small, "train"), split_of(small, "valid")
+    assert corpus[0][0] == " ".join(map(str, train.source[0].tolist()[:-1]))
+    start = 0
+    flat = np.load(file_of(small, "valid", "de", "en"))
+    for source, target in zip(valid.source.sizes, valid.target.sizes):
+        assert flat[start : start + source].tolist()[-2:] == [target - 1, 1]
+        start += source
+    assert run("--eflomal").out.count("nothing to do") == 2 and len(seen) == 1
+
+
+def learning(data, **options):
+    """A task whose model learns from fertilities."""
+    task = load_task(data, **options)
+    build(task, "nart_fertility_tiny")
+    task.learning = True
+    return task
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_batches_have_the_fertilities_where_the_source_stands(left, small, run, tmp_path):
+    task = learning(small, left_pad_source=left)
+    with pytest.raises(ValueError, match=r"fertilities\.npy is missing: .*fairseq-nart align"):
+        task.load_dataset("train")
+    split = split_of(small, "train")
+    diagonal(split, tmp_path / "links")
+    run("--pharaoh", tmp_path / "links", "--splits", "train")
+    task.load_dataset("train", combine=True)
+    data = task.dataset("train")
+    batch = data.collater([data[i] for i in (7, 3, 30, 12)])
+    found, source = batch["side_inputs"]["fertilities"], batch["net_input"]["src_tokens"]
+    pad = task.src_dict.pad()
+    assert found.shape == source.shape and not found[source == pad].any()
+    assert (source == pad).any() and found.sum(1).tolist() == batch["target"].ne(pad).sum(
+        1
+    ).tolist()
+    flat, sizes = np.load(file_of(small, "train", "de", "en")), split.source.sizes
+    for row, number in enumerate(batch["id"].tolist()):
+        start = int(sizes[:number].sum())
+        expected = flat[start : start + sizes[number]].tolist()
+        assert found[row][source[row] != pad].tolist() == expected
+
+
+def test_fertilities_of_other_data(small, run, tmp_path):
+    diagonal(split_of(small), tmp_path / "links")
+    run("--pharaoh", tmp_path / "links", "--splits", "valid")
+    file, task = file_of(small, "valid", "de", "en"), learning(small)
+    flat = np.load(file)
+    flat[0] += 1
+    np.save(file, flat)
+    with pytest.raises(ValueError, match=r"of 1 sentences do not sum .* first those of sentence 0"):
+        task.load_dataset("valid")
+    np.save(file, flat[:-1])
+    with pytest.raises(ValueError, match=r"fertilities of \d+ source tokens, and the data have"):
+        task.load_dataset("valid")
+    decoding = load_task(small)
+    build(decoding, "nart_fertility_tiny")
+    decoding.load_dataset("valid")  # to decode needs none
