@@ -71,16 +71,20 @@ distill() {  # $data with the teacher's translation of train becomes $distilled;
 
 students() {  # students FIRST SECOND: NART from the teacher; from there NART, NART-CRF, NART-DCRF
     local system
-    train nart.first "$distilled" "$1" --arch "nart_$size" --eval-bleu --init-from "$teacher" \
-        "${first_options[@]}"
-    average nart.first "$run/nart.first.pt"
+    first_stage nart "$1"
     for system in nart nart_crf nart_dcrf; do
-        second_stage "$system" "$system" "$2"
+        second_stage "$system" "$system" "$2" nart.first
     done
 }
 
-second_stage() {  # second_stage NAME SYSTEM UPDATES
-    train "$1" "$distilled" "$3" --arch "$2_$size" --eval-bleu --init-from "$run/nart.first.pt" \
+first_stage() {  # first_stage SYSTEM UPDATES: SYSTEM.first, from the teacher's weights
+    train "$1.first" "$distilled" "$2" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+        "${first_options[@]}"
+    average "$1.first" "$run/$1.first.pt"
+}
+
+second_stage() {  # second_stage NAME SYSTEM UPDATES FROM
+    train "$1" "$distilled" "$3" --arch "$2_$size" --eval-bleu --init-from "$run/$4.pt" \
         "${second_options[@]}"
     average "$1" "$run/$1.pt"
 }

@@ -3,15 +3,12 @@
 # and N/2 more to a learning rate of 0, as the other students; from there N/6 of fine-tuning with the
 # teacher. BLEU of both with 1, 10 and 100 candidates.
 source "$(dirname "$0")/settings.sh"
-fertility() {  # fertility NAME FROM UPDATES OPTIONS...
-    train "$1" "$distilled" "$3" --arch nart_fertility_cpu --eval-bleu --init-from "$2" "${@:4}"
-    average "$1" "$run/$1.pt"
-}
 once align fairseq-nart align "$distilled" --teacher "$teacher" --splits train valid
-fertility nart_fertility.first "$teacher" $((N / 2)) "${first_options[@]}"
-fertility nart_fertility "$run/nart_fertility.first.pt" $((N / 2)) "${second_options[@]}"
-fertility nart_fertility.finetuned "$run/nart_fertility.pt" $((N / 6)) \
-    --finetune-with "$teacher" --lr-scheduler fixed --lr 2e-5
+first_stage nart_fertility $((N / 2))
+second_stage nart_fertility nart_fertility $((N / 2)) nart_fertility.first
+train nart_fertility.finetuned "$distilled" $((N / 6)) --arch nart_fertility_cpu --eval-bleu \
+    --init-from "$run/nart_fertility.pt" --finetune-with "$teacher" --lr-scheduler fixed --lr 2e-5
+average nart_fertility.finetuned "$run/nart_fertility.finetuned.pt"
 for set in valid:valid test2016:test test2017:test1; do
     out="$run/out/${set%:*}"
     for name in nart_fertility nart_fertility.finetuned; do

@@ -4,7 +4,7 @@ SEED="${SEED:-2}"
 source "$(dirname "$0")/settings.sh"
 for system in nart_crf nart_dcrf; do
     name="$system.seed$SEED"
-    second_stage "$name" "$system" $((N / 2))
+    second_stage "$name" "$system" $((N / 2)) nart.first
     translate_lengths "$name" valid "$run/out/valid"
     translate_lengths "$name" test "$run/out/test2016"
     translate_lengths "$name" test1 "$run/out/test2017"

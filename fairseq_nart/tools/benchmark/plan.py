@@ -53,6 +53,9 @@ PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
 }
+CANDIDATES = ("length_candidates", "fertility_samples", "ctc_beam")
+"""Options that say among how many a teacher picks; of one it picks nothing."""
+
 RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """What CTranslate2 understands of fairseq-generate's options."""
@@ -225,7 +228,7 @@ class _Reader:
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}
-        if 1 in (entry.get("length_candidates"), entry.get("fertility_samples")):
+        if 1 in (entry.get(option) for option in CANDIDATES):
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
         own = {key: value for key, value in entry.items() if key in OWN}
         options = {key: value for key, value in entry.items() if key not in OWN}
