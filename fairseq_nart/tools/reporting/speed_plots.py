@@ -22,7 +22,10 @@ from fairseq_nart.tools.reporting.markup import ratio, significant
 from fairseq_nart.tools.reporting.panels import Curve, curves
 from fairseq_nart.tools.reporting.speed import SCOPES, main_scope
 
-_PART_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#f0c94d", "#d55e00", "#cc79a7", "#7d6bb0")
+_PART_COLOURS = (
+    *("#999933", "#0072b2", "#56b4e9", "#f0c94d", "#d55e00", "#cc79a7", "#7d6bb0", "#8c564b"),
+    *("#009e73", "#44aa99", "#882255"),
+)
 
 
 def quality_latency(of: Comparison, data: str, file: Path) -> Plot | None:
