@@ -93,10 +93,12 @@ def build_teacher(task: NartTranslationTask, kind: str, *words: str) -> BaseFair
     return plain.build_model(args).eval()
 
 
-def batch_of(task: NartTranslationTask, device: torch.device, rows: int = 5) -> dict[str, Any]:
-    """The first sentences of the test set as fairseq collates them."""
-    task.load_dataset("test")
-    data = task.dataset("test")
+def batch_of(
+    task: NartTranslationTask, device: torch.device, rows: int = 5, split: str = "test"
+) -> dict[str, Any]:
+    """The first sentences of a split as fairseq collates them."""
+    task.load_dataset(split)
+    data = task.dataset(split)
     batch = data.collater([data[i] for i in range(rows)])
     batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
     return {**batch, "target": batch["target"].to(device)}

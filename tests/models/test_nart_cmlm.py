@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from toys import build, build_teacher
+from toys import batch_of, build, build_teacher
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
@@ -17,11 +17,7 @@ from fairseq_nart.models._warm_start import warm_start
 
 @pytest.fixture
 def batch(task, device):
-    task.load_dataset("valid")
-    data = task.dataset("valid")
-    sample = data.collater([data[i] for i in range(6)])
-    sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
-    return {**sample, "target": sample["target"].to(device)}
+    return batch_of(task, device, rows=6, split="valid")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import build
+from toys import batch_of, build
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
@@ -13,11 +13,7 @@ from fairseq_nart.models._warm_start import warm_start
 
 @pytest.fixture
 def batch(task, device):
-    task.load_dataset("valid")
-    data = task.dataset("valid")
-    sample = data.collater([data[i] for i in range(6)])
-    sample["net_input"] = {k: v.to(device) for k, v in sample["net_input"].items()}
-    return {**sample, "target": sample["target"].to(device)}
+    return batch_of(task, device, rows=6, split="valid")
 
 
 def pair(batch):
