@@ -12,6 +12,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate, interactive, preprocess, train
 
+from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
 
@@ -102,6 +103,20 @@ def batch_of(
     batch = data.collater([data[i] for i in range(rows)])
     batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
     return {**batch, "target": batch["target"].to(device)}
+
+
+def learn_by_heart(
+    task: NartTranslationTask, model: NartModel, batch: dict[str, Any], updates: int, lr: float
+) -> list[list[int]]:
+    """Trains on one batch alone; its targets, which the model should then say."""
+    optimizer, criterion = torch.optim.Adam(model.train().parameters(), lr), NartCriterion(task)
+    for _ in range(updates):
+        loss, tokens, _ = criterion(model, batch)
+        optimizer.zero_grad()
+        (loss / tokens).backward()
+        optimizer.step()
+    model.eval()
+    return [row[row != task.tgt_dict.pad()].tolist() for row in batch["target"].cpu()]
 
 
 def fairseq_train(data: Path, save: Path, *words: str) -> Path:

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from toys import batch_of, build
+from toys import batch_of, build, learn_by_heart
 
-from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models import nart_refinement
@@ -177,15 +176,8 @@ def test_specials_are_never_said(task, batch, device):
 
 def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
     torch.manual_seed(0)
-    model = build(task, "nart_refinement_tiny", "--train-iterations", "3").to(device).train()
-    optimizer, criterion = torch.optim.Adam(model.parameters(), 1e-2), NartCriterion(task)
-    for _ in range(100):
-        loss, tokens, _ = criterion(model, batch)
-        optimizer.zero_grad()
-        (loss / tokens).backward()
-        optimizer.step()
-    model.eval()
-    expected = [row[row != task.tgt_dict.pad()].tolist() for row in batch["target"].cpu()]
+    model = build(task, "nart_refinement_tiny", "--train-iterations", "3").to(device)
+    expected = learn_by_heart(task, model, batch, updates=100, lr=1e-2)
     source = batch["net_input"]["src_tokens"]
     for iterations in (3, 10):
         assert said(engine(task, model, refinement_iterations=iterations)(source)) == expected

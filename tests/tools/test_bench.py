@@ -187,6 +187,11 @@ def test_a_cut_run_goes_on(bench, tmp_path):
             "was measured with family NART-DCRF, now it is x",
         ),
         (
+            SYSTEMS["NART-DCRF, 1 length"]
+            + 'name = "NART-DCRF, 1 length"\nprecision = "bfloat16"\n',
+            "was measured with precision float32, now it is bfloat16",
+        ),
+        (
             'family = "x"\ncheckpoint = "{student}"\nbeem = 2\n',
             "x: fairseq-generate does not understand",
         ),

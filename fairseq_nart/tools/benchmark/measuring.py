@@ -49,7 +49,7 @@ class Measuring:
         return {name: getattr(self.engine, name) for name in names}
 
     def lay_out(self, layout: Layout) -> None:
-        """Uses so many threads from now on, and warms them up."""
+        """Uses so many threads from now on."""
         self.engine.lay_out(layout)
 
     def time(self, lines: Sequence[str]) -> list[Timed]:

@@ -146,7 +146,7 @@ class Session:
             "options": {**plan.options},
         }
         if before := self.known(System, name=plan.name):
-            for name, value in about.items():
+            for name, value in {**about, "precision": plan.precision}.items():
                 if getattr(before, name) != value:
                     raise ValueError(
                         f"{self.out / FILE}: {plan.name!r} was measured with {name} "
