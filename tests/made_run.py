@@ -23,6 +23,7 @@ from fairseq_nart.tools.benchmark.records import (
 MACHINE = Machine(cpu="Made CPU", cores=2, memory_gib=24.0, device="cpu")
 DATA = "Made De-En"
 TEACHER = "Transformer, beam 4"
+REFINING = "Refinement, adaptive"
 
 COMMON = {
     "machine": MACHINE,
@@ -56,6 +57,7 @@ SYSTEMS = {
     "Transformer, greedy": Made("Transformer", None, 0.13, 4, 6, "fairseq"),
     "Transformer, beam 4, CTranslate2": Made("Transformer", None, 0.12, 2, 1.9, "ctranslate2", 1),
     "fairseq NAT-CRF": Made("fairseq NAT-CRF", 1, 0.42, 15, 0.3, "fairseq"),
+    REFINING: Made("Refinement", None, 0.25, 22, 0.1),
     "NART, 1 length": Made("NART", 1, 0.34, 7, 0.1),
     "NART, 9 lengths": Made("NART", 9, 0.29, 16, 0.7),
     "NART, 19 lengths": Made("NART", 19, 0.30, 25, 1.4),
@@ -139,6 +141,7 @@ def _measurements(
         threads=made.threads,
         predicted_lengths=predicted,
         reference_lengths=predicted and lengths,
+        iterations=[1 + n % 3 for n in range(len(outputs))] if name == REFINING else None,
     )
     tokens = [len(line.split()) + 2 for line in outputs]
     for scope in scopes:

@@ -125,6 +125,16 @@ def test_text_takes_longer_than_tokens(ran):
             assert whole > inner
 
 
+def test_refining_systems_say_how_often(bench, data, tmp_path):
+    words = ["--arch", "nart_cmlm_tiny", *toys.SMALL, "--max-update", "1", "--disable-validation"]
+    checkpoint = toys.fairseq_train(data, tmp_path / "cmlm", *words)
+    system = f'family = "CMLM"\ncheckpoint = "{checkpoint}"\nrefinement_iterations = 3\n'
+    names = [system, "NART-DCRF, 1 length"]
+    assert bench(tmp_path / "run", names, stages="translations") == 0
+    taken = {x.system: x.iterations for x in of_kind(tmp_path / "run", Translation)}
+    assert taken == {"CMLM, 3 iterations": [3] * 7, "NART-DCRF, 1 length": None}
+
+
 def test_outputs_are_those_of_the_python_api(ran, data, text, teacher, student):
     lines = (text / "test.de").read_text("utf-8").splitlines()
     for name, more in (
@@ -210,9 +220,7 @@ def test_what_cannot_be_is_refused(bench, ran, capfd, system, said):
 
 
 def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "fairseq_nart.tools.benchmark.ctranslate2_engine.is_installed", lambda: False
-    )
+    monkeypatch.setattr("fairseq_nart.tools._ctranslate2.is_installed", lambda: False)
     names = ["Transformer, greedy, CTranslate2 int8", "NART-DCRF, 1 length"]
     assert bench(tmp_path / "run", names, stages=["parts"]) == 0
     assert "1 systems are left out" in capsys.readouterr().out

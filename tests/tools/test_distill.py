@@ -263,7 +263,7 @@ def test_padding_is_never_chosen(small, run, teacher, tmp_path):
 
 
 def test_without_ctranslate2(run, monkeypatch):
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("fairseq_nart.tools._ctranslate2.is_installed", lambda: False)
     asked = run(backend="ctranslate2")
     assert asked.status == 1 and "pip install fairseq-nart[ctranslate2]" in asked.err
     typed = run("--compute-type", "int8", backend="auto")

@@ -240,6 +240,17 @@ def test_panels_by_number_of_lengths(of):
     ]
 
 
+def test_many_systems_without_lengths_have_panels_of_their_own(of):
+    systems = dict(of.collection.systems)
+    for number in range(3):
+        systems[f"more {number}"] = made_run.system(TEACHER, engine="ctranslate2")
+    found = panels.panels(systems, list(systems))
+    titles = [title for title, _ in found]
+    assert titles[3:] == ["1 length", "9 lengths", "19 lengths"]
+    assert set(titles[:3]) == {"fairseq", "ctranslate2", "fairseq_nart"}
+    assert sorted(name for _, members in found for name in members) == sorted(systems)
+
+
 def test_looks_tell_systems_apart(of):
     systems = of.collection.systems
     found = looks(systems)
@@ -250,3 +261,23 @@ def test_looks_tell_systems_apart(of):
         else:
             assert a.color != b.color
     assert len({look.color for look in found.values()}) <= len(COLOURS)
+
+
+def test_looks_of_more_families_than_colours():
+    systems = {
+        f"{family} {number}": made_run.system(TEACHER, family=family)
+        for family in map(str, range(2 * len(COLOURS)))
+        for number in range(3)
+    }
+    assert len({(look.color, look.marker) for look in looks(systems).values()}) == len(systems)
+
+
+def test_many_points_are_named_by_family(of, tmp_path, monkeypatch):
+    """Each family once, beside its best point; what runs it is said where two engines do."""
+    named = []
+    monkeypatch.setattr(speed_plots, "label_ends", lambda axes, ends: named.extend(ends))
+    speed_plots.quality_latency(of, DATA, tmp_path / "x.png")
+    found = {text: (x, y) for x, y, text, _ in named}
+    assert "Transformer, fairseq" in found and "Transformer, ctranslate2" in found
+    scores = [of.quality(f"NART, {n}", DATA).bleu for n in ("1 length", "9 lengths", "19 lengths")]
+    assert found["NART"][1] == max(scores)

@@ -194,6 +194,19 @@ def test_repetition_and_empty_outputs(small, tmp_path, no_plots):
     assert row[f"{DATA}: empty"] == "2" and float(row[f"{DATA}: repetition"]) == 1 / 4
 
 
+def test_iterations_of_refining_systems(run, out):
+    name = made_run.REFINING
+    mean = statistics.fmean(raw(run, "translation")[name]["iterations"])
+    rows = csv_table(out)
+    assert {row[f"{DATA}: iterations"] for key, row in rows.items() if key != name} == {""}
+    assert float(rows[name][f"{DATA}: iterations"]) == mean
+    tables = [markdown_table((out / "table.md").read_text("utf-8"), n) for n in range(6)]
+    (shown,) = (
+        dict(zip(t[0], row)) for t in tables if "chrF" in t[0] for row in t if row[0] == name
+    )
+    assert shown["iterations"] == f"{mean:.2f}"
+
+
 def test_other_tokenisation(run, tmp_path, no_plots):
     assert report(run, out=tmp_path, words=["--tokenize", "none"]) == 0
     row = csv_table(tmp_path)["NART, 1 length"]
@@ -294,6 +307,24 @@ def test_names_cannot_break_the_tables(tmp_path, no_plots):
 
 
 # ---- refusals
+
+
+def test_other_checkpoints_on_other_data(small, tmp_path, no_plots, capsys):
+    """Two directions of translation: one row a kind of system. On the same data it is refused."""
+    there = "Made En-De"
+    other = made_run.make_run(tmp_path / "other", data=[there], sentences=20, systems=FEW, seed=2)
+    records = (other / FILE).read_text()
+    (other / FILE).write_text(records.replace("Transformer000", "Transformer111"))
+    assert report(small, other, out=tmp_path / "out") == 0
+    rows = csv_table(tmp_path / "out")
+    assert list(rows) == list(FEW)
+    for run, data in ((small, DATA), (other, there)):
+        outputs, references = texts(run, TEACHER)
+        score = sacrebleu.corpus_bleu(outputs, [references]).score
+        assert float(rows[TEACHER][f"{data}: bleu"]) == score
+    (other / FILE).write_text((other / FILE).read_text().replace(there, DATA))
+    assert report(small, other, out=tmp_path / "out") == 1
+    assert f"two systems are called '{TEACHER}': checkpoint_sha256" in capsys.readouterr().err
 
 
 def append(run, name, **changes):

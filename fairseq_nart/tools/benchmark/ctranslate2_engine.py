@@ -1,9 +1,9 @@
 """CTranslate2's beam search over a converted teacher: the rival a student must beat."""
 
-import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import SystemPlan
@@ -11,27 +11,6 @@ from fairseq_nart.tools.distillation.options import Search
 
 FAIRSEQ_GENERATE = {"beam": 5, "max_len_a": 0.0, "max_len_b": 200}
 """Its defaults."""
-
-INSTALL = "pip install fairseq-nart[ctranslate2]"
-
-
-def is_installed() -> bool:
-    """Whether there is a CTranslate2."""
-    return importlib.util.find_spec("ctranslate2") is not None
-
-
-def convert(checkpoint: Path, data: Path, out: Path) -> None:
-    """Makes `out` the converted model; ValueError where CTranslate2 cannot convert it."""
-    from ctranslate2.converters import FairseqConverter
-
-    from fairseq_nart.tools.distillation.teacher import Teacher
-
-    teacher = Teacher.load(checkpoint, data)
-    try:
-        FairseqConverter(str(checkpoint), str(data), *teacher.languages).convert(str(out))
-    # The converter meets a model it does not know with any exception at all.
-    except Exception as error:
-        raise ValueError(f"CTranslate2 cannot convert {checkpoint}: {error}") from error
 
 
 class CTranslate2Engine:
@@ -64,20 +43,14 @@ class CTranslate2Engine:
     def decode(self, target: list[str]) -> list[str]:
         return target
 
+    def iterations(self, target: list[str]) -> int:
+        return 0
+
     def translate(self, batches: Iterable[Sequence[list[str]]]) -> list[list[list[str]]]:
         waiting = []
         for batch in batches:
             limit = self.search.limit(1 + max(map(len, batch)))
-            waiting.append(
-                self.translator.translate_batch(
-                    list(batch),
-                    beam_size=self.search.beam,
-                    length_penalty=self.search.lenpen,
-                    max_decoding_length=limit + 1,  # with the end of sentence
-                    suppress_sequences=[["<blank>"]],  # padding, which fairseq never chooses
-                    asynchronous=True,
-                )
-            )
+            waiting.append(_ctranslate2.submit(self.translator, list(batch), self.search, limit))
         return [[result.result().hypotheses[0] for result in results] for results in waiting]
 
     def predicted_lengths(self, batch: Sequence[list[str]]) -> list[int]:

@@ -55,6 +55,9 @@ class Engine(Protocol):
     def decode(self, target: Any) -> list[str]:
         """The pieces of a target."""
 
+    def iterations(self, target: Any) -> int:
+        """Passes of the decoder that refined it; 0 where nothing is refined."""
+
     def translate(self, batches: Iterable[Sequence[Any]]) -> list[list[Any]]:
         """The targets of each batch of sources, in their order."""
 

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fairseq import checkpoint_utils, options, tasks, utils
@@ -38,6 +38,13 @@ _PARALLEL: list[Part] = [
 ]
 
 
+class Target(NamedTuple):
+    """A hypothesis without its scores."""
+
+    tokens: list[int]
+    iterations: int
+
+
 class FairseqEngine:
     """A checkpoint with its generator. ValueError where fairseq would stop."""
 
@@ -64,8 +71,10 @@ class FairseqEngine:
         self.generator = self.task.build_generator([self.model], cfg.generation)
         self.parallel = isinstance(self.generator, NartGenerator)
         self.name = "fairseq_nart" if self.parallel else "fairseq"
+        understood = self.model.decoding_options if self.parallel else ()
+        self.refines = "refinement_iterations" in understood
         self.lengths = None
-        if self.parallel and "length_candidates" in self.model.decoding_options:
+        if "length_candidates" in understood:
             self.lengths = self.generator.engine.options.length_candidates
         target = self.task.target_dictionary
         self.no_words = {target.bos(), target.eos(), target.pad()}
@@ -77,19 +86,23 @@ class FairseqEngine:
         dictionary = self.task.source_dictionary
         return torch.tensor([*map(dictionary.index, pieces), dictionary.eos()])
 
-    def decode(self, target: list[int]) -> list[str]:
+    def decode(self, target: Target) -> list[str]:
         dictionary = self.task.target_dictionary
-        return [dictionary[token] for token in target if token not in self.no_words]
+        return [dictionary[token] for token in target.tokens if token not in self.no_words]
 
-    def translate(self, batches: Iterable[Sequence[Tensor]]) -> list[list[list[int]]]:
+    def iterations(self, target: Target) -> int:
+        return target.iterations if self.refines else 0
+
+    def translate(self, batches: Iterable[Sequence[Tensor]]) -> list[list[Target]]:
         translated = []
         for batch in batches:
             sample = self._sample(batch)
             best = self.task.inference_step(self.generator, [self.model], sample)
-            found: list[list[int]] = [[] for _ in batch]
-            for index, hypotheses in zip(sample["id"].tolist(), best, strict=True):
-                found[index] = hypotheses[0]["tokens"].tolist()
-            translated.append(found)
+            found = {
+                index: Target(hypotheses[0]["tokens"].tolist(), hypotheses[0].get("steps", 0))
+                for index, hypotheses in zip(sample["id"].tolist(), best, strict=True)
+            }
+            translated.append([found[index] for index in range(len(batch))])
         return translated
 
     @torch.no_grad()

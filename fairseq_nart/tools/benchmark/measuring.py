@@ -34,6 +34,8 @@ class Translated:
 
     outputs: list[str]
     predicted_lengths: list[int] | None
+    iterations: list[int]
+    """Passes of the decoder that refined each sentence."""
 
 
 class Measuring:
@@ -114,7 +116,11 @@ class Measuring:
             of_batches = (self.engine.predicted_lengths([sources[i] for i in b]) for b in batches)
             lengths = _restored(batches, of_batches)
         decode = self.engine.decode
-        return Translated([self.subwords.decode(decode(one)) for one in outputs], lengths)
+        return Translated(
+            [self.subwords.decode(decode(one)) for one in outputs],
+            lengths,
+            [self.engine.iterations(one) for one in outputs],
+        )
 
     def _sources(self, lines: Sequence[str]) -> list[Any]:
         return [self.engine.encode(self.subwords.encode(line)) for line in lines]

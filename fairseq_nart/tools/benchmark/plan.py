@@ -248,14 +248,23 @@ def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
         raise ValueError(f"[[{kind}]] {which}: {error}") from error
 
 
+_COUNTED = {
+    "length_candidates": "length",
+    "fertility_samples": "sample",
+    "refinement_iterations": "iteration",
+}
+
+
 def _name(entry: dict[str, Any], lists: list[str]) -> str:
     """The family and what sets the system apart from others of it."""
     parts = [str(entry.get("family", ""))]
-    if lengths := entry.get("length_candidates"):
-        parts.append("1 length" if lengths == 1 else f"{lengths} lengths")
-    if beam := entry.get("beam"):
-        parts.append("greedy" if beam == 1 else f"beam {beam}")
-    said = {*OWN, "length_candidates", "beam"}
+    for option, thing in _COUNTED.items():
+        if count := entry.get(option):
+            parts.append(f"{count} {thing}" if count == 1 else f"{count} {thing}s")
+    for option in ("beam", "ctc_beam"):
+        if beam := entry.get(option):
+            parts.append("greedy" if beam == 1 else f"beam {beam}")
+    said = {*OWN, *_COUNTED, "beam", "ctc_beam"}
     parts += [f"{key} {entry[key]}" for key in lists if key not in said and key in entry]
     precision = entry.get("precision", "float32")
     if entry.get("engine") == "ctranslate2":

@@ -110,6 +110,8 @@ class Translation(Measurement):
     """The target length the model predicted for each sentence, in tokens."""
     reference_lengths: list[int] | None = None
     """Of each reference, in the same tokens."""
+    iterations: list[int] | None = None
+    """Of a system that refines: passes of the decoder for each sentence."""
 
     def __post_init__(self) -> None:
         predicted, true = (len(x or []) for x in (self.predicted_lengths, self.reference_lengths))

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools._files import read_json, replacing, sha256, write_json
-from fairseq_nart.tools.benchmark import circumstances, ctranslate2_engine
+from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.benchmark.engines import Layout, layouts
 from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan, TestSet
 from fairseq_nart.tools.benchmark.records import FILE, Record, System, read, write
@@ -114,21 +114,27 @@ class Session:
 
     def _runnable(self) -> list[SystemPlan]:
         """All systems, without those that need what is not installed; says which."""
-        there = ctranslate2_engine.is_installed()
+        there = _ctranslate2.is_installed()
         runs = [plan for plan in self.plan.systems if plan.engine == "fairseq" or there]
         if lacking := len(self.plan.systems) - len(runs):
             print(
                 f"{lacking} systems are left out, because CTranslate2 is not installed: "
-                f"{ctranslate2_engine.INSTALL}"
+                f"{_ctranslate2.INSTALL}"
             )
         return runs
 
     def _converted(self, checkpoint: Path) -> Path:
+        # Here, because torch is not needed where there is nothing to convert.
+        from fairseq_nart.tools.distillation.teacher import Teacher
+
         folder = self.out / "ctranslate2" / sha256(checkpoint)[:12]
         if not folder.exists():
             unfinished = folder.with_name(f"{folder.name}.tmp")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            ctranslate2_engine.convert(checkpoint, self.plan.binarised, unfinished)
+            teacher = Teacher.load(checkpoint, self.plan.binarised)
+            try:
+                _ctranslate2.convert(teacher, unfinished)
+            except Exception as error:
+                raise ValueError(f"CTranslate2 cannot convert {checkpoint}: {error}") from error
             os.replace(unfinished, folder)
         return folder
 

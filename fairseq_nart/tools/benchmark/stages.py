@@ -137,6 +137,7 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
             session.layout(worker, "latency"),
             **about,
             outputs=session.write_text(f"outputs/{text.name}", worker.plan.name, found.outputs),
+            iterations=found.iterations if any(found.iterations) else None,
             **text.files,
             **lengths,
         )

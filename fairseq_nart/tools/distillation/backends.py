@@ -1,6 +1,5 @@
 """Two ways to search the teacher's best translations: fairseq's beam search and CTranslate2's."""
 
-import importlib.util
 import itertools
 import os
 import shutil
@@ -15,10 +14,9 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
+from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools.distillation.options import Search
 from fairseq_nart.tools.distillation.teacher import Teacher
-
-INSTALL = "pip install fairseq-nart[ctranslate2]"
 
 
 class Backend(Protocol):
@@ -79,7 +77,6 @@ class CTranslate2Backend:
     def __init__(self, teacher: Teacher, search: Search, compute_type: str, folder: Path) -> None:
         """`folder` holds the converted model for a moment."""
         import ctranslate2
-        from ctranslate2.converters import FairseqConverter
 
         self.version: str = ctranslate2.__version__
         self.device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
@@ -91,8 +88,7 @@ class CTranslate2Backend:
         self.end = teacher.target.eos_word
         self.positions: int = teacher.model.max_decoder_positions()
         try:
-            converter = FairseqConverter(str(teacher.path), str(teacher.data), *teacher.languages)
-            converter.convert(str(folder), force=True)
+            _ctranslate2.convert(teacher, folder)
             self.translator = ctranslate2.Translator(
                 str(folder),
                 device=self.device,
@@ -119,17 +115,8 @@ class CTranslate2Backend:
     def _submit(self, source: Tensor) -> list[Any]:
         search = self.search
         limit = min(search.limit(source.size(1)), self.positions - 1)
-        results: list[Any] = self.translator.translate_batch(
-            # Without the end of sentence: the converted model adds its own.
-            [[self.symbols[token] for token in row[:-1]] for row in source.tolist()],
-            beam_size=search.beam,
-            length_penalty=search.lenpen,
-            max_decoding_length=limit + 1,  # with the end of sentence
-            return_end_token=True,
-            suppress_sequences=[["<blank>"]],  # padding, which fairseq never chooses
-            asynchronous=True,
-        )
-        return results
+        batch = [[self.symbols[token] for token in row[:-1]] for row in source.tolist()]
+        return _ctranslate2.submit(self.translator, batch, search, limit, return_end_token=True)
 
     def _collect(self, source: Tensor, results: list[Any]) -> list[str]:
         outputs = [result.result().hypotheses[0] for result in results]
@@ -153,12 +140,11 @@ def open_backend(
     """
     if name == "fairseq":
         why = "as asked, or as begun"
-    elif importlib.util.find_spec("ctranslate2") is None:
-        why = f"CTranslate2, several times as fast, is not installed: {INSTALL}"
+    elif not _ctranslate2.is_installed():
+        why = f"CTranslate2, several times as fast, is not installed: {_ctranslate2.INSTALL}"
     else:
         try:
             fast = CTranslate2Backend(teacher, search, compute_type or "float32", folder)
-        # The converter meets a model it does not know with any exception at all.
         except Exception as error:
             reason = textwrap.shorten(str(error), 300) or type(error).__name__
             why = f"CTranslate2 cannot run {teacher.path}: {reason}"

@@ -64,12 +64,10 @@ class Collection:
 
 def collect(folders: Sequence[Path]) -> Collection:
     """The records of all run folders. ValueError says which do not go together."""
-    latest: dict[tuple[object, ...], tuple[Path, Record]] = {}
-    for folder in folders:
-        for record in read(folder):
-            if record.subject in latest and isinstance(record, System):
-                _same_system(record, folder, latest[record.subject])
-            latest[record.subject] = (folder, record)
+    runs = [(folder, read(folder)) for folder in folders]
+    _same_systems(runs)
+    # Of two records that say the same of the same thing the later counts.
+    latest = {record.subject: (folder, record) for folder, run in runs for record in run}
     found = list(latest.values())
     _one_machine(found)
     collection = Collection([record for _, record in found])
@@ -151,14 +149,28 @@ def _lines(file: Path, what: str) -> list[str]:
     return lines
 
 
-def _same_system(record: System, folder: Path, before: tuple[Path, Record]) -> None:
-    for name in ("family", "lengths", "engine", "checkpoint_sha256", "options"):
-        old, new = getattr(before[1], name), getattr(record, name)
-        if old != new:
-            raise ValueError(
-                f"two systems are called {record.name!r}: {name} is {old} in {before[0] / FILE} "
-                f"and {new} in {folder / FILE}: give one of them another name"
-            )
+_OF_A_ROW = ("family", "lengths", "engine")
+_OF_A_SYSTEM = (*_OF_A_ROW, "checkpoint_sha256", "options")
+
+
+def _same_systems(runs: Sequence[tuple[Path, list[Record]]]) -> None:
+    """A name means one system; on other test sets, such as another language's, one of its kind."""
+    seen: dict[str, list[tuple[Path, System, set[str]]]] = {}
+    for folder, records in runs:
+        data = {record.data for record in records if isinstance(record, Measurement)}
+        for record in records:
+            if isinstance(record, System):
+                before = seen.setdefault(record.name, [])
+                for other_folder, other, other_data in before:
+                    for name in _OF_A_SYSTEM if data & other_data else _OF_A_ROW:
+                        old, new = getattr(other, name), getattr(record, name)
+                        if old != new:
+                            raise ValueError(
+                                f"two systems are called {record.name!r}: {name} is {old} in "
+                                f"{other_folder / FILE} and {new} in {folder / FILE}: give one of "
+                                "them another name"
+                            )
+                before.append((folder, record, data))
 
 
 def _one_machine(found: list[tuple[Path, Record]]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fairseq_nart.tools.benchmark.records import Translation
 from fairseq_nart.tools.reporting.collection import Collection
 from fairseq_nart.tools.reporting.quality import Assessment, Quality
 from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, same_sentences, speed_up
@@ -24,6 +25,12 @@ class Comparison:
         """The scores of one translation, None where there is none."""
         assessment = self.assessments.get(data)
         return assessment.systems.get(system) if assessment else None
+
+    def iterations(self, system: str, data: str) -> float | None:
+        """How often the decoder ran for a sentence, of a system that refines."""
+        text = self.collection.translations.get((system, data))
+        taken = text.record.iterations if text and isinstance(text.record, Translation) else None
+        return sum(taken) / len(taken) if taken else None
 
     def gap(self, system: str, data: str) -> float | None:
         """BLEU by which the teacher is better."""
@@ -81,6 +88,7 @@ def csv_rows(of: Comparison) -> list[dict[str, object]]:
             if quality := of.quality(name, data):
                 row |= {f"{data}: {key}": value for key, value in vars(quality).items()}
                 row[f"{data}: gap"] = of.gap(name, data)
+                row[f"{data}: iterations"] = of.iterations(name, data)
         for data, scope in measured(of.collection):
             if times := of.times(name, data, scope):
                 where = f"{data}, {SCOPES[scope]}"

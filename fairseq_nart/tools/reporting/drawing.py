@@ -67,18 +67,15 @@ class Look:
 
 
 def looks(systems: Mapping[str, System]) -> dict[str, Look]:
-    """A colour a family; marker and dashes tell the systems of a family apart."""
+    """A colour a family; marker and dashes tell the systems of a colour apart."""
     families = list(dict.fromkeys(system.family for system in systems.values()))
-    seen: dict[str, int] = dict.fromkeys(families, 0)
+    seen = dict.fromkeys(COLOURS, 0)
     found = {}
     for name, system in systems.items():
-        number = seen[system.family]
-        seen[system.family] += 1
-        found[name] = Look(
-            COLOURS[families.index(system.family) % len(COLOURS)],
-            MARKERS[number % len(MARKERS)],
-            DASHES[number % len(DASHES)],
-        )
+        color = COLOURS[families.index(system.family) % len(COLOURS)]
+        number = seen[color]
+        seen[color] += 1
+        found[name] = Look(color, MARKERS[number % len(MARKERS)], DASHES[number % len(DASHES)])
     return found
 
 

@@ -1,4 +1,4 @@
-"""A line a system: a panel for each number of length candidates, so that each stays readable."""
+"""A line a system, in as many panels as keep it readable."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,15 +56,28 @@ def curves(
             label_ends(axes, ends)
 
 
+_IN_ALL = 4
+"""Systems without length candidates that stand in every panel; more have panels of their own."""
+
+
 def panels(systems: Mapping[str, System], names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Title and systems of each panel; systems without length candidates stand in all of them."""
+    """Title and systems of each panel: one a number of lengths; the others by what runs them."""
     counts = sorted({n for name in names if (n := systems[name].lengths) is not None})
-    if len(counts) < 2:
+    without = [name for name in names if systems[name].lengths is None]
+    own = []
+    if len(without) > _IN_ALL:
+        engines = dict.fromkeys(systems[name].engine for name in without)
+        own = [(x, [name for name in without if systems[name].engine == x]) for x in engines]
+        without = []
+    elif len(counts) < 2:
         return [("", list(names))]
     return [
-        (
-            "1 length" if count == 1 else f"{count} lengths",
-            [name for name in names if systems[name].lengths in (None, count)],
-        )
-        for count in counts
+        *own,
+        *(
+            (
+                "1 length" if count == 1 else f"{count} lengths",
+                [name for name in names if name in without or systems[name].lengths == count],
+            )
+            for count in counts
+        ),
     ]

@@ -5,6 +5,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from fairseq_nart.tools.benchmark.records import OTHER, PARTS, Parts
 from fairseq_nart.tools.reporting.comparison import Comparison
@@ -12,7 +13,9 @@ from fairseq_nart.tools.reporting.content import Plot
 from fairseq_nart.tools.reporting.drawing import (
     BESIDE,
     LABEL_SIZE,
+    WIDTH,
     canvas,
+    label_ends,
     label_points,
     looks,
     plain_log,
@@ -39,7 +42,7 @@ def quality_latency(of: Comparison, data: str, file: Path) -> Plot | None:
     if not points:
         return None
     best, styles = front(points), looks(of.collection.systems)
-    with canvas(file, 4.6) as (axes,):
+    with canvas(file, 4.6, width=WIDTH if len(points) <= _MOST_NAMED else BESIDE) as (axes,):
         plain_log(axes, "x", [x for x, _ in points.values()])
         axes.margins(0.18, 0.12)
         course = _steps([points[name] for name in best])
@@ -50,14 +53,37 @@ def quality_latency(of: Comparison, data: str, file: Path) -> Plot | None:
             axes.plot(x, y, look.marker, color=look.color, mfc=face, ms=8, mew=1.6)
         axes.set_xlabel(f"milliseconds per sentence ({SCOPES[scope]}, batch 1)")
         axes.set_ylabel("BLEU")
-        named = [(x, y, name, styles[name].color) for name, (x, y) in points.items()]
-        label_points(axes, named, course)
+        if len(points) <= _MOST_NAMED:
+            named = [(x, y, name, styles[name].color) for name, (x, y) in points.items()]
+            label_points(axes, named, course)
+        else:
+            _name_families(axes, of, points)
     return Plot(
         file,
         "Quality against latency",
-        f"{data}. Better is further up and further left. The grey line joins the systems that no "
-        f"other beats in both, drawn filled: {'; '.join(best)}.",
+        f"{data}. Better is further up and further left; thin lines join systems of one family. The "
+        f"grey line joins those that no other beats in both, drawn filled: {'; '.join(best)}.",
     )
+
+
+_MOST_NAMED = 8
+"""Points that can each have a name beside it."""
+
+
+def _name_families(axes: Axes, of: Comparison, points: dict[str, tuple[float, float]]) -> None:
+    """Joins the points of each family, fastest first, and names its best at the right."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(points, key=points.__getitem__):
+        system = of.collection.systems[name]
+        families.setdefault((system.family, system.engine), []).append(name)
+    styles, ends = looks(of.collection.systems), []
+    for (family, engine), members in families.items():
+        color = styles[members[0]].color
+        axes.plot(*zip(*(points[name] for name in members), strict=True), color=color, lw=0.8)
+        best = max((points[name] for name in members), key=lambda point: point[1])
+        several = sum(name == family for name, _ in families) > 1
+        ends.append((*best, f"{family}, {engine}" if several else family, color))
+    label_ends(axes, ends)
 
 
 def front(points: dict[str, tuple[float, float]]) -> list[str]:

@@ -54,7 +54,12 @@ def quality_table(of: Comparison, data: str) -> Table:
         for system, quality in found
         if quality
     ]
-    return Table(f"Quality in detail: {data}", ["system", *columns], rows)
+    header = ["system", *columns]
+    if any(of.iterations(system, data) for system in of.collection.systems):
+        header.append("iterations")
+        for row in rows:
+            row.append(significant(of.iterations(row[0], data)))
+    return Table(f"Quality in detail: {data}", header, rows)
 
 
 def speed_table(of: Comparison, data: str, scope: str) -> Table:
