@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates
 
-NORMALIZATIONS = ("gnmt", "mean", "sum")
+NORMALIZATIONS = ("gnmt", "mean", "sum", "reward")
 
 
 def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
     """Sentence scores from summed log-probabilities; both arguments of one shape.
 
     `gnmt`: sum / ((5 + L) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144, eq. 14), `mean`: sum / L,
-    `sum`: as it is. L counts the EOS.
+    `sum`: as it is, `reward`: sum + alpha L (Murray and Chiang 2018, arXiv 1808.10006).
+    L counts the EOS.
     """
     if rule == "gnmt":
         return total / ((5 + length) / 6) ** alpha
@@ -26,6 +27,8 @@ def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
         return total / length
     if rule == "sum":
         return total
+    if rule == "reward":
+        return total + alpha * length
     raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(NORMALIZATIONS)}")
 
 

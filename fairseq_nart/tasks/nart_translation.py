@@ -60,7 +60,10 @@ class NartTranslationConfig(DecodingOptions, TranslationConfig):
     )
     rescore_normalization: ChoiceEnum(list(NORMALIZATIONS)) = field(  # type: ignore[valid-type]
         default="gnmt",
-        metadata={"help": "teacher score: sum / ((5+L)/6)^alpha, sum / L, or the sum of log-probs"},
+        metadata={
+            "help": "teacher score: sum / ((5+L)/6)^alpha, sum / L, the sum of log-probs, or sum + "
+            "alpha L"
+        },
     )
     rescore_alpha: float = field(default=0.6, metadata={"help": "alpha of --rescore-normalization"})
 

@@ -79,5 +79,6 @@ def test_rules_of_normalisation():
     assert normalize(total, length, "sum", 0.6).item() == -6
     assert normalize(total, length, "mean", 0.6).item() == pytest.approx(-6 / 7)
     assert normalize(total, length, "gnmt", 1.0).item() == -3
+    assert normalize(total, length, "reward", 2.0).item() == 8
     with pytest.raises(ValueError, match="'max'"):
         normalize(total, length, "max", 1.0)
