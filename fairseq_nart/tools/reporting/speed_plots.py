@@ -41,7 +41,7 @@ def quality_latency(of: Comparison, data: str, file: Path) -> Plot | None:
             points[name] = (times.mean, quality.bleu)
     if not points:
         return None
-    best, styles = front(points), looks(of.collection.systems)
+    best, styles, joined = front(points), looks(of.collection.systems), ""
     with canvas(file, 4.6, width=WIDTH if len(points) <= _MOST_NAMED else BESIDE) as (axes,):
         plain_log(axes, "x", [x for x, _ in points.values()])
         axes.margins(0.18, 0.12)
@@ -58,11 +58,12 @@ def quality_latency(of: Comparison, data: str, file: Path) -> Plot | None:
             label_points(axes, named, course)
         else:
             _name_families(axes, of, points)
+            joined = " Thin lines join the systems of a family."
     return Plot(
         file,
         "Quality against latency",
-        f"{data}. Better is further up and further left; thin lines join systems of one family. The "
-        f"grey line joins those that no other beats in both, drawn filled: {'; '.join(best)}.",
+        f"{data}. Better is further up and further left. The grey line joins the systems that no "
+        f"other beats in both, drawn filled: {'; '.join(best)}.{joined}",
     )
 
 
