@@ -46,7 +46,11 @@ class TeacherRescorer:
         self.teacher.to(device=parameter.device, dtype=parameter.dtype)
 
     def encode(self, source_tokens: Tensor, lengths: Tensor) -> Any:
-        """source_tokens (B,S) as fairseq collates them, lengths (B,) -> the teacher's states."""
+        """source_tokens (B,S) as fairseq collates them, lengths (B,) -> the teacher's states.
+
+        ValueError for a source that is longer than the teacher can read.
+        """
+        self._require_room("source", source_tokens, self.teacher.max_positions()[0])
         return self.teacher.encoder(source_tokens, src_lengths=lengths)
 
     def log_probs(self, encoded: Any, rows: Tensor, candidates: Candidates) -> Tensor:
@@ -62,8 +66,10 @@ class TeacherRescorer:
     def distributions(self, encoded: Any, rows: Tensor, tokens: Tensor) -> Tensor:
         """(R,T,V) log-probabilities of what may follow each prefix of `tokens` (R,T), from none on.
 
-        Row r (of R) translates the encoded sentence rows[r].
+        Row r (of R) translates the encoded sentence rows[r]. ValueError for one that is longer than
+        the teacher can say.
         """
+        self._require_room("candidate", tokens, self.teacher.max_positions()[1])
         previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
         # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
         states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
@@ -71,6 +77,13 @@ class TeacherRescorer:
         # computed in fp32 by fairseq
         log_probs: Tensor = self.teacher.get_normalized_probs(output, log_probs=True)
         return log_probs
+
+    def _require_room(self, what: str, tokens: Tensor, most: int) -> None:
+        if tokens.size(1) > most:
+            raise ValueError(
+                f"a {what} of {tokens.size(1)} tokens is too long for the teacher, which knows "
+                f"{most} positions: leave the sentence out, or --rescore-with"
+            )
 
     def score(self, log_probs: Tensor, mask: Tensor) -> Tensor:
         """log_probs and mask (R,T) -> (R,) normalised scores."""

@@ -74,6 +74,19 @@ def test_one_candidate_rescored_is_not_rescored(task, device):
         assert mine[0].tokens.tolist() == theirs[0].tokens.tolist()
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_is_too_long_for_the_teacher_is_refused(side, task, device):
+    """fairseq's convolutional models count two positions less than they are asked for."""
+    teacher = build_teacher(task, "conv", f"--max-{side}-positions", "12").to(device)
+    rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
+    tokens, rows = torch.full((1, 11), 5, device=device), torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"of 11 tokens is too long for the teacher.* 10 pos"):
+        encoded = rescorer.encode(tokens, torch.tensor([11], device=device))
+        rescorer.distributions(encoded, rows.to(device), tokens)
+    encoded = rescorer.encode(tokens[:, 1:], torch.tensor([10], device=device))
+    assert rescorer.distributions(encoded, rows.to(device), tokens[:, 1:]).isfinite().all()
+
+
 def test_rules_of_normalisation():
     total, length = torch.tensor([-6.0]), torch.tensor([7])
     assert normalize(total, length, "sum", 0.6).item() == -6
