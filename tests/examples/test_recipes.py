@@ -7,6 +7,7 @@ import shlex
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grammar
@@ -192,6 +193,22 @@ def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     assert [Path(path).name for path in translated[:4]] == names[1:]
     again = play(f"{recipe}/teachers.sh", **given)
     assert again[0] == 0 and {command[0] for command in again[1]} == {"sacrebleu"}
+
+
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_one_command_trains_what_the_table_shows(variables, play):
+    """Every checkpoint that bench.toml names."""
+    recipe, given = variables
+    status, commands = play(f"{recipe}/table2.sh", **given)
+    assert status == 0
+    plan = tomllib.loads((EXAMPLES / recipe / "bench.toml").read_text("utf-8"))
+    named = {system["checkpoint"] for system in plan["system"]}
+    named |= {path for sweep in plan["sweep"] for path in sweep.get("checkpoints", {}).values()}
+    made = [c[-1] for c in commands if c[:2] == ["fairseq-nart", "average"]]
+    made += [f"{parsed(c).save_dir}/checkpoint_best.pt" for c in commands if c[0].endswith("train")]
+    lacking = {name for name in named if not any(path.endswith(f"/{name}") for path in made)}
+    assert not lacking
+    assert [c[1] for c in commands if c[0] == "fairseq-nart"][-2:] == ["bench", "report"]
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
