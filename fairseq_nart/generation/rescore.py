@@ -43,7 +43,9 @@ class TeacherRescorer:
 
     def follow(self, parameter: Tensor) -> None:
         """Moves the teacher to the device and precision of the student's `parameter`."""
-        self.teacher.to(device=parameter.device, dtype=parameter.dtype)
+        own = next(self.teacher.parameters())
+        if (own.device, own.dtype) != (parameter.device, parameter.dtype):
+            self.teacher.to(device=parameter.device, dtype=parameter.dtype)
 
     def encode(self, source_tokens: Tensor, lengths: Tensor) -> Any:
         """source_tokens (B,S) as fairseq collates them, lengths (B,) -> the teacher's states.

@@ -25,6 +25,7 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
+from fairseq_nart.layers.int8 import use_int8
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
 from fairseq_nart.tasks import _batching, _cpu_training, _defaults, _dictionaries, _fertilities
@@ -66,6 +67,10 @@ class NartTranslationConfig(DecodingOptions, TranslationConfig):
         },
     )
     rescore_alpha: float = field(default=0.6, metadata={"help": "alpha of --rescore-normalization"})
+    int8: bool = field(
+        default=False,
+        metadata={"help": "decode with linear layers in 8-bit integers: faster, on a CPU alone"},
+    )
 
 
 @register_task(TASK, dataclass=NartTranslationConfig)
@@ -145,6 +150,8 @@ class NartTranslationTask(TranslationTask):
                 f"--criterion {CRITERION} trains one-pass models only: type --criterion "
                 "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
             )
+        if self.cfg.int8:
+            raise ValueError("--int8 is for decoding: leave it out of a training")
         self.learning = True
         return super().build_criterion(cfg, from_checkpoint)
 
@@ -195,6 +202,9 @@ class NartTranslationTask(TranslationTask):
             require_understood(self._decoding(), (), model)
             if self.cfg.rescore_with:
                 raise ValueError(f"--rescore-with means nothing to {model}: leave it out")
+            if self.cfg.int8:
+                for each in models:
+                    use_int8(each)
             return super().build_generator(models, args, *rest, **kwargs)
         if len(models) != 1:
             raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
@@ -207,12 +217,17 @@ class NartTranslationTask(TranslationTask):
     def build_engine(self, model: _backbone.NartModel) -> Engine:
         """The engine that all ways of decoding share, set by the task's options."""
         path = self.cfg.rescore_with
+        rescorer = self._rescorer(path) if path else None
+        if self.cfg.int8:
+            use_int8(model)
+            if rescorer:
+                use_int8(rescorer.teacher)
         return Engine(
             model,
             eos=self.tgt_dict.eos(),
             pad=self.tgt_dict.pad(),
             options=self._decoding(),
-            rescorer=self._rescorer(path) if path else None,
+            rescorer=rescorer,
         )
 
     def _rescorer(self, path: str) -> TeacherRescorer:

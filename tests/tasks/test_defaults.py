@@ -61,9 +61,9 @@ def test_generation_uses_our_task(data):
     assert (args.task, args.length_candidates) == (TASK, 9)
 
 
-def criterion_for(data, *words):
+def criterion_for(data, *words, **options):
     cfg = convert_namespace_to_omegaconf(parse(data, *words, "--max-tokens", "9"))
-    task = load_task(data)
+    task = load_task(data, **options)
     task.build_model(cfg.model)
     return task.build_criterion(cfg.criterion)
 
@@ -77,6 +77,11 @@ def test_teacher_with_our_criterion(data):
     with pytest.raises(ValueError, match="type --criterion label_smoothed_cross_entropy"):
         words = [*SMALL_TEACHER, "--criterion", "nart"]
         criterion_for(data, "--arch", "nart_teacher_tiny", *words)
+
+
+def test_training_in_integers(data):
+    with pytest.raises(ValueError, match="--int8 is for decoding: leave it out"):
+        criterion_for(data, "--arch", "nart_tiny", *SMALL, int8=True)
 
 
 def test_student_in_another_task(data):

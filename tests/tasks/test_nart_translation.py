@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 import torch
 from fairseq import checkpoint_utils
-from toys import binarise, build, fairseq_generate, load_task, write_text
+from toys import binarise, build, fairseq_generate, lines_of, load_task, write_text
 
 from fairseq_nart.compat.checkpoints import CheckpointError
 from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
@@ -44,6 +44,17 @@ def test_autoregressive_model_refuses_our_options(data, teacher):
     for option in (["--length-candidates", "3"], ["--dedup"], ["--rescore-with", str(teacher)]):
         with pytest.raises(ValueError, match=f"{option[0]} means nothing to an autoregressive"):
             fairseq_generate(data, teacher, *option)
+
+
+def test_autoregressive_model_in_integers(data, teacher, capsys):
+    """The same translations, nearly; and it is not the same arithmetic."""
+    scores = []
+    for words in ([], ["--int8"]):
+        fairseq_generate(data, teacher, "--beam", "2", *words)
+        found = lines_of(capsys.readouterr().out, "H")
+        scores.append([float(found[i][0].split("\t")[0]) for i in range(17)])
+    assert scores[0] != scores[1]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 
 def test_student_as_teacher(data, student):

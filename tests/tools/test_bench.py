@@ -125,6 +125,14 @@ def test_text_takes_longer_than_tokens(ran):
             assert whole > inner
 
 
+def test_precision_int8(bench, student, tmp_path):
+    system = f'family = "NART-DCRF"\ncheckpoint = "{student}"\nprecision = "int8"\n'
+    assert bench(tmp_path / "run", [system], stages="translations") == 0
+    (record,) = of_kind(tmp_path / "run", Translation)
+    assert (record.system, record.precision) == ("NART-DCRF, int8", "int8")
+    assert len((tmp_path / "run" / record.outputs).read_text("utf-8").splitlines()) == 7
+
+
 def test_refining_systems_say_how_often(bench, data, tmp_path):
     words = ["--arch", "nart_cmlm_tiny", *toys.SMALL, "--max-update", "1", "--disable-validation"]
     checkpoint = toys.fairseq_train(data, tmp_path / "cmlm", *words)

@@ -82,7 +82,7 @@ def test_sweeps_change_one_number(plan):
         (SYSTEM.replace("nart.pt", "none.pt"), "checkpoint: there is no"),
         (SYSTEM + 'rescore_with = "none.pt"', "rescore_with: there is no"),
         (SYSTEM + SYSTEM, "two [[system]] are called 'NART'"),
-        (SYSTEM + 'precision = "int8"', "fairseq knows float32"),
+        (SYSTEM + 'precision = "int16"', "fairseq knows float32"),
         (SYSTEM + 'engine = "marian"', "field 'engine'"),
         (SYSTEM + 'engine = "ctranslate2"\ndedup = true', "not 'dedup'"),
         (SYSTEM + "threads = 0", "threads must be at least 1"),

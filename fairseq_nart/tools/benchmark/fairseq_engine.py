@@ -54,6 +54,8 @@ class FairseqEngine:
     def __init__(self, plan: SystemPlan, data: Path, device: str) -> None:
         words = [str(data), "--path", str(plan.checkpoint), *plan.words]
         words += [] if device == "cuda" else ["--cpu"]
+        integers = plan.precision == "int8"
+        words += ["--int8"] if integers else []
         try:
             args = options.parse_args_and_arch(options.get_generation_parser(), words)
         except SystemExit as error:
@@ -66,7 +68,8 @@ class FairseqEngine:
             task=self.task,
         )
         self.model.prepare_for_inference_(cfg)
-        self.model.to(device=device, dtype=getattr(torch, plan.precision)).eval()
+        dtype = torch.float32 if integers else getattr(torch, plan.precision)
+        self.model.to(device=device, dtype=dtype).eval()
         self.device = device
         self.generator = self.task.build_generator([self.model], cfg.generation)
         self.parallel = isinstance(self.generator, NartGenerator)

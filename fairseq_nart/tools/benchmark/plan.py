@@ -50,7 +50,7 @@ OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
 """Keys of a [[system]] that are not options of decoding."""
 
 PRECISIONS = {
-    "fairseq": ("float32", "bfloat16", "float16"),
+    "fairseq": ("float32", "bfloat16", "float16", "int8"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
 }
 CANDIDATES = ("length_candidates", "fertility_samples", "ctc_beam")
