@@ -7,11 +7,13 @@
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
 #
-# From outside: GPUS (default: as many as torch sees; 0 is the CPU) and SEED (default: 1).
+# From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1) and SYSTEMS, the
+# students (default: nart nart_crf nart_dcrf).
 set -euo pipefail
 if ! command -v fairseq-train > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}"
+read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
 
@@ -69,10 +71,10 @@ distill() {  # $data with the teacher's translation of train becomes $distilled;
         --beam "$beam" --lenpen "$lenpen"
 }
 
-students() {  # students FIRST SECOND: NART from the teacher; from there NART, NART-CRF, NART-DCRF
+students() {  # students FIRST SECOND: NART from the teacher; from there all of SYSTEMS
     local system
     first_stage nart "$1"
-    for system in nart nart_crf nart_dcrf; do
+    for system in "${systems[@]}"; do
         second_stage "$system" "$system" "$2" nart.first
     done
 }
@@ -120,7 +122,7 @@ translate_teachers() {  # translate_teachers SUBSET OUT: what `teachers` trained
 translate_all() {  # translate_all SUBSET OUT: the teacher and every student
     local system
     translate "$teacher" "$1" "$2/teacher" --beam "$beam" --lenpen "$lenpen"
-    for system in nart nart_crf nart_dcrf; do
+    for system in "${systems[@]}"; do
         translate_lengths "$system" "$1" "$2"
     done
 }

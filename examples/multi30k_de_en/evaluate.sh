@@ -3,9 +3,10 @@
 source "$(dirname "$0")/settings.sh"
 for set in valid:valid test2016:test test2017:test1; do
     name="${set%:*}" out="$run/out/${set%:*}"
+    students=("${systems[@]/#/$out/}")
     translate_all "${set#*:}" "$out"
     sacrebleu "$text/$name.raw.$tgt" -i "$out/teacher"
     for lengths in 1 9 19; do
-        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "$out"/{nart,nart_crf,nart_dcrf}."$lengths"
+        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "${students[@]/%/.$lengths}"
     done
 done

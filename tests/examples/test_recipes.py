@@ -171,6 +171,17 @@ def test_students_have_the_updates_that_were_asked_for(variables, play, tmp_path
 
 
 @pytest.mark.parametrize("variables", RECIPES, indirect=True)
+def test_only_the_systems_that_were_asked_for(variables, play):
+    recipe, given = variables
+    commands = steps(play, recipe, {**given, "SYSTEMS": "nart nart_dcrf"})
+    trained = [parsed(c).arch for c in commands if c[0] == "fairseq-train"]
+    assert len(trained) == 4 and "dcrf" in trained[3] and not any("_crf" in x for x in trained)
+    scored = [Path(word).name for c in commands if c[0] == "sacrebleu" for word in c]
+    assert {"nart.1", "nart_dcrf.9", "nart_dcrf.19"} <= set(scored)
+    assert not any(name.startswith("nart_crf") for name in scored)
+
+
+@pytest.mark.parametrize("variables", RECIPES, indirect=True)
 def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     recipe, given = variables
     commands = steps(play, recipe, given, (*STEPS[:3], "teachers"))
