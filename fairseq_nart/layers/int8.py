@@ -35,7 +35,10 @@ class Int8Linear(nn.Module):
 
 
 def use_int8(model: nn.Module) -> None:
-    """Replaces every linear layer of `model`; ValueError where it is not float32 on a CPU."""
+    """Replaces every linear layer of `model`; ValueError where it is not float32 on a CPU.
+
+    Where fairseq's attention reads the weights themselves, scoring whole sentences, it stays exact.
+    """
     weight = next(model.parameters())
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise ValueError(
