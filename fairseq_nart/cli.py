@@ -10,6 +10,7 @@ TOOLS = {
     "align": "fertilities of a data set's source tokens, for nart_fertility",
     "inspect": "what the CRF does to one sentence, as a picture",
     "average": "one checkpoint with the mean of the weights of several",
+    "tune": "how a teacher's scores best rank candidates",
     "bench": "quality, latency, throughput and memory of systems, side by side",
     "report": "a benchmark's records as a table, figures and a page",
 }

@@ -1,0 +1,102 @@
+"""How a teacher's scores best rank candidates: BLEU on valid of what each rule would pick."""
+
+import argparse
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from sacrebleu.metrics.bleu import BLEU
+from tqdm import tqdm
+
+from fairseq_nart.generation.rescore import normalize
+from fairseq_nart.tools.reporting.markup import Table, markdown
+
+RULES = [
+    *(("sum", 0.0), ("mean", 0.0)),
+    *(("gnmt", alpha) for alpha in (0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0)),
+    *(("reward", quarters / 4) for quarters in range(1, 17)),
+]
+"""What is tried: --rescore-normalization and --rescore-alpha."""
+
+
+@dataclass
+class Sentence:
+    """Its candidates, with their log-probabilities in nats and lengths in tokens."""
+
+    texts: list[str] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    def best(self, rule: str, alpha: float) -> str:
+        """What a rule picks."""
+        totals, lengths = torch.tensor(self.totals), torch.tensor(self.lengths)
+        return self.texts[int(normalize(totals, lengths, rule, alpha).argmax())]
+
+
+def read_candidates(log: Path) -> list[Sentence]:
+    """What fairseq-generate printed, in the order of the text; ValueError where it does not do."""
+    found: dict[int, Sentence] = {}
+    with open(log, encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            kind, _, rest = line.rstrip("\n").partition("-")
+            if kind in ("H", "P"):
+                number, *fields = rest.split("\t")
+                sentence = found.setdefault(int(number), Sentence())
+                if kind == "H":
+                    sentence.texts.append(fields[1])
+                else:
+                    scores = [math.log(2) * float(score) for score in fields[0].split()]
+                    sentence.totals.append(sum(scores))
+                    sentence.lengths.append(len(scores))
+    if sorted(found) != list(range(len(found))) or not found:
+        raise ValueError(f"{log} is not the whole of what fairseq-generate prints on a test set")
+    if max(len(sentence.texts) for sentence in found.values()) == 1:
+        raise ValueError(
+            f"{log} holds one candidate a sentence: decode with --nbest as large as "
+            "--length-candidates"
+        )
+    return [found[number] for number in range(len(found))]
+
+
+def tune(log: Path, references: Path, tokenize: str) -> list[tuple[str, float, float, float]]:
+    """Of each rule and its alpha: BLEU and brevity penalty. ValueError as `read_candidates`."""
+    sentences = read_candidates(log)
+    lines = references.read_text("utf-8").splitlines()
+    if len(lines) != len(sentences):
+        raise ValueError(f"{log} has {len(sentences)} sentences but {references} {len(lines)}")
+    metric, rows = BLEU(tokenize=tokenize, force=True), []
+    for rule, alpha in tqdm(RULES, unit="rule", leave=False):
+        picked = [sentence.best(rule, alpha) for sentence in sentences]
+        score = metric.corpus_score(picked, [lines])
+        rows.append((rule, alpha, score.score, score.bp))
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `fairseq-nart tune`."""
+    parser.add_argument(
+        "log",
+        type=Path,
+        help="what fairseq-generate printed on valid, with --rescore-with and --nbest as large as "
+        "--length-candidates",
+    )
+    parser.add_argument("--references", type=Path, required=True, help="plain text, a line each")
+    parser.add_argument(
+        "--tokenize",
+        default="13a",
+        choices=sorted(BLEU.TOKENIZERS),
+        help="sacreBLEU's name for the tokens of BLEU (default 13a)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """`fairseq-nart tune`."""
+    rows = tune(options.log, options.references, options.tokenize)
+    cells = [
+        [rule, f"{alpha:g}" if rule in ("gnmt", "reward") else "", f"{bleu:.2f}", f"{brevity:.3f}"]
+        for rule, alpha, bleu, brevity in rows
+    ]
+    print(markdown(Table("", ["rule", "alpha", "BLEU", "brevity penalty"], cells)))
+    rule, alpha, bleu, _ = max(rows, key=lambda row: row[2])
+    print(f"best: --rescore-normalization {rule} --rescore-alpha {alpha:g} (BLEU {bleu:.2f})")
