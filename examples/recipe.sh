@@ -2,7 +2,7 @@
 # run, src, tgt, size (of the architectures), max_tokens (in a batch, padding counted),
 # tokens_per_update, averaged (checkpoints), beam, lenpen, the teachers' TEACHER_UPDATES, teacher_tokens
 # (per update) and teacher_options, and the options rescoring, first_options, second_options (of the
-# students' two stages).
+# students' two stages); alphas may hold another --rescore-alpha for a student.
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
@@ -13,6 +13,7 @@ set -euo pipefail
 if ! command -v fairseq-train > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}"
+if ! declare -p alphas &> /dev/null; then declare -A alphas=(); fi
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
@@ -106,7 +107,10 @@ translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 len
     local lengths options
     for lengths in 1 9 19; do
         options=(--length-candidates "$lengths")
-        if [ "$lengths" != 1 ]; then options+=(--rescore-with "$teacher" "${rescoring[@]}"); fi
+        if [ "$lengths" != 1 ]; then
+            options+=(--rescore-with "$teacher" "${rescoring[@]}")
+            options+=(${alphas[${1%%.*}]:+--rescore-alpha "${alphas[${1%%.*}]}"})
+        fi
         translate "$run/$1.pt" "$2" "$3/$1.$lengths" "${options[@]}"
     done
 }
