@@ -49,7 +49,8 @@ def read_candidates(log: Path) -> list[Sentence]:
                     scores = [math.log(2) * float(score) for score in fields[0].split()]
                     sentence.totals.append(sum(scores))
                     sentence.lengths.append(len(scores))
-    if sorted(found) != list(range(len(found))) or not found:
+    uneven = any(len(one.texts) != len(one.totals) for one in found.values())
+    if sorted(found) != list(range(len(found))) or not found or uneven:
         raise ValueError(f"{log} is not the whole of what fairseq-generate prints on a test set")
     if max(len(sentence.texts) for sentence in found.values()) == 1:
         raise ValueError(
@@ -62,7 +63,7 @@ def read_candidates(log: Path) -> list[Sentence]:
 def tune(log: Path, references: Path, tokenize: str) -> list[tuple[str, float, float, float]]:
     """Of each rule and its alpha: BLEU and brevity penalty. ValueError as `read_candidates`."""
     sentences = read_candidates(log)
-    lines = references.read_text("utf-8").splitlines()
+    lines = references.read_text("utf-8").rstrip("\n").split("\n")
     if len(lines) != len(sentences):
         raise ValueError(f"{log} has {len(sentences)} sentences but {references} {len(lines)}")
     metric, rows = BLEU(tokenize=tokenize, force=True), []

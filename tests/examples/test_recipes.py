@@ -241,6 +241,22 @@ def test_translations_come_back_in_the_order_of_the_text(variables, play, tmp_pa
     assert (out / "test2017" / "nart_dcrf.19").read_text() == "a\nb\n"
 
 
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_each_student_is_ranked_by_its_own_reward(variables, play):
+    recipe, given = variables
+    commands = [parsed(c) for c in steps(play, recipe, given, ("evaluate",))]
+    rewards = {
+        (Path(args.path).stem, args.rescore_normalization, args.rescore_alpha)
+        for args in commands
+        if args is not None and args.rescore_with
+    }
+    assert rewards == {
+        ("nart", "reward", 3.75),
+        ("nart_crf", "reward", 3.0),
+        ("nart_dcrf", "reward", 2.0),
+    }
+
+
 @pytest.mark.parametrize(
     "gpus, tokens, expected",
     [(0, 4096, 1), (1, 32768, 8), (4, 32768, 2), (8, 32768, 1), (3, 65536, 6)],

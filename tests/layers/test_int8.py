@@ -22,7 +22,7 @@ def test_equals_the_product_of_rounded_factors(bias):
 
 
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny", "nart_refinement_tiny"])
-def test_a_model_keeps_its_emissions(arch, task):
+def test_a_model_keeps_its_states(arch, task):
     """Nearly; every linear layer is replaced, once, and tied embeddings stay tied."""
     model, source = build(task, arch).eval(), batch_of(task, "cpu")["net_input"]["src_tokens"]
     before = model.encode(source)

@@ -69,6 +69,7 @@ def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     ("text", "said"),
     [
         ("", "is not the whole of what fairseq-generate prints"),
+        (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the whole"),
         ("H-1\t-1\ta\nP-1\t-1\n", "is not the whole of what fairseq-generate prints"),
         ("H-0\t-1\ta\nP-0\t-1\n", "holds one candidate a sentence: decode with --nbest"),
         (2 * "H-0\t-1\ta\nP-0\t-1\n", "has 1 sentences but"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from fairseq_nart.tools._files import sha256
@@ -155,22 +156,20 @@ _OF_A_SYSTEM = (*_OF_A_ROW, "checkpoint_sha256", "options")
 
 def _same_systems(runs: Sequence[tuple[Path, list[Record]]]) -> None:
     """A name means one system; on other test sets, such as another language's, one of its kind."""
-    seen: dict[str, list[tuple[Path, System, set[str]]]] = {}
+    found = []
     for folder, records in runs:
         data = {record.data for record in records if isinstance(record, Measurement)}
-        for record in records:
-            if isinstance(record, System):
-                before = seen.setdefault(record.name, [])
-                for other_folder, other, other_data in before:
-                    for name in _OF_A_SYSTEM if data & other_data else _OF_A_ROW:
-                        old, new = getattr(other, name), getattr(record, name)
-                        if old != new:
-                            raise ValueError(
-                                f"two systems are called {record.name!r}: {name} is {old} in "
-                                f"{other_folder / FILE} and {new} in {folder / FILE}: give one of "
-                                "them another name"
-                            )
-                before.append((folder, record, data))
+        found += [(folder, data, record) for record in records if isinstance(record, System)]
+    for (folder, data, one), (other_folder, other_data, other) in combinations(found, 2):
+        if one.name != other.name:
+            continue
+        for name in _OF_A_SYSTEM if data & other_data else _OF_A_ROW:
+            old, new = getattr(one, name), getattr(other, name)
+            if old != new:
+                raise ValueError(
+                    f"two systems are called {one.name!r}: {name} is {old} in {folder / FILE} "
+                    f"and {new} in {other_folder / FILE}: give one of them another name"
+                )
 
 
 def _one_machine(found: list[tuple[Path, Record]]) -> None:
