@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_nart.layers.dropout import dropout
+from fairseq_nart.layers.linear import LinearForm, decodes_on_cpu
+
+
+def keys_mask(mask: Tensor) -> Tensor | None:
+    """mask (B,S), True on real tokens -> (B,1,1,S), or None on a CPU where nothing is padded: then
+    attention is a third faster. A GPU would have to be waited for."""
+    return None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
 
 
 class MultiheadAttention(nn.Module):
@@ -26,18 +33,35 @@ class MultiheadAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight, gain=1 / math.sqrt(2))
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
+        self.linear: LinearForm | None = None
+        """Once a CPU decodes: makes one product of the projections that read the same input."""
+        self._joined: dict[str, nn.Module] = {}
+
+    def project(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
+        """x (B,T,D) -> (B,H,T,D/H) for each of `names`: q, k, v."""
+        parts = [getattr(self, f"{name}_proj") for name in names]
+        if self.linear is None or not decodes_on_cpu(x):
+            return tuple(self._split(part(x)) for part in parts)
+        if names not in self._joined:
+            weight = torch.cat([part.weight for part in parts]).detach()
+            bias = torch.cat([part.bias for part in parts]).detach()
+            self._joined[names] = self.linear(weight, bias)
+        return tuple(self._split(y) for y in self._joined[names](x).chunk(len(names), dim=2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """query (B,T,D), key and value (B,S,D), mask broadcastable to (B,heads,T,S) -> (B,T,D).
+    def forward(self, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        """query (B,T,D), source (B,S,D), mask broadcastable to (B,heads,T,S) -> (B,T,D)."""
+        if query is source:
+            return self.attend(mask, *self.project(query, "qkv"))
+        return self.attend(mask, *self.project(query, "q"), *self.project(source, "kv"))
 
-        query and key may have batch 1 where value has B: then they are projected once.
+    def attend(self, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """mask as above, q (B,H,T,D/H), k and v (B,H,S,D/H) -> (B,T,D).
+
+        q and k may have batch 1 where v has B.
         """
-        q = self._split(self.q_proj(query))  # (B,H,T,D/H)
-        k = self._split(self.k_proj(key))  # (B,H,S,D/H)
-        v = self._split(self.v_proj(value))
         if v.device.type == "cpu" and v.requires_grad:
             # Torch's fused attention is five times slower here in the backward pass: sentences are
             # short (16 x 16 weights), and its CPU kernel is made for long ones.
@@ -59,8 +83,18 @@ class PositionalAttention(MultiheadAttention):
     So the weights are the same for every sentence of a length; they do not depend on its tokens.
     """
 
-    def forward(  # type: ignore[override]
-        self, positions: Tensor, value: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__(dim, heads, dropout)
+        self._known: tuple[Tensor, ...] | None = None
+        """Queries and keys (1,H,most,D/H) of the most positions yet, once the weights stay."""
+
+    def forward(self, positions: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
-        return super().forward(positions[None], positions[None], value, mask)
+        return self.attend(mask, *self._of_positions(positions), *self.project(value, "v"))
+
+    def _of_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
+        if self.linear is None or not decodes_on_cpu(positions):
+            return self.project(positions[None], "qk")
+        if self._known is None or self._known[0].size(2) < len(positions):
+            self._known = self.project(positions[None], "qk")
+        return tuple(x[:, :, : len(positions)] for x in self._known)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention
+from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention, keys_mask
 from fairseq_nart.layers.dropout import dropout
 from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import EncoderStates
@@ -58,9 +58,9 @@ class Layer(nn.Module):
         out: Tensor = self.fc2(hidden)
         return out
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (B,S,D), mask broadcastable to (B,heads,S,S) -> (B,S,D)."""
-        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
 
@@ -77,7 +77,12 @@ class DecoderLayer(Layer):
         self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, mask: Tensor, positions: Tensor, source: Tensor, source_mask: Tensor
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        positions: Tensor,
+        source: Tensor,
+        source_mask: Tensor | None,
     ) -> Tensor:
         """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
 
@@ -86,10 +91,10 @@ class DecoderLayer(Layer):
 
         def ask_source(y: Tensor) -> Tensor:
             queries = y.view(len(source), -1, y.size(2))  # (B,NT,D)
-            answers: Tensor = self.encoder_attn(queries, source, source, source_mask)
+            answers: Tensor = self.encoder_attn(queries, source, source_mask)
             return answers.view_as(y)
 
-        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, y, mask))
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
         if attend := self.positional_attn:
             norm = self.positional_attn_layer_norm
             x = self.residual(x, norm, lambda y: attend(positions, y, mask))
@@ -117,8 +122,9 @@ class Encoder(nn.Module):
         embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
         x = embeddings + self.embed_positions(mask)
         x = dropout(x, self.size.dropout, self.training)
+        look = keys_mask(mask)
         for layer in self.layers:
-            x = layer(x, mask[:, None, None])
+            x = layer(x, look)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return EncoderStates(x, embeddings, mask)
@@ -168,8 +174,8 @@ class Decoder(nn.Module):
         """x (BN,T,D) the decoder input without positions, mask (BN,T) -> features (BN,T,D)."""
         positions = self.embed_positions.up_to(x.size(1))  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
-        look = no_self_mask(mask) if self.mask_self else mask[:, None, None]
-        source_mask = source.mask[:, None, None]
+        look = no_self_mask(mask) if self.mask_self else keys_mask(mask)
+        source_mask = keys_mask(source.mask)
         for layer in self.layers:
             x = layer(x, look, positions, source.output, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

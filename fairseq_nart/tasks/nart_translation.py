@@ -25,10 +25,16 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
-from fairseq_nart.layers.int8 import use_int8
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
-from fairseq_nart.tasks import _batching, _cpu_training, _defaults, _dictionaries, _fertilities
+from fairseq_nart.tasks import (
+    _batching,
+    _cpu_decoding,
+    _cpu_training,
+    _defaults,
+    _dictionaries,
+    _fertilities,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +92,8 @@ class NartTranslationTask(TranslationTask):
                 "--length-candidates must be odd and positive (1, 9, 19, ...), "
                 f"not {cfg.length_candidates}"
             )
+        if cfg.int8 and cfg.eval_bleu:
+            raise ValueError("--int8 is for decoding, --eval-bleu for training: leave one out")
         if cfg.left_pad_target:
             raise ValueError("targets are padded on the right: leave --left-pad-target out")
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
@@ -204,7 +212,7 @@ class NartTranslationTask(TranslationTask):
                 raise ValueError(f"--rescore-with means nothing to {model}: leave it out")
             if self.cfg.int8:
                 for each in models:
-                    use_int8(each)
+                    _cpu_decoding.pack(each, int8=True)
             return super().build_generator(models, args, *rest, **kwargs)
         if len(models) != 1:
             raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
@@ -218,10 +226,10 @@ class NartTranslationTask(TranslationTask):
         """The engine that all ways of decoding share, set by the task's options."""
         path = self.cfg.rescore_with
         rescorer = self._rescorer(path) if path else None
-        if self.cfg.int8:
-            use_int8(model)
+        if not self.cfg.eval_bleu:  # else the model is in training
+            _cpu_decoding.pack(model, self.cfg.int8)
             if rescorer:
-                use_int8(rescorer.teacher)
+                _cpu_decoding.pack(rescorer.teacher, self.cfg.int8)
         return Engine(
             model,
             eos=self.tgt_dict.eos(),

@@ -9,16 +9,21 @@ from fairseq_nart.generation.clean import Candidates
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
+from fairseq_nart.tasks._cpu_decoding import pack
 
 EOS, PAD = 2, 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", TEACHERS)
-def test_equals_fairseqs_scorer(kind, task, device):
+@torch.no_grad()
+def test_equals_fairseqs_scorer(kind, packed, task, device):
     """Mean log-probability of the references, as --score-reference prints it; rows permuted."""
     teacher, batch = build_teacher(task, kind).to(device), batch_of(task, device)
     expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
+    if packed:
+        pack(teacher, int8=False)
     mask = batch["target"].ne(PAD)
     encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
     for order in ([4, 2, 2, 0, 1, 3], [0, 1]):  # a second pass over the same encoding

@@ -54,7 +54,7 @@ def test_autoregressive_model_in_integers(data, teacher, capsys):
         found = lines_of(capsys.readouterr().out, "H")
         scores.append([float(found[i][0].split("\t")[0]) for i in range(17)])
     assert scores[0] != scores[1]
-    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+    assert scores[0] == pytest.approx(scores[1], abs=0.15)
 
 
 def test_student_as_teacher(data, student):

@@ -1,0 +1,43 @@
+"""Linear layers for decoding: each against the product that it stands for."""
+
+import pytest
+import torch
+from torch import nn
+
+from fairseq_nart.layers.linear import Int8Linear, PackedLinear
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (40,)])
+def test_packed_equals_the_plain_product(shape, bias):
+    linear, x = nn.Linear(24, 40, bias=bias), torch.randn(*shape, 48)[..., ::2]
+    packed = PackedLinear(linear.weight, linear.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), linear(x), rtol=1e-5, atol=1e-6)
+
+
+def test_packed_leaves_gradients_and_other_precisions_to_the_plain_product():
+    linear, x = nn.Linear(24, 40), torch.randn(3, 24)
+    packed = PackedLinear(linear.weight, linear.bias)
+    packed(x).sum().backward()
+    torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(40, 24))
+    with torch.no_grad():
+        assert torch.equal(packed.bfloat16()(x.bfloat16()), linear.bfloat16()(x.bfloat16()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_int8_equals_the_product_of_rounded_factors(bias):
+    linear, x = nn.Linear(24, 40, bias=bias), torch.randn(3, 5, 24) + 0.3
+    scales = linear.weight.abs().amax(dim=1, keepdim=True) / 127
+    weight = (linear.weight / scales).round() * scales
+    step = (x.max() - x.min()).item() / 127
+    zero = round(-x.min().item() / step)
+    rounded = ((x / step).round() + zero).clamp(0, 127).sub(zero) * step
+    expected = nn.functional.linear(rounded, weight, linear.bias)
+    found = Int8Linear(linear.weight, linear.bias)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(expected, linear(x), rtol=1e-4, atol=1e-4)

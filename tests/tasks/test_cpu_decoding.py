@@ -1,0 +1,98 @@
+"""Models prepared for decoding on a CPU: what is replaced, what stays, what is refused."""
+
+import pytest
+import torch
+from torch import nn
+from toys import TEACHERS, batch_of, build, build_teacher, load_task
+
+from fairseq_nart.layers.linear import Int8Linear, PackedLinear
+from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.tasks._cpu_decoding import pack
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def features(model, source, mask) -> tuple[EncoderStates, torch.Tensor]:
+    """The encoder's states of `source`, and what the decoder makes of their start."""
+    states = model.encode(source)
+    x = states.embeddings[:, : mask.size(1)]
+    return states, model.decoder.output_projection(model.decoder(x, mask, states))
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("arch", ["nart_tiny", "nart_fertility_tiny", "nart_refinement_tiny"])
+@torch.no_grad()
+def test_a_model_keeps_its_states(arch, int8, task):
+    """All but the projections that are joined is replaced, once, and tied embeddings stay tied."""
+    model, source = build(task, arch).eval(), batch_of(task, "cpu")["net_input"]["src_tokens"]
+    masks = [torch.ones(5, 3).bool(), torch.arange(4) < torch.tensor([[4], [2], [3], [4], [1]])]
+    before = [features(model, source, mask) for mask in masks]
+    names = list(model.state_dict())
+    for _ in range(2):
+        pack(model, int8)
+    for mask, (states, logits) in zip([*masks, masks[0]], [*before, before[0]]):
+        after, found = features(model, source, mask)
+        for x, y in (
+            (states.output[states.mask], after.output[states.mask]),
+            (logits[mask], found[mask]),
+        ):
+            if int8:
+                assert 0 < (x - y).std() < 0.05 * x.std()
+            else:
+                torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+    plain = {name.split(".")[-1] for name, x in model.named_modules() if type(x) is nn.Linear}
+    assert plain == {*PROJECTIONS}
+    form = Int8Linear if int8 else PackedLinear
+    layer = model.decoder.layers[0]
+    assert [type(x) for x in layer.self_attn._joined.values()] == [form]
+    assert sorted(layer.encoder_attn._joined) == ["kv", "q"]
+    assert model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
+    assert list(model.state_dict()) == names
+
+
+@torch.no_grad()
+def test_a_packed_model_may_still_move(task):
+    """To another precision here, to a GPU where there is one."""
+    model, source = (
+        build(task, "nart_tiny").eval(),
+        batch_of(task, "cpu")["net_input"]["src_tokens"],
+    )
+    pack(model, int8=False)
+    expected = model.encode(source).output
+    assert not torch.equal(model.bfloat16().encode(source).output.float(), expected)
+    torch.testing.assert_close(model.encode(source).output.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", TEACHERS)
+@torch.no_grad()
+def test_every_linear_layer_of_a_teacher(kind, task):
+    teacher = build_teacher(task, kind)
+    pack(teacher, int8=False)
+    assert not any(type(module) is nn.Linear for module in teacher.modules())
+
+
+def test_a_model_in_training_is_left_alone(data):
+    """--eval-bleu decodes with the model that is trained."""
+    for eval_bleu in (True, False):
+        task = load_task(data, eval_bleu=eval_bleu, eval_bleu_args="{}", eval_bleu_detok="space")
+        model = build(task, "nart_tiny")
+        task.build_engine(model)
+        assert (type(model.decoder.layers[0].fc1) is nn.Linear) == eval_bleu
+
+
+def test_other_arithmetic_is_refused_or_left(task):
+    model = build(task, "nart_tiny").bfloat16()
+    with pytest.raises(ValueError, match=r"--int8 is for float32 on a CPU, not torch\.bfloat16"):
+        pack(model, int8=True)
+    pack(model, int8=False)
+    assert type(model.decoder.layers[0].fc1) is nn.Linear
+
+
+def test_a_torch_without_packed_forms(task, monkeypatch):
+    model = build(task, "nart_tiny")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    pack(model, int8=False)
+    assert type(model.decoder.layers[0].fc1) is nn.Linear
+    monkeypatch.delattr(torch, "quantize_per_channel")
+    with pytest.raises(ValueError, match="has no such integers: leave --int8 out"):
+        pack(model, int8=True)
