@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.tools._files import sha256
+from fairseq_nart.tools._files import sha256_of_test
 from fairseq_nart.tools.benchmark.records import (
     Latency,
     Machine,
@@ -113,7 +113,8 @@ def translation(folder: Path, name: str, outputs: Sequence[str], **changes: Any)
     _write_lines(folder / file, outputs)
     about = {"system": name, "data": DATA, "sources": "sources.0.txt"}
     about |= {"references": "references.0.txt", "outputs": file, **changes}
-    about.setdefault("data_sha256", sha256(folder / str(about["references"])))
+    texts = ((folder / str(about[side])).read_text("utf-8") for side in ("sources", "references"))
+    about.setdefault("data_sha256", sha256_of_test(*(text.splitlines() for text in texts)))
     return Translation(**{**COMMON, **about})
 
 
@@ -131,7 +132,7 @@ def _measurements(
     outputs = [_worse(line, made.mistakes, rng) for line in references]
     lengths = [len(line.split()) + 2 for line in references]
     predicted = None if made.lengths is None else [max(1, n + _offset(rng)) for n in lengths]
-    yield translation(
+    translated = translation(
         folder,
         name,
         outputs,
@@ -143,6 +144,8 @@ def _measurements(
         reference_lengths=predicted and lengths,
         iterations=[1 + n % 3 for n in range(len(outputs))] if name == REFINING else None,
     )
+    yield translated
+    about["data_sha256"] = translated.data_sha256
     tokens = [len(line.split()) + 2 for line in outputs]
     for scope in scopes:
         more = 1.2 if scope == "text" else 0
@@ -166,6 +169,7 @@ def _measurements(
                 worse = [_worse(line, made.mistakes + 0.3 / value, rng) for line in references]
                 file = f"{made.family}.{number}.{parameter}.{value}.txt"
                 _write_lines(folder / file, worse)
+                about["checkpoint_sha256"] = f"{made.family:0<64}"
                 yield Sweep(**about, parameter=parameter, value=value, outputs=file)
 
 

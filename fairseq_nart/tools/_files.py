@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +40,14 @@ def sha256(file: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of_test(sources: Sequence[str], references: Sequence[str]) -> str:
+    """Hexadecimal SHA-256 of a test set's lines."""
+    digest = hashlib.sha256()
+    for line in (*sources, *references):
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

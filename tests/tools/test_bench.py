@@ -1,6 +1,11 @@
 """`fairseq-nart bench` on small models: what it records, what it goes on with, what it refuses."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import types
 
 import pytest
@@ -20,6 +25,7 @@ from fairseq_nart.tools.benchmark.records import (
     Translation,
     read,
 )
+from fairseq_nart.tools.benchmark.worker import Worker
 from fairseq_nart.tools.report import compare
 
 SYSTEMS = {
@@ -183,13 +189,14 @@ def test_a_cut_run_goes_on(bench, tmp_path):
     """Rounds that were measured stay; a round that was cut is measured again."""
     names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
     assert bench(out, names, stages=["latency"]) == 0
-    rounds = (out / "latency0.jsonl").read_text().splitlines(keepends=True)
+    file = out / "latency" / "made.jsonl"
+    rounds = file.read_text().splitlines(keepends=True)
     assert len(rounds) == 3
     whole = (out / FILE).read_text().splitlines(keepends=True)
     (out / FILE).write_text("".join(line for line in whole if '"latency"' not in line))
-    (out / "latency0.jsonl").write_text(rounds[0] + rounds[1] + rounds[2][:20])
+    file.write_text(rounds[0] + rounds[1] + rounds[2][:20])
     assert bench(out, names, stages=["latency"]) == 0
-    again = (out / "latency0.jsonl").read_text().splitlines(keepends=True)
+    again = file.read_text().splitlines(keepends=True)
     assert again[:2] == rounds[:2] and len(again) == 3 and again[2] != rounds[2]
     first, second = (json.loads(line)[names[0]] for line in again[1:])
     (record,) = (x for x in of_kind(out, Latency) if x.scope == "tokens")
@@ -233,6 +240,74 @@ def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypat
     assert bench(tmp_path / "run", names, stages=["parts"]) == 0
     assert "1 systems are left out" in capsys.readouterr().out
     assert [x.name for x in of_kind(tmp_path / "run", System)] == names[1:]
+
+
+def test_other_sentences_are_refused_and_nothing_is_lost(bench, ran, text, capsys):
+    before = {file: file.read_bytes() for file in ran.rglob("*") if file.is_file()}
+    lines = (text / "test.de").read_text("utf-8")
+    (text / "test.de").write_text(lines.replace("der", "die"), "utf-8")
+    assert bench(ran) == 1
+    (text / "test.de").write_text(lines, "utf-8")
+    assert "'made' was measured with other sentences" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in ran.rglob("*") if file.is_file()} == before
+
+
+def test_more_sentences_are_timed_anew(bench, tmp_path):
+    names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
+    for sentences in (2, 4, 4):
+        assert bench(out, names, stages=["latency"], sentences=sentences) == 0
+    scoped = [len(x.seconds) for x in of_kind(out, Latency) if x.scope == "tokens"]
+    assert scoped == [2, 4]
+
+
+def test_a_folder_without_records_is_begun_anew(bench, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / FILE).write_text("")
+    assert bench(out, ["NART-DCRF, 1 length"], stages=["translations"]) == 0
+    assert of_kind(out, Translation)
+
+
+def test_all_systems_translate_the_same_in_batches(bench, tmp_path, monkeypatch):
+    """Blank lines aside, as many as the largest batch asks for, although there are but six."""
+    seen = []
+    call = Worker.call
+
+    def spy(worker, name, *args):
+        if name == "throughput":
+            seen.append((worker.plan.name, args[1], tuple(args[0])))
+        return call(worker, name, *args)
+
+    monkeypatch.setattr(Worker, "call", spy)
+    names = ["Transformer, greedy, CTranslate2 int8", "NART-DCRF, 1 length"]
+    words = {"stages": ["throughput"], "max-batch-size": 128}
+    assert bench(tmp_path / "run", names, **words) == 0
+    for size in (64, 128):
+        taken = {lines for _, batch, lines in seen if batch == size}
+        assert len(taken) == 1 and all(len(lines) >= 2 * size for lines in taken)
+        assert all(line.strip() for lines in taken for line in lines)
+
+
+def test_terminated_benchmarks_leave_no_process(student, data, text, tmp_path):
+    """Those of the systems stand still most of the time, so they would not notice by themselves."""
+    plan = tmp_path / "plan.toml"
+    test = f'name = "made"\nsource = "{text}/test.de"\nreferences = "{text}/test.en"\n'
+    system = f'family = "NART"\ncheckpoint = "{student}"\n'
+    plan.write_text(f'binarised = "{data}"\n[[test]]\n{test}[[system]]\n{system}')
+    words = [str(plan), "--out", str(tmp_path / "run"), "--device", "cpu", "--repeats", "1000"]
+    command = [sys.executable, "-m", "fairseq_nart.cli", "bench", *words]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as program:
+        while not (tmp_path / "run" / "latency").exists():
+            time.sleep(0.1)
+        program.terminate()
+    assert program.returncode == 128 + signal.SIGTERM
+    for _ in range(100):
+        try:
+            os.killpg(program.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("processes are left")
 
 
 def test_another_machine_is_refused(bench, ran, tmp_path, monkeypatch, capsys):

@@ -60,6 +60,15 @@ def test_names_tell_systems_apart(plan):
     assert read.systems[4].words == ["--lenpen", "1", "--dedup"]
 
 
+def test_checkpoints_in_a_list(plan, capsys):
+    text = SYSTEM.replace('"nart.pt"', '["nart.pt", "none.pt", "k8.pt"]')
+    systems = plan(text, skip_missing=True).systems
+    assert [system.name for system in systems] == ["NART, nart", "NART, k8"]
+    assert "NART, none is left out: there is no" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="there is no system that could be measured below"):
+        plan(SYSTEM.replace("nart.pt", "none.pt"), skip_missing=True)
+
+
 def test_sweeps_change_one_number(plan):
     text = SYSTEM + '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [1, 4]\n'
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_rank"\n'
@@ -92,6 +101,9 @@ def test_sweeps_change_one_number(plan):
             SYSTEM + SWEEP.format("NART", "crf_rank", 'checkpoints = {a = "k8.pt"}'),
             "'a' is no number",
         ),
+        ("[system]\nfamily = 'NART'", "write [[system]], in double brackets, before each system"),
+        ("[[system]]\nfamily = 'NART'", "[[system]] NART: checkpoint is missing"),
+        (SYSTEM.replace('"nart.pt"', '["nart.pt", "none.pt"]'), "checkpoint: there is no"),
         ("= 3", "plan.toml"),
     ],
 )

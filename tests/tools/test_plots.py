@@ -1,5 +1,6 @@
 """Figures: what is drawn, what is left out, what the captions say, and names that can be read."""
 
+import dataclasses
 import itertools
 import statistics
 import struct
@@ -18,6 +19,7 @@ from fairseq_nart.tools.reporting import panels, speed_plots
 from fairseq_nart.tools.reporting.drawing import COLOURS, label_ends, label_points, looks, spread
 from fairseq_nart.tools.reporting.groups import GROUPS, by_size
 from fairseq_nart.tools.reporting.plots import draw, draw_parts
+from fairseq_nart.tools.reporting.quality_plots import line_of
 from fairseq_nart.tools.reporting.speed_plots import front
 
 ALL = [
@@ -137,10 +139,9 @@ def test_latency_line_is_the_means_of_groups(of, tmp_path, monkeypatch):
 
 def test_throughput_line_is_in_the_order_of_batches(tmp_path, monkeypatch):
     run = made_run.make_run(tmp_path / "run", sentences=3, systems=[TEACHER])
-    about = {**made_run.COMMON, "system": TEACHER, "data": DATA}
+    known = next(record for record in read(run) if isinstance(record, Throughput))
     for batch in (256, 2):
-        record = Throughput(**about, batch=batch, sentences_per_second=5, tokens_per_second=9)
-        write(run, record)
+        write(run, dataclasses.replace(known, batch=batch, sentences_per_second=5))
     drawn = {}
     monkeypatch.setattr(speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines))
     of = compare([run], TEACHER, TEACHER, "13a")
@@ -167,7 +168,18 @@ def test_captions_say_what_the_records_say(of, plots):
         (s for s in of.collection.systems.values() if s.family == "NART-CRF"),
         key=lambda s: of.quality(s.name, DATA).bleu,
     )
-    assert f"NART-CRF {best.lengths}" in plots["bleu_lengths"].caption
+    assert f"NART-CRF: {best.lengths}" in plots["bleu_lengths"].caption
+
+
+def test_a_line_over_lengths_has_one_precision_and_one_set_of_options():
+    systems = (
+        made_run.system("NART, 9 lengths"),
+        made_run.system("NART, 1 length", options={"length_candidates": 1}),
+        made_run.system("NART, 1 length", precision="int8"),
+    )
+    named = [line_of(system) for system in systems]
+    assert named == ["NART", "NART", "NART, int8"]
+    assert line_of(made_run.system("NART, 1 length", options={"dedup": True})) == "NART, dedup True"
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200))

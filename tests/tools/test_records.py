@@ -11,11 +11,13 @@ import pytest
 
 from fairseq_nart.tools._files import locked
 from fairseq_nart.tools.benchmark.records import FILE, KINDS, Latency, Memory, read, write
+from fairseq_nart.tools.reporting.collection import collect
 
 LATENCY = Latency(
     **made_run.COMMON,
     system="NART, 1 length",
     data="Made De-En",
+    data_sha256="0" * 64,
     scope="text",
     seconds=[0.5, 1],
     target_tokens=[7, 9],
@@ -24,7 +26,13 @@ LATENCY = Latency(
 
 
 def memory(peak):
-    return Memory(**made_run.COMMON, system="NART, 1 length", data="Made", peak_bytes=peak)
+    return Memory(
+        **made_run.COMMON,
+        system="NART, 1 length",
+        data="Made",
+        data_sha256="0" * 64,
+        peak_bytes=peak,
+    )
 
 
 def lines(folder):
@@ -85,8 +93,9 @@ def test_no_records(tmp_path):
     with pytest.raises(ValueError, match=r"holds no records\.jsonl: name a folder"):
         read(tmp_path)
     (tmp_path / FILE).write_text("")
+    assert read(tmp_path) == []
     with pytest.raises(ValueError, match=r"records\.jsonl holds no records"):
-        read(tmp_path)
+        collect([tmp_path])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+import types
 
 import browser
 import made_run
@@ -16,12 +17,11 @@ from made_run import DATA, SYSTEMS, TEACHER
 from sacrebleu.significance import PairedTest
 
 from fairseq_nart.cli import main
-from fairseq_nart.tools._files import sha256
 from fairseq_nart.tools.benchmark.records import FILE, read, write
 from fairseq_nart.tools.report import NO_MATPLOTLIB
 from fairseq_nart.tools.reporting.collection import collect
 from fairseq_nart.tools.reporting.published import sun2019
-from fairseq_nart.tools.reporting.quality import repetition
+from fairseq_nart.tools.reporting.quality import assess, repetition
 
 BASELINE = "Transformer, greedy"
 FEW = (TEACHER, BASELINE, "NART, 1 length", "NART-DCRF, 9 lengths")
@@ -114,6 +114,16 @@ def test_scores_are_sacrebleus_to_the_last_digit(run, out):
         as_is = sacrebleu.corpus_bleu(outputs, [references], tokenize="none", force=True)
         assert row[f"{DATA}: other_bleu"] == repr(as_is.score) != repr(score.score)
         assert row[f"{DATA}: chrf"] == repr(sacrebleu.corpus_chrf(outputs, [references]).score)
+
+
+def test_equal_outputs_do_not_differ(run):
+    """sacreBLEU's own p-value would be 0.001."""
+    outputs, references = texts(run, BASELINE)
+    found = {name: types.SimpleNamespace(outputs=outputs, references=references) for name in "abc"}
+    found["c"].outputs = outputs[1:] + outputs[:1]
+    systems = assess(found, "a", "13a").systems
+    assert [systems[name].p_value for name in "ab"] == [None, 1.0]
+    assert systems["c"].p_value < 0.01
 
 
 def test_certainty_is_sacrebleus(run, out):
@@ -338,9 +348,8 @@ def other_machine(run):
 
 def other_references(run):
     (run / "other.txt").write_text("the dog.\n" * 20)
-    outputs, sha = ["the dog."] * 20, sha256(run / "other.txt")
-    changes = {"references": "other.txt", "data_sha256": sha}
-    write(run, made_run.translation(run, BASELINE, outputs, **changes))
+    outputs = ["the dog."] * 20
+    write(run, made_run.translation(run, BASELINE, outputs, references="other.txt"))
 
 
 def too_few_outputs(run):
@@ -364,7 +373,7 @@ REFUSALS = {
     ),
     "test sets": (
         other_references,
-        f"{DATA}: the references of .* are not those of .*: give different test sets",
+        f"{DATA}: .* measured .* on other sentences or references than .*: give different test",
     ),
     "changed references": (
         lambda run: (run / "references.0.txt").write_text("the dog.\n" * 20),
@@ -398,7 +407,7 @@ REFUSALS = {
             run,
             made_run.Sweep(
                 **made_run.COMMON, system=BASELINE, data="Z", parameter="crf_rank", value=8,
-                outputs="references.0.txt",
+                outputs="references.0.txt", data_sha256="0", checkpoint_sha256="0",
             ),
         ),
         "Transformer, greedy on Z with crf_rank 8: no translation of Z brings its references",

@@ -39,6 +39,8 @@ class Engine(Protocol):
     """Source and target are tokens in the engine's own form: one end of sentence, no padding."""
 
     name: str
+    device: str
+    """cpu or cuda."""
     libraries: tuple[str, ...]
     """Packages whose version matters."""
     lengths: int | None
@@ -71,4 +73,4 @@ class Engine(Protocol):
         """Returns when the device has nothing left to do."""
 
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
-        """The most memory of a device that `work` took; None where it takes the process's own."""
+        """The most memory of a GPU that `work` took; None without one, or where it is not known."""

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fairseq_nart.compat import allocator
 from fairseq_nart.tools.benchmark.clock import PartsClock
 from fairseq_nart.tools.benchmark.engines import Engine, Layout
 from fairseq_nart.tools.benchmark.subwords import Subwords
@@ -72,8 +73,12 @@ class Measuring:
         return Timed(clock() - start, end - begin, len(pieces) + 1)
 
     def throughput(self, lines: Sequence[str], batch: int) -> tuple[float, int]:
-        """Seconds from token ids to token ids, and target tokens, in batches of like length."""
+        """Seconds from token ids to token ids, and target tokens, in batches of like length.
+
+        The longest batch was translated before, unmeasured.
+        """
         batches = list(in_batches(self._sources(lines), batch, len))
+        self.engine.translate(batches[-1:])
         self.engine.wait()
         start = time.perf_counter()
         translated = self.engine.translate(batches)
@@ -97,13 +102,17 @@ class Measuring:
                 total += time.perf_counter() - start
         return {part: x / len(lines) for part, x in clock.seconds.items()}, total / len(lines)
 
-    def peak_bytes(self, lines: Sequence[str]) -> int:
-        """The most memory that translating each line on its own took: of a GPU, or resident."""
+    def peak_bytes(self, lines: Sequence[str]) -> int | None:
+        """The most memory that translating each line on its own took: of a GPU, or resident.
+
+        None where the engine does not say what it took of a GPU.
+        """
         own = Path("/proc/self/clear_refs")
         if own.exists():
+            allocator.return_free_memory()
             own.write_text("5")  # the peak so far, such as loading's, is forgotten
         on_device = self.engine.peak_bytes(lambda: self.time(lines))
-        return _peak_resident() if on_device is None else on_device
+        return _peak_resident() if self.engine.device == "cpu" else on_device
 
     def translate(self, lines: Sequence[str], batch: int) -> Translated:
         """All lines, in batches of like length; their order is kept."""

@@ -167,8 +167,13 @@ class _Reader:
         for needed in ("binarised", "test", "system"):
             if not content.get(needed):
                 raise ValueError(f"{needed} is missing")
-        subwords = content.get("sentencepiece")
-        systems = [one for entry in self.trained(content) for one in self.expanded(entry)]
+        for kind in ("test", "system", "sweep"):
+            entries = content.get(kind, [])
+            if not isinstance(entries, list) or not all(isinstance(x, dict) for x in entries):
+                raise ValueError(f"write [[{kind}]], in double brackets, before each {kind}")
+        systems = [one for entry in content["system"] for one in self.expanded(entry)]
+        if not systems:
+            raise ValueError(f"there is no system that could be measured below {self.root}")
         tests = [self.test(entry) for entry in content["test"]]
         names = [system.name for system in systems]
         for kind, found in (("system", names), ("test", [test.name for test in tests])):
@@ -182,16 +187,6 @@ class _Reader:
             systems=systems,
             sweeps=list(self.sweeps(content, names)),
         )
-
-    def trained(self, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The entries of the systems that are there, or should be."""
-        for entry in content["system"]:
-            files = (entry.get(key) for key in ("checkpoint", "rescore_with"))
-            lacking = [name for name in files if name and not (self.root / name).exists()]
-            if self.skip_missing and lacking:
-                print(f"{entry.get('family')} is left out: there is no {self.root / lacking[0]}")
-            else:
-                yield entry
 
     def path(self, key: str, name: Any) -> Path:
         path = self.root / str(name)
@@ -224,7 +219,13 @@ class _Reader:
         if "name" in entry and lists:
             raise ValueError(f"[[system]] {entry['name']!r}: leave name out, {lists[0]} is a list")
         for values in itertools.product(*(entry[key] for key in lists)):
-            yield self.system({**entry, **dict(zip(lists, values))}, lists)
+            one = {**entry, **dict(zip(lists, values))}
+            files = (one.get(key) for key in ("checkpoint", "rescore_with"))
+            lacking = [name for name in files if name and not (self.root / name).exists()]
+            if self.skip_missing and lacking:
+                print(f"{_name(one, lists)} is left out: there is no {self.root / lacking[0]}")
+            else:
+                yield self.system(one, lists)
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}
@@ -235,7 +236,9 @@ class _Reader:
         if "rescore_with" in options:
             options["rescore_with"] = str(self.path("rescore_with", options["rescore_with"]))
         own.setdefault("name", _name(entry, lists))
-        own["checkpoint"] = self.path("checkpoint", own.get("checkpoint", ""))
+        if "checkpoint" not in own:
+            raise ValueError(f"[[system]] {own['name']}: checkpoint is missing")
+        own["checkpoint"] = self.path("checkpoint", own["checkpoint"])
         system: SystemPlan = _built("system", SystemPlan, {**own, "options": options})
         return system
 
@@ -266,6 +269,7 @@ def _name(entry: dict[str, Any], lists: list[str]) -> str:
             parts.append("greedy" if beam == 1 else f"beam {beam}")
     said = {*OWN, *_COUNTED, "beam", "ctc_beam"}
     parts += [f"{key} {entry[key]}" for key in lists if key not in said and key in entry]
+    parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
     precision = entry.get("precision", "float32")
     if entry.get("engine") == "ctranslate2":
         parts.append(f"CTranslate2 {precision}")

@@ -84,6 +84,7 @@ class System(Record):
     checkpoint: str
     checkpoint_sha256: str
     options: dict[str, Any]
+    """Of decoding; files by name and digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Measurement(Record):
     system: str
     data: str
     """The test set's name, as the table shows it."""
+    data_sha256: str
+    """Of its sources and references, see `sha256_of_test`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +107,6 @@ class Translation(Measurement):
     sources: str
     references: str
     outputs: str
-    data_sha256: str
-    """Of the file `references`."""
     predicted_lengths: list[int] | None = None
     """The target length the model predicted for each sentence, in tokens."""
     reference_lengths: list[int] | None = None
@@ -191,6 +192,7 @@ class Sweep(Measurement):
     identity = ("system", "data", "parameter", "value")
     parameter: Parameter
     value: int
+    checkpoint_sha256: str
     outputs: str
     """Relative to the run folder; the references are those of the test set's translations."""
 
@@ -238,8 +240,6 @@ def read(folder: Path) -> list[Record]:
             records.append(_parse(line))
         except ValueError as error:
             raise ValueError(f"{file}, line {number}: {error}") from error
-    if not records:
-        raise ValueError(f"{file} holds no records: run the benchmark again")
     return records
 
 

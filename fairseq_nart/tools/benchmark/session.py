@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
@@ -11,11 +14,24 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from fairseq_nart.tools import _ctranslate2
-from fairseq_nart.tools._files import read_json, replacing, sha256, write_json
+from fairseq_nart.tools._files import (
+    read_json,
+    replacing,
+    sha256,
+    sha256_of_test,
+    write_json,
+)
 from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.benchmark.engines import Layout, layouts
 from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan, TestSet
-from fairseq_nart.tools.benchmark.records import FILE, Record, System, read, write
+from fairseq_nart.tools.benchmark.records import (
+    FILE,
+    Measurement,
+    Record,
+    System,
+    read,
+    write,
+)
 from fairseq_nart.tools.benchmark.subwords import Subwords
 from fairseq_nart.tools.benchmark.worker import Worker
 
@@ -30,10 +46,9 @@ class Text:
     """A test set in the run folder."""
 
     name: str
+    sha256: str
     sources: list[str]
     references: list[str]
-    files: dict[str, str]
-    """What a translation's record says of it: sources, references, data_sha256."""
     chosen: list[int]
     """The sentences that are timed."""
 
@@ -41,6 +56,10 @@ class Text:
     def timed(self) -> list[str]:
         """Their sources."""
         return [self.sources[index] for index in self.chosen]
+
+    def repeated(self, count: int) -> list[str]:
+        """So many sources with words, from the start again and again."""
+        return list(islice(cycle(line for line in self.sources if line.strip()), count))
 
 
 class Session:
@@ -53,14 +72,26 @@ class Session:
         self.machine = circumstances.machine(device)
         self.commit = circumstances.commit()
         self.subwords = Subwords(plan.sentencepiece)
-        self.texts = [_text(test, out, n, sentences) for n, test in enumerate(plan.tests)]
         self.layouts = _Layouts(out / "threads.json")
-        other = next((x for x in self.records.values() if x.machine != self.machine), None)
-        if other:
-            raise ValueError(
-                f"{out / FILE} was measured on {other.machine}; this is {self.machine}: "
-                "give another --out"
-            )
+        self.texts = [_text(test, sentences) for test in plan.tests]
+        self._require_same_circumstances()
+
+    def _require_same_circumstances(self) -> None:
+        """ValueError where the folder holds what was measured on another machine or test set."""
+        now = {text.name: text.sha256 for text in self.texts}
+        for record in self.records.values():
+            if record.machine != self.machine:
+                raise ValueError(
+                    f"{self.out / FILE} was measured on {record.machine}; this is {self.machine}: "
+                    "give another --out"
+                )
+            if not isinstance(record, Measurement):
+                continue
+            if now.get(record.data, record.data_sha256) != record.data_sha256:
+                raise ValueError(
+                    f"{self.out / FILE}: {record.data!r} was measured with other sentences or "
+                    "references: give the test set another name, or another --out"
+                )
 
     def known(self, kind: type[R], **identity: object) -> R | None:
         """The record that says this of that, where there is one."""
@@ -86,12 +117,23 @@ class Session:
         self.records[record.subject] = record
         return record
 
-    def write_text(self, folder: str, name: str, lines: list[str]) -> str:
-        """Writes lines for a record; the file's name in the run folder."""
-        file = self.out / folder / f"{quote(name, safe=' ,=+()')}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _write_lines(file, lines)
+    def files(self, text: Text) -> dict[str, str]:
+        """What a translation's record says of its test set, which lies in the folder too."""
+        return {x: self.write_text(getattr(text, x), "texts", f"{text.name}.{x}") for x in SIDES}
+
+    def write_text(self, lines: list[str], *name: str) -> str:
+        """Writes lines for a record; the path in the run folder of the file, called so."""
+        file = self.file(*name[:-1], f"{name[-1]}.txt")
+        with replacing(file) as temporary:
+            text = "".join(f"{line}\n" for line in lines)
+            temporary.write_text(text, encoding="utf-8", newline="\n")
         return str(file.relative_to(self.out))
+
+    def file(self, *name: str) -> Path:
+        """A path in the run folder, whatever the names of its folders and itself hold."""
+        file = self.out.joinpath(*(quote(part, safe=" ,=+()") for part in name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
 
     def start(self, plan: SystemPlan) -> Worker:
         """The process of a system."""
@@ -103,7 +145,7 @@ class Session:
     @contextlib.contextmanager
     def workers(self) -> Iterator[list[Worker]]:
         """Processes of all systems, each with its record and its best layout of threads."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, _ending_when_terminated():
             started = [
                 stack.enter_context(self.start(plan))
                 for plan in tqdm(self._runnable(), desc="loading", unit="system")
@@ -149,7 +191,7 @@ class Session:
             "lengths": worker.about["lengths"],
             "engine": worker.about["name"],
             "checkpoint_sha256": sha256(plan.checkpoint),
-            "options": {**plan.options},
+            "options": {name: _identified(name, value) for name, value in plan.options.items()},
         }
         if before := self.known(System, name=plan.name):
             for name, value in {**about, "precision": plan.precision}.items():
@@ -161,6 +203,16 @@ class Session:
                     )
         else:
             self.write(System, worker, layout, checkpoint=str(plan.checkpoint), **about)
+
+
+@contextlib.contextmanager
+def _ending_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does: processes that stand still are not left behind."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Layouts:
@@ -206,31 +258,31 @@ def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> floa
     return float(seconds / len(lines))
 
 
-def _text(test: TestSet, out: Path, number: int, sentences: int) -> Text:
-    """Reads a test set and copies it into the run folder."""
+def _identified(option: str, value: Any) -> Any:
+    """An option's value; of a teacher its name and what it holds, not where it lies."""
+    if option != "rescore_with":
+        return value
+    return f"{Path(value).name} (SHA-256 {sha256(Path(value))[:12]})"
+
+
+SIDES = ("sources", "references")
+
+
+def _text(test: TestSet, sentences: int) -> Text:
+    """Reads a test set and chooses what is timed of it."""
     sides: dict[str, list[str]] = {}
-    files = {}
-    for side, source in (("sources", test.source), ("references", test.references)):
-        with open(source, encoding="utf-8", newline="\n") as stream:
+    files = (Path(test.source), Path(test.references))
+    for side, file in zip(SIDES, files, strict=True):
+        with open(file, encoding="utf-8", newline="\n") as stream:
             sides[side] = [line.rstrip("\r\n") for line in stream]
-        file = out / f"test{number}.{side}.txt"
-        _write_lines(file, sides[side])
-        files[side] = file.name
     count = len(sides["sources"])
     if count != len(sides["references"]):
         raise ValueError(
             f"{test.source} has {count} lines, {test.references} {len(sides['references'])}"
         )
-    files["data_sha256"] = sha256(out / files["references"])
     timed = [index for index in range(count) if sides["sources"][index].strip()]
     if not timed:
         raise ValueError(f"{test.source} is empty")
     step = max(1, len(timed) / sentences)
     chosen = [timed[int(n * step)] for n in range(min(sentences, len(timed)))]
-    return Text(test.name, **sides, files=files, chosen=chosen)
-
-
-def _write_lines(file: Path, lines: list[str]) -> None:
-    with replacing(file) as temporary:
-        text = "".join(f"{line}\n" for line in lines)
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Text(test.name, sha256_of_test(**sides), **sides, chosen=chosen)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fairseq_nart.tools.benchmark.engines import Layout
+from fairseq_nart.tools._files import replacing, sha256
 from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.records import (
     Latency,
@@ -29,18 +29,21 @@ warm, short enough that a slow moment of the machine strikes all systems alike."
 
 def latency(session: Session, workers: Sequence[Worker], repeats: int) -> None:
     """Sentences one at a time, systems in turns; of each sentence the median of `repeats`."""
-    for number, text in enumerate(session.texts):
-        about = [{"system": worker.plan.name, "data": text.name} for worker in workers]
-        if all(session.known(Latency, **one, scope="tokens") for one in about):
+    for text in session.texts:
+        about = [_about(text, worker) for worker in workers]
+        known = [session.known(Latency, **one, scope="tokens") for one in about]
+        if all(record and record.sentences == text.chosen for record in known):
             continue
         layouts = [session.layout(worker, "latency") for worker in workers]
         header = {
+            "commit": session.commit,
+            "data_sha256": text.sha256,
             "systems": [worker.plan.name for worker in workers],
             "threads": [layout.total for layout in layouts],
             "sentences": text.chosen,
             "repeats": repeats,
         }
-        rounds = _Rounds(session.out / f"latency{number}.jsonl", header)
+        rounds = _Rounds(session.file("latency", f"{text.name}.jsonl"), header)
         _take_turns(rounds, text, workers, repeats)
         for worker, layout, one in zip(workers, layouts, about, strict=True):
             timed = _medians(rounds.of(worker.plan.name), len(text.chosen))
@@ -97,7 +100,8 @@ class _Rounds:
         if whole and whole[0] == header:
             self.done = whole[1:]
         text = "".join(f"{json.dumps(line)}\n" for line in (header, *self.done))
-        file.write_text(text, "utf-8")
+        with replacing(file) as temporary:
+            temporary.write_text(text, "utf-8")
 
     def add(self, turn: dict[str, list[dict[str, Any]]]) -> None:
         self.done.append(turn)
@@ -112,8 +116,8 @@ def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
     """One sentence at a time: where the time goes, and the most memory."""
     for text, worker, about in _each(session, workers, "parts and memory"):
         layout = session.layout(worker, "latency")
-        if not session.known(Memory, **about):
-            peak = worker.call("peak_bytes", text.timed)
+        known = session.known(Memory, **about)
+        if not known and (peak := worker.call("peak_bytes", text.timed)):
             session.write(Memory, worker, layout, **about, peak_bytes=peak)
         if not session.known(Parts, **about):
             seconds, total = worker.call("parts", text.timed)
@@ -136,9 +140,9 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
             worker,
             session.layout(worker, "latency"),
             **about,
-            outputs=session.write_text(f"outputs/{text.name}", worker.plan.name, found.outputs),
+            outputs=session.write_text(found.outputs, "outputs", text.name, worker.plan.name),
             iterations=found.iterations if any(found.iterations) else None,
-            **text.files,
+            **session.files(text),
             **lengths,
         )
 
@@ -149,7 +153,11 @@ def _each(
     """Each test set with each system, and what a record says of the two."""
     pairs = [(text, worker) for text in session.texts for worker in workers]
     for text, worker in tqdm(pairs, desc=what, unit="system"):
-        yield text, worker, {"system": worker.plan.name, "data": text.name}
+        yield text, worker, _about(text, worker)
+
+
+def _about(text: Text, worker: Worker) -> dict[str, str]:
+    return {"system": worker.plan.name, "data": text.name, "data_sha256": text.sha256}
 
 
 def throughput(session: Session, workers: Sequence[Worker], largest: int) -> None:
@@ -157,34 +165,40 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
     layouts = {worker.plan.name: session.layout(worker, "throughput") for worker in workers}
     for worker in workers:
         worker.call("lay_out", layouts[worker.plan.name])
+    streams = max(layout.streams for layout in layouts.values())
     sizes = [2**n for n in range(largest.bit_length())]
     for text in session.texts:
         rates: dict[str, list[float]] = {name: [] for name in layouts}
-        turns = [(size, worker) for size in sizes for worker in workers]
-        for size, worker in tqdm(turns, desc=f"throughput, {text.name}", unit="batch size"):
-            so_far = rates[worker.plan.name]
-            if not _fell_twice(so_far):
-                layout = layouts[worker.plan.name]
-                so_far.append(_throughput(session, worker, layout, text, size))
+        for size in tqdm(sizes, desc=f"throughput, {text.name}", unit="batch size"):
+            # The same for all systems, and two batches for each stream of the one with the most.
+            lines = text.repeated(max(LEAST, 2 * streams * size))
+            going = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
+            about = {worker.plan.name: {**_about(text, worker), "batch": size} for worker in going}
+            known = {name: session.known(Throughput, **one) for name, one in about.items()}
+            looks = {
+                worker.plan.name: [worker.call("throughput", lines, size)]
+                for worker in going
+                if not known[worker.plan.name]
+            }
+            for worker in going:  # once more, because one look may meet a slow moment
+                name = worker.plan.name
+                record = known[name]
+                if record is None:
+                    looks[name].append(worker.call("throughput", lines, size))
+                    seconds, tokens = min(looks[name])
+                    record = session.write(
+                        Throughput,
+                        worker,
+                        layouts[name],
+                        **about[name],
+                        sentences_per_second=len(lines) / seconds,
+                        tokens_per_second=tokens / seconds,
+                    )
+                rates[name].append(record.sentences_per_second)
 
 
-def _throughput(session: Session, worker: Worker, layout: Layout, text: Text, size: int) -> float:
-    """Sentences per second in batches of `size`."""
-    about = {"system": worker.plan.name, "data": text.name, "batch": size}
-    record = session.known(Throughput, **about)
-    if record is None:
-        # Enough for two batches a stream.
-        lines = text.sources[: max(len(text.chosen), 2 * layout.streams * size)]
-        seconds, tokens = worker.call("throughput", lines, size)
-        record = session.write(
-            Throughput,
-            worker,
-            layout,
-            **about,
-            sentences_per_second=len(lines) / seconds,
-            tokens_per_second=tokens / seconds,
-        )
-    return record.sentences_per_second
+LEAST = 64
+"""Sentences by which a throughput is measured."""
 
 
 def _fell_twice(rates: list[float]) -> bool:
@@ -197,7 +211,8 @@ def sweeps(session: Session, batch: int) -> None:
         swept = list(session.plan.swept(sweep))
         for value, plan in tqdm(swept, desc=f"{sweep.parameter} of {sweep.system}", unit="value"):
             about = {"system": sweep.system, "parameter": sweep.parameter, "value": value}
-            missing = [x for x in session.texts if not session.known(Sweep, **about, data=x.name)]
+            about["checkpoint_sha256"] = sha256(plan.checkpoint)
+            missing = [text for text in session.texts if not _swept(session, text, about)]
             if not missing:
                 continue
             with session.start(plan) as worker:
@@ -205,6 +220,20 @@ def sweeps(session: Session, batch: int) -> None:
                 worker.call("lay_out", layout)
                 for text in missing:
                     found = worker.call("translate", text.sources, batch)
-                    folder = f"outputs/{text.name}/{sweep.parameter}"
-                    file = session.write_text(folder, f"{sweep.system}={value}", found.outputs)
-                    session.write(Sweep, worker, layout, **about, data=text.name, outputs=file)
+                    name = ("outputs", text.name, sweep.parameter, f"{sweep.system}={value}")
+                    file = session.write_text(found.outputs, *name)
+                    session.write(
+                        Sweep,
+                        worker,
+                        layout,
+                        **about,
+                        data=text.name,
+                        data_sha256=text.sha256,
+                        outputs=file,
+                    )
+
+
+def _swept(session: Session, text: Text, about: dict[str, Any]) -> bool:
+    """Whether it is known of this very checkpoint."""
+    record = session.known(Sweep, **about, data=text.name)
+    return record is not None and record.checkpoint_sha256 == about["checkpoint_sha256"]

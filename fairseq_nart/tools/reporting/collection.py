@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from fairseq_nart.tools._files import sha256
+from fairseq_nart.tools._files import sha256_of_test
 from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
@@ -70,7 +70,10 @@ def collect(folders: Sequence[Path]) -> Collection:
     # Of two records that say the same of the same thing the later counts.
     latest = {record.subject: (folder, record) for folder, run in runs for record in run}
     found = list(latest.values())
+    if not found:
+        raise ValueError(f"{folders[0] / FILE} holds no records: run the benchmark again")
     _one_machine(found)
+    _one_test_set_a_name(found)
     collection = Collection([record for _, record in found])
     # Sweeps last: they are scored with the references of the translations.
     for folder, record in sorted(found, key=lambda pair: isinstance(pair[1], Sweep)):
@@ -101,16 +104,13 @@ def _add(to: Collection, folder: Path, record: Record) -> None:
 
 def _translation(among: Collection, folder: Path, record: Translation) -> Text:
     what = f"{record.system} on {record.data}"
-    file = folder / record.references
-    references = _lines(file, what)
-    if sha256(file) != record.data_sha256:
-        raise ValueError(f"{file} has changed since {what} was recorded: translate it again")
-    for (other, data), text in among.translations.items():
-        if data == record.data and text.references != references:
-            raise ValueError(
-                f"{data}: the references of {record.system} are not those of {other}: "
-                "give different test sets different names"
-            )
+    references = _lines(folder / record.references, what)
+    sources = _lines(folder / record.sources, what)
+    if sha256_of_test(sources, references) != record.data_sha256:
+        raise ValueError(
+            f"{folder / record.sources} or {folder / record.references} has changed since {what} "
+            "was recorded: make this run anew in an empty folder"
+        )
     if record.predicted_lengths and len(record.predicted_lengths) != len(references):
         raise ValueError(
             f"{folder / FILE}: {what}: {len(record.predicted_lengths)} predicted_lengths for "
@@ -180,6 +180,18 @@ def _one_machine(found: list[tuple[Path, Record]]) -> None:
                 f"{first_folder / FILE} was measured on {first.machine}; {folder / FILE} on "
                 f"{record.machine}: two machines do not compare, make a report for each"
             )
+
+
+def _one_test_set_a_name(found: list[tuple[Path, Record]]) -> None:
+    seen: dict[str, tuple[Path, str]] = {}
+    for folder, record in found:
+        if isinstance(record, Measurement):
+            first, sha = seen.setdefault(record.data, (folder, record.data_sha256))
+            if sha != record.data_sha256:
+                raise ValueError(
+                    f"{record.data}: {folder / FILE} measured {record.system} on other sentences "
+                    f"or references than {first / FILE}: give different test sets different names"
+                )
 
 
 def _known_systems(collection: Collection) -> None:

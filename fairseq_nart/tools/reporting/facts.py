@@ -41,7 +41,7 @@ def _data(of: Comparison, data: str) -> str:
     text = next(iter(texts.values()))
     assert isinstance(text.record, Translation)
     return (
-        f"{data} ({len(text.references)} sentences, SHA-256 of the references "
+        f"{data} ({len(text.references)} sentences, SHA-256 of their lines "
         f"{text.record.data_sha256[:12]})"
     )
 
@@ -54,7 +54,7 @@ def methods(of: Comparison) -> Facts:
     if of.collection.latencies:
         facts += _LATENCY
     if of.collection.throughputs:
-        facts.append(("Sentences per second", "Translated in batches of this many sentences."))
+        facts.append(("Sentences per second", _THROUGHPUT))
     if of.collection.memories:
         facts.append(("Peak memory", _MEMORY))
     if of.collection.parts:
@@ -78,8 +78,8 @@ def _quality(of: Comparison) -> Facts:
         (
             "p",
             "Of the difference in BLEU to the baseline, by sacreBLEU's paired bootstrap test with "
-            f"{RESAMPLES:,} samples, so never less than 0.001. It is the test set that is sampled: "
-            "another training may differ by more.",
+            f"{RESAMPLES:,} samples, so never less than 0.001; 1 where the outputs are the same. "
+            "It is the test set that is sampled: another training may differ by more.",
         ),
         (
             f"BLEU ({other_tokenisation(of.tokenize)})",
@@ -106,8 +106,9 @@ _LATENCY: Facts = [
     (
         "Latency",
         "Seconds on the clock for one sentence at a time (batch 1): from raw text to raw text, or "
-        "from token ids to token ids, rescoring included. Systems take turns of a few sentences, "
-        "and of each sentence the median of its repeats counts. Mean, median and the times within "
+        "from token ids to token ids, rescoring included. Systems of a run take turns of a few "
+        "sentences, those of different runs do not, and of each sentence the median of its repeats "
+        "counts. Mean, median and the times within "
         "which 95 and 99 % of the sentences were done.",
     ),
     (
@@ -117,9 +118,19 @@ _LATENCY: Facts = [
     (
         "Threads",
         "Those of the row's latency. They may differ: each engine is timed with the number that "
-        "is best for it.",
+        "is best for it, unless its plan says how many.",
+    ),
+    (
+        "Weights",
+        "On a CPU in float32 the weights of linear layers are packed for its kernels, those of "
+        "one-pass models, of teachers that rescore and of fairseq's own models alike.",
     ),
 ]
+
+_THROUGHPUT = (
+    "Translated in batches of this many sentences, the same ones for all systems, at the number of "
+    "threads and streams that is best for each; the better of two looks."
+)
 
 _MEMORY = (
     "The most that translating sentences one at a time took: resident memory of a process, its "

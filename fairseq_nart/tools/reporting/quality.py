@@ -89,10 +89,12 @@ def assess(texts: dict[str, Text], baseline: str, tokenize: str) -> Assessment:
     for name, text in texts.items():
         result, score = tested[name], metric.corpus_score(text.outputs, [references])
         assert not isinstance(result, str) and result.ci is not None
+        # The test counts samples in which two differ by more than here: none, where they are equal.
+        p_value = 1.0 if text.outputs == texts[first].outputs else result.p_value
         scored[name] = Quality(
             bleu=score.score,
             confidence=float(result.ci),
-            p_value=result.p_value if baseline in texts else None,
+            p_value=p_value if baseline in texts and name != baseline else None,
             other_bleu=other.corpus_score(text.outputs, [references]).score,
             chrf=chrf.corpus_score(text.outputs, [references]).score,
             length_ratio=score.ratio,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from fairseq_nart.tools.benchmark.records import Translation
+from fairseq_nart.tools.benchmark.records import System, Translation
 from fairseq_nart.tools.reporting.comparison import Comparison
 from fairseq_nart.tools.reporting.content import Plot
 from fairseq_nart.tools.reporting.drawing import (
@@ -23,23 +23,25 @@ from fairseq_nart.tools.reporting.quality import bleu
 
 def bleu_lengths(of: Comparison, data: str, file: Path) -> Plot | None:
     """BLEU over the number of length candidates, a line a family."""
-    scores: dict[tuple[str, str], dict[int, float]] = {}
+    scores: dict[str, dict[int, float]] = {}
+    styles = looks(of.collection.systems)
+    colors = {}
     for name, system in of.collection.systems.items():
         quality = of.quality(name, data)
         if quality and system.lengths is not None:
-            scores.setdefault((system.family, system.engine), {})[system.lengths] = quality.bleu
-    lines = {key[0]: sorted(line.items()) for key, line in scores.items() if len(line) > 1}
+            same_but_lengths = line_of(system)
+            scores.setdefault(same_but_lengths, {})[system.lengths] = quality.bleu
+            colors[same_but_lengths] = styles[name].color
+    lines = {name: sorted(line.items()) for name, line in scores.items() if len(line) > 1}
     if not lines:
         return None
-    styles = looks(of.collection.systems)
-    colors = {s.family: styles[name].color for name, s in of.collection.systems.items()}
     ticks = sorted({count for line in lines.values() for count, _ in line})
     teacher = of.quality(of.teacher, data)
     with canvas(file, 3.6, width=BESIDE) as (axes,):
         ends = []
-        for family, line in lines.items():
-            axes.plot(*zip(*line, strict=True), "o-", color=colors[family])
-            ends.append((*line[-1], family, colors[family]))
+        for name, line in lines.items():
+            axes.plot(*zip(*line, strict=True), "o-", color=colors[name])
+            ends.append((*line[-1], name, colors[name]))
         if teacher:
             color = styles[of.teacher].color
             axes.axhline(teacher.bleu, color=color, linestyle=(0, (5, 2)), lw=1.4)
@@ -47,13 +49,21 @@ def bleu_lengths(of: Comparison, data: str, file: Path) -> Plot | None:
         axes.set_xticks(ticks)
         axes.set(xlabel="length candidates", ylabel="BLEU")
         label_ends(axes, ends)
-    best = [f"{family} {max(line, key=lambda p: p[1])[0]}" for family, line in lines.items()]
+    best = [f"{name}: {max(line, key=lambda p: p[1])[0]}" for name, line in lines.items()]
     return Plot(
         file,
         "BLEU against the number of lengths",
         f"{data}. What decoding more lengths at once and picking among them gains; where a line "
-        f"falls, the choice among many goes wrong. Best number of lengths: {', '.join(best)}.",
+        f"falls, the choice among many goes wrong. Best number of lengths: {'; '.join(best)}.",
     )
+
+
+def line_of(system: System) -> str:
+    """What a system has in common with those that differ from it in the number of lengths alone."""
+    about_lengths = ("length_candidates", "rescore_with", "rescore_normalization", "rescore_alpha")
+    others = [f"{k} {v}" for k, v in system.options.items() if k not in about_lengths]
+    precision = [] if system.precision == "float32" else [system.precision]
+    return ", ".join((system.family, *precision, *others))
 
 
 def bleu_sentence_length(of: Comparison, data: str, file: Path) -> Plot | None:
