@@ -85,9 +85,11 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
     return model.eval()
 
 
-def build_teacher(task: NartTranslationTask, kind: str, *words: str) -> BaseFairseqModel:
+def build_teacher(
+    task: NartTranslationTask, kind: str, *words: str, seed: int = 1
+) -> BaseFairseqModel:
     """A small teacher with random weights, as a task of fairseq's own builds it."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", *words]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
     plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)

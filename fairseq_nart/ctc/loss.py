@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fairseq_nart.losses.tokens import PASS_ELEMENTS
+
 
 def label_log_probs(logits: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of the blank and of a sentence's own labels in each frame, at least fp32.
@@ -30,8 +32,7 @@ class _ScoresAndNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(logits.dtype, torch.float32)
-        rows = (row.to(wide).logsumexp(dim=1) for row in logits)
-        log_z = torch.stack(list(rows))
+        log_z = torch.cat([part.to(wide).logsumexp(dim=2) for part in _passes(logits)[0]])
         ctx.save_for_backward(logits, ids, log_z)
         return logits.gather(2, ids), log_z
 
@@ -39,11 +40,20 @@ class _ScoresAndNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_scores: Tensor, grad_log_z: Tensor) -> tuple[Tensor, None]:
         logits, ids, log_z = ctx.saved_tensors
-        for row, z, grad, some, grad_some in zip(logits, log_z, grad_log_z, ids, grad_scores):
-            change = (row.to(z) - z[:, None]).exp_().mul_(grad[:, None])
-            change.scatter_add_(1, some, grad_some.to(change))
-            row.copy_(change)
+        for part, z, grad, some, grad_some in zip(
+            *_passes(logits, log_z, grad_log_z, ids, grad_scores)
+        ):
+            change = (part.to(z) - z[..., None]).exp_().mul_(grad[..., None])
+            change.scatter_add_(2, some, grad_some.to(change))
+            part.copy_(change)
         return logits, None
+
+
+def _passes(logits: Tensor, *others: Tensor) -> list[tuple[Tensor, ...]]:
+    """Views of (B,F,V) logits and of others, of a sentence on a CPU and of many on a GPU."""
+    cpu = logits.device.type == "cpu"
+    step = 1 if cpu else max(1, PASS_ELEMENTS["accelerator"] // logits[0].numel())
+    return [torch.split(x, step) for x in (logits, *others)]
 
 
 def ctc_loss(
@@ -74,5 +84,5 @@ def ctc_loss(
     # they are not all of a softmax. A term whose value is zero takes it away.
     real = torch.arange(log_probs.size(1), device=frames.device) < frames[:, None]
     real &= fits[:, None]
-    excess = log_probs.exp().sum(dim=2)[real].sum()
+    excess = log_probs.exp().sum(dim=2).masked_fill(~real, 0.0).sum()
     return losses.sum() - excess + excess.detach(), (~fits).sum()

@@ -22,18 +22,19 @@ def collapse(path: Tensor, mask: Tensor, blank: int) -> tuple[Tensor, Tensor]:
 
 
 def best_path(log_probs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The most probable frames, collapsed: tokens, their log-probabilities and mask, all (B,F).
+    """The most probable frames, collapsed: tokens (B,F), their number (B,) and scores (B,F+1).
 
-    The log-probabilities of a sentence sum to that of its path.
+    The scores are log-probabilities that sum to that of the path: each token has that of its
+    frames, the first also that of the blanks before it; where there is no token, its place has all.
     """
     scores, path = log_probs.max(dim=2)  # (B,F)
     starts, owner = collapse(path, mask, log_probs.size(2) - 1)
-    spread = torch.zeros_like(scores).scatter_add_(1, owner, scores.masked_fill(~mask, 0))
+    spread = scores.new_zeros(len(path), path.size(1) + 1)
+    spread.scatter_add_(1, owner, scores.masked_fill(~mask, 0))
     # What begins no token falls into a last column, which is cut off.
     column = torch.where(starts, owner, path.size(1))
     tokens = path.new_zeros(len(path), path.size(1) + 1).scatter_(1, column, path)[:, :-1]
-    said = torch.arange(path.size(1), device=path.device) < starts.sum(dim=1, keepdim=True)
-    return tokens, spread.masked_fill(~said, 0), said
+    return tokens, starts.sum(dim=1), spread
 
 
 def prefix_beam_search(log_probs: Tensor, mask: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,14 +8,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates: their tokens before the first EOS, after de-duplication, plus one EOS."""
+    """Candidates: their tokens before the first EOS, after de-duplication, plus one EOS.
+
+    L is the length of the longest.
+    """
 
     tokens: Tensor
-    """(B,T+1) token ids, `pad` behind the EOS."""
+    """(B,L) token ids, `pad` behind the EOS."""
     mask: Tensor
-    """(B,T+1) bool, True up to and with the EOS: what a teacher scores and what lengths count."""
+    """(B,L) bool, True up to and with the EOS: what a teacher scores and what lengths count."""
     log_probs: Tensor
-    """(B,T+1) the system's log-probability of each kept token; 0 where the EOS had to be added."""
+    """(B,L) the system's log-probability of each kept token; 0 where the EOS had to be added."""
 
 
 def finish(
@@ -38,7 +41,7 @@ def finish(
     scores = log_probs.new_zeros((batch, width + 2)).scatter_(1, column, log_probs)
     ended = (is_end & (is_end.cumsum(dim=1) == 1)).to(log_probs)
     scores.scatter_(1, count, (ended * log_probs).sum(dim=1, keepdim=True))
-    real = torch.arange(width + 1, device=tokens.device) <= count
-    return Candidates(
-        moved[:, :-1].masked_fill(~real, pad), real, scores[:, :-1].masked_fill(~real, 0.0)
-    )
+    longest = 1 + int(count.max())  # no more than that is scored
+    real = torch.arange(longest, device=tokens.device) <= count
+    moved, scores = moved[:, :longest], scores[:, :longest]
+    return Candidates(moved.masked_fill(~real, pad), real, scores.masked_fill(~real, 0.0))

@@ -28,7 +28,7 @@ class Hypothesis:
     """(L,) token ids, the EOS last."""
     score: float
     """What the candidates were ranked by, in nats: the teacher's normalised score where there is a
-    teacher, else the system's mean log-probability."""
+    teacher, else the system's own log-probability, per token or (CTC) of the whole."""
     token_scores: Tensor
     """(L,) log-probabilities of the tokens by the one who ranked, in nats."""
     iterations: int = 1
@@ -103,7 +103,8 @@ class Engine:
 
     def _passes(self, lengths: Tensor) -> Iterator[slice]:
         """Slices of the sentences whose logits fit into one pass; lengths (B,N)."""
-        widest = lengths.size(1) * int(lengths.max()) * self.model.vocab_size
+        rows = lengths.size(1) * (self.options.ctc_beam if self.rescorer else 1)
+        widest = rows * int(lengths.max()) * self.model.vocab_size
         device = "cpu" if lengths.device.type == "cpu" else "accelerator"
         step = max(1, LOGITS_PER_PASS[device] // widest)
         for start in range(0, len(lengths), step):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_nart.layers.dropout import dropout
-from fairseq_nart.layers.linear import LinearForm, decodes_on_cpu
+from fairseq_nart.layers.linear import Kept, LinearForm, decodes_on_cpu
 
 
 def keys_mask(mask: Tensor) -> Tensor | None:
@@ -35,18 +35,25 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
         self.linear: LinearForm | None = None
         """Once a CPU decodes: makes one product of the projections that read the same input."""
-        self._joined: dict[str, nn.Module] = {}
+        self._kept = Kept()
 
     def project(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
         """x (B,T,D) -> (B,H,T,D/H) for each of `names`: q, k, v."""
-        parts = [getattr(self, f"{name}_proj") for name in names]
         if self.linear is None or not decodes_on_cpu(x):
-            return tuple(self._split(part(x)) for part in parts)
-        if names not in self._joined:
-            weight = torch.cat([part.weight for part in parts]).detach()
-            bias = torch.cat([part.bias for part in parts]).detach()
-            self._joined[names] = self.linear(weight, bias)
-        return tuple(self._split(y) for y in self._joined[names](x).chunk(len(names), dim=2))
+            return self._project_apart(x, names)
+        weights, biases = self._weights(names)
+        linear = self.linear
+        joined = self._kept.get(
+            names, weights, lambda: linear(torch.cat(weights), torch.cat(biases))
+        )
+        return tuple(self._split(y) for y in joined(x).chunk(len(names), dim=2))
+
+    def _project_apart(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
+        return tuple(self._split(getattr(self, f"{name}_proj")(x)) for name in names)
+
+    def _weights(self, names: str) -> tuple[list[Tensor], list[Tensor]]:
+        parts = [getattr(self, f"{name}_proj") for name in names]
+        return [part.weight for part in parts], [part.bias for part in parts]
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
@@ -83,18 +90,19 @@ class PositionalAttention(MultiheadAttention):
     So the weights are the same for every sentence of a length; they do not depend on its tokens.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__(dim, heads, dropout)
-        self._known: tuple[Tensor, ...] | None = None
-        """Queries and keys (1,H,most,D/H) of the most positions yet, once the weights stay."""
-
     def forward(self, positions: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
         return self.attend(mask, *self._of_positions(positions), *self.project(value, "v"))
 
     def _of_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
         if self.linear is None or not decodes_on_cpu(positions):
-            return self.project(positions[None], "qk")
-        if self._known is None or self._known[0].size(2) < len(positions):
-            self._known = self.project(positions[None], "qk")
-        return tuple(x[:, :, : len(positions)] for x in self._known)
+            return self._project_apart(positions[None], "qk")
+        length = len(positions)
+        # Of the most positions yet; not in integers, whose scale would be that of what came first.
+        known = self._kept.get(
+            "positions",
+            self._weights("qk")[0],
+            lambda: self._project_apart(positions[None], "qk"),
+            lambda found: found[0].size(2) >= length,
+        )
+        return tuple(x[:, :, :length] for x in known)

@@ -1,7 +1,8 @@
 """Linear layers in the forms in which a CPU decodes fastest: packed in float32, or in integers."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,47 +17,88 @@ def decodes_on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
-class PackedLinear(nn.Module):
-    """x W^T + b with W in the order in which oneDNN's kernels read it.
+class Kept:
+    """What is made of weights once, and again where they have changed. A copy starts empty."""
 
-    A plain layer is put in order at each call, which takes as long again for a sentence's few rows
-    and three times as long for an output layer. `weight` and `bias` stay, for whoever reads them:
-    embeddings that are tied to them, and inputs on another device.
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[list[int], Any]] = {}
+
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        return Kept, ()  # packed weights can be neither copied nor pickled
+
+    def get(
+        self,
+        name: str,
+        weights: Sequence[Tensor],
+        make: Callable[[], Any],
+        suits: Callable[[Any], bool] = lambda _: True,
+    ) -> Any:
+        """What `make` returned for these weights, made anew where it does not suit."""
+        now = [x for w in weights for x in (w.data_ptr(), 0 if w.is_inference() else w._version)]
+        before = self._found.get(name)
+        if before is None or before[0] != now or not suits(before[1]):
+            before = self._found[name] = now, make()
+        return before[1]
+
+
+class _Packed(nn.Module):
+    """x W^T + b.
+
+    `weight` and `bias` stay, for whoever reads them: embeddings that are tied to them, trainings,
+    and inputs that are not float32 on a CPU, for which the plain product is computed.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.weight, self.bias = weight, bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-        # The overload, because torch takes ten microseconds a call to find it.
-        self.product = torch.ops.mkldnn._linear_pointwise.default
+        self._kept = Kept()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         if not decodes_on_cpu(x):
             return F.linear(x, self.weight, self.bias)
-        out: Tensor = self.product(x, self.packed, self.bias, "none", [], "")
+        form = self._kept.get("form", (self.weight,), lambda: self._form(self.weight.detach()))
+        return self._product(x, form)
+
+    def _form(self, weight: Tensor) -> Any:
+        raise NotImplementedError
+
+    def _product(self, x: Tensor, form: Any) -> Tensor:
+        raise NotImplementedError
+
+
+# Overloads are named (`.default`), because torch takes ten microseconds a call to find them.
+
+
+class PackedLinear(_Packed):
+    """W in the order in which oneDNN's kernels read it.
+
+    A plain layer is put in order at each call, which takes as long again for a sentence's few rows
+    and three times as long for an output layer.
+    """
+
+    def _form(self, weight: Tensor) -> Any:
+        return torch.ops.mkldnn._reorder_linear_weight(weight)
+
+    def _product(self, x: Tensor, form: Any) -> Tensor:
+        product = torch.ops.mkldnn._linear_pointwise.default
+        out: Tensor = product(x, form, self.bias, "none", [], "")
         return out
 
 
-class Int8Linear(nn.Module):
-    """x W^T + b: W rounded once, a scale an output; x at each call, one scale for all of it."""
+class Int8Linear(_Packed):
+    """W rounded once, a scale an output; x at each call, one scale for all of it."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.weight, self.bias = weight, bias
-        weight = weight.detach()
+    def _form(self, weight: Tensor) -> Any:
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         zeros = torch.zeros(len(scales), dtype=torch.long)
         with warnings.catch_warnings():
             # To be removed one day (torch issue 184982), without a successor that is as fast yet.
             warnings.filterwarnings("ignore", message=".*are deprecated and will be removed")
             whole = torch.quantize_per_channel(weight, scales, zeros, axis=0, dtype=torch.qint8)
-        self.packed = torch.ops.quantized.linear_prepack(whole, bias)
-        self.product = torch.ops.quantized.linear_dynamic.default
+        return torch.ops.quantized.linear_prepack(whole, self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+    def _product(self, x: Tensor, form: Any) -> Tensor:
         # Seven bits for x: processors without VNNI instructions would overflow with eight.
-        out: Tensor = self.product(x, self.packed, reduce_range=True)
+        out: Tensor = torch.ops.quantized.linear_dynamic.default(x, form, reduce_range=True)
         return out

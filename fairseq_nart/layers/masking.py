@@ -14,8 +14,13 @@ def lowest(keys: Tensor, mask: Tensor, count: Tensor) -> Tensor:
     return mask & (rank < count[:, None])
 
 
-def random_positions(mask: Tensor) -> Tensor:
-    """mask (B,T) -> (B,T) bool: n positions of each row, n uniform in 1..its length."""
+def random_positions(mask: Tensor, seed: int | None = None) -> Tensor:
+    """mask (B,T) -> (B,T) bool: n positions of each row, n uniform in 1..its length.
+
+    With `seed` the same at each call.
+    """
+    source = None if seed is None else torch.Generator(mask.device).manual_seed(seed)
     lengths = mask.sum(dim=1)
-    count = (torch.rand(lengths.shape, device=mask.device) * lengths).long() + 1
-    return lowest(torch.rand(mask.shape, device=mask.device), mask, count)
+    drawn = torch.rand(lengths.shape, device=mask.device, generator=source)
+    keys = torch.rand(mask.shape, device=mask.device, generator=source)
+    return lowest(keys, mask, (drawn * lengths).long() + 1)

@@ -107,7 +107,8 @@ class NartModel(BaseFairseqModel):
 
     def sayable(self, emissions: Tensor) -> Tensor:
         """emissions (BN,T,V), raw logits, in place: -inf for what no target holds."""
-        emissions[..., self.never] = float("-inf")
+        for token in self.never:  # one by one: a GPU would have to be waited for to index by a list
+            emissions[..., token] = float("-inf")
         return emissions
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:

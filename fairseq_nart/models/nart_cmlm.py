@@ -43,7 +43,8 @@ class NartCmlm(ByLengthModel):
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
         """The cross-entropy at random masked positions, 1 to all of them."""
-        masked = random_positions(mask)
+        # Validation hides the same ones in every epoch, or its losses would not compare.
+        masked = random_positions(mask, seed=None if self.training else 1)
         emissions = self.emissions(states, target, masked, mask)
         smoothing = self.cfg.label_smoothing
         loss = token_cross_entropy(emissions, target, masked, smoothing, overwrite=True)

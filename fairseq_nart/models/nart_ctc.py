@@ -66,18 +66,26 @@ class NartCtc(NartModel):
         options: DecodingOptions,
         log_probs: bool = True,
     ) -> Decoded:
-        """The best path, or the outputs of the beam with their probability spread over tokens."""
+        """The best path, or the outputs of the beam with their probability spread over tokens.
+
+        The end of sentence is one of them, because an empty output has its probability too.
+        """
         logits, blank, mask = self.frames(states)
         scores = (
             torch.cat([self.sayable(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
         )
         if options.ctc_beam == 1:
-            return Decoded(*best_path(scores, mask), proposal.valid)
-        tokens, lengths, total = prefix_beam_search(scores, mask, options.ctc_beam)
-        said = torch.arange(tokens.size(2), device=tokens.device) < lengths[..., None]
-        each = (total / lengths.clamp(min=1))[..., None].masked_fill(~said, 0.0)
-        rows = (x.flatten(0, 1) for x in (tokens, each, said))
-        return Decoded(*rows, valid=total > float("-inf"))
+            tokens, lengths, log = best_path(scores, mask)
+            valid = proposal.valid
+        else:
+            found = prefix_beam_search(scores, mask, options.ctc_beam)
+            valid = found[2] > float("-inf")  # (B,W)
+            tokens, lengths, total = (x.flatten(0, 1) for x in found)
+            log = (total / (lengths + 1))[:, None].expand(-1, tokens.size(1) + 1)
+        ends = lengths[:, None]
+        tokens = nn.functional.pad(tokens, (0, 1)).scatter(1, ends, self.eos)
+        said = torch.arange(tokens.size(1), device=tokens.device) <= ends
+        return Decoded(tokens, log.masked_fill(~said, 0.0), said, valid)
 
 
 register_sizes("nart_ctc")

@@ -5,14 +5,16 @@ from fairseq.modules import MultiheadAttention as FairseqAttention
 from torch import nn
 
 from fairseq_nart.layers.attention import MultiheadAttention
-from fairseq_nart.layers.linear import Int8Linear, LinearForm, PackedLinear
+from fairseq_nart.layers.linear import Int8Linear, Kept, LinearForm, PackedLinear
+
+FORMS = (PackedLinear, Int8Linear)
 
 
 def pack(model: nn.Module, int8: bool) -> None:
     """Replaces every linear layer of a float32 model on a CPU by one that is faster.
 
     With `int8` by one that rounds; ValueError where that is impossible. Without it the outputs stay
-    the same, and what cannot be packed is left as it is. Later changes to the weights do not count.
+    the same, and what cannot be packed is left as it is.
     """
     weight = next(model.parameters())
     fits = weight.device.type == "cpu" and weight.dtype == torch.float32
@@ -26,15 +28,16 @@ def pack(model: nn.Module, int8: bool) -> None:
             raise ValueError(f"torch {torch.__version__} has no such integers: leave --int8 out")
     elif not fits or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-    form: LinearForm = Int8Linear if int8 else PackedLinear
+    form: LinearForm = FORMS[int8]
     for parent in list(model.modules()):
         children = dict(parent.named_children())
         if isinstance(parent, MultiheadAttention):
-            parent.linear = form
+            parent.linear, parent._kept = form, Kept()
             children = {"out_proj": parent.out_proj}
         elif isinstance(parent, FairseqAttention):
             # Else it hands the weights themselves to torch, scoring whole sentences.
             parent._set_skip_embed_dim_check()
         for name, child in children.items():
-            if type(child) is nn.Linear:
+            # Not where a hook computes the weight at each call: ConvS2S's weight normalisation.
+            if type(child) in (nn.Linear, *FORMS) and not child._forward_pre_hooks:
                 setattr(parent, name, form(child.weight, child.bias))

@@ -12,6 +12,7 @@ from fairseq import checkpoint_utils, models, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.dataclass import ChoiceEnum
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.models.nat import FairseqNATModel
@@ -43,17 +44,13 @@ _defaults.install()
 # fairseq scans models/ itself for --user-dir, but not when this package was imported before.
 models.import_models(str(Path(_backbone.__file__).parent), "fairseq_nart.models")
 
-BEAM_SEARCH_ONLY = {
-    "score_reference": "--score-reference",
-    "sampling": "--sampling",
-    "prefix_size": "--prefix-size",
-    "constraints": "--constraints",
-    "lm_path": "--lm-path",
-    "print_alignment": "--print-alignment",
-    "replace_unk": "--replace-unk",
-    "retain_dropout": "--retain-dropout",
-    "iter_decode_with_external_reranker": "--iter-decode-with-external-reranker",
-}
+FOREIGN = (
+    *("score_reference", "sampling", "prefix_size", "constraints", "lm_path", "print_alignment"),
+    *("replace_unk", "retain_dropout", "lenpen", "unkpen", "min_len", "max_len_a", "max_len_b"),
+    *("no_repeat_ngram_size", "diverse_beam_groups", "iter_decode_max_iter"),
+    *("iter_decode_with_beam", "iter_decode_eos_penalty", "iter_decode_with_external_reranker"),
+)
+"""Options of fairseq-generate that mean nothing to one-pass models."""
 """fairseq options that mean nothing to a one-pass model; all are false or zero by default."""
 
 
@@ -92,6 +89,12 @@ class NartTranslationTask(TranslationTask):
                 "--length-candidates must be odd and positive (1, 9, 19, ...), "
                 f"not {cfg.length_candidates}"
             )
+        for name in () if cfg.rescore_with else ("rescore_normalization", "rescore_alpha"):
+            if getattr(cfg, name) != getattr(NartTranslationConfig, name):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is about a teacher: name it by --rescore-with, or "
+                    "leave it out"
+                )
         if cfg.int8 and cfg.eval_bleu:
             raise ValueError("--int8 is for decoding, --eval-bleu for training: leave one out")
         if cfg.left_pad_target:
@@ -210,15 +213,18 @@ class NartTranslationTask(TranslationTask):
             require_understood(self._decoding(), (), model)
             if self.cfg.rescore_with:
                 raise ValueError(f"--rescore-with means nothing to {model}: leave it out")
-            if self.cfg.int8:
-                for each in models:
-                    _cpu_decoding.pack(each, int8=True)
+            for each in models if not self.cfg.eval_bleu else ():
+                _cpu_decoding.pack(each, self.cfg.int8)
             return super().build_generator(models, args, *rest, **kwargs)
         if len(models) != 1:
             raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
-        for name, option in BEAM_SEARCH_ONLY.items():
-            if getattr(args, name, None):
-                raise ValueError(f"{option} needs an autoregressive model: leave it out")
+        for name in FOREIGN:
+            default = getattr(GenerationConfig, name)
+            if getattr(args, name, default) != default:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is not for a one-pass model: leave it out "
+                    "(README lists its own, such as --length-candidates, --refinement-iterations)"
+                )
         models[0].eval()
         return NartGenerator(self.build_engine(models[0]))
 
@@ -229,6 +235,7 @@ class NartTranslationTask(TranslationTask):
         if not self.cfg.eval_bleu:  # else the model is in training
             _cpu_decoding.pack(model, self.cfg.int8)
             if rescorer:
+                rescorer.follow(next(model.parameters()))
                 _cpu_decoding.pack(rescorer.teacher, self.cfg.int8)
         return Engine(
             model,

@@ -40,14 +40,14 @@ def test_collapse():
 @pytest.mark.parametrize("seed", range(5))
 def test_best_path_is_the_rule(seed, device):
     log_probs, mask = problem(device, seed=seed)
-    tokens, scores, said = best_path(log_probs, mask)
+    log_probs[0, ..., :V] -= 20  # a path of blanks alone
+    tokens, lengths, scores = best_path(log_probs, mask)
     for row, frames in enumerate(mask.sum(dim=1).tolist()):
-        top = log_probs[row, :frames].max(dim=1)
-        expected = collapsed(top.indices.tolist(), V)
-        assert tokens[row][said[row]].tolist() == expected
-        if expected:
-            assert scores[row].sum().item() == pytest.approx(top.values.sum().item(), rel=1e-5)
-        assert not scores[row][~said[row]].any()
+        top, end = log_probs[row, :frames].max(dim=1), int(lengths[row])
+        assert tokens[row, :end].tolist() == collapsed(top.indices.tolist(), V)
+        assert scores[row].sum().item() == pytest.approx(top.values.sum().item(), rel=1e-5)
+        assert not scores[row, max(1, end) :].any()
+    assert lengths[0] == 0 < lengths.max()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -33,11 +33,12 @@ def test_equals_the_rule(lines, dedup):
     mask = torch.tensor([[i < len(line) for i in range(width)] for line in lines])
     scores = -torch.arange(1.0, tokens.numel() + 1).view_as(tokens)
     done = finish(tokens, scores, mask, EOS, PAD, dedup)
-    assert done.tokens.shape == (len(lines), width + 1)
+    width = max(len(by_rule(line, line, dedup)[0]) for line in lines)
+    assert done.tokens.shape == (len(lines), width)
     for row, line in enumerate(lines):
         expected, expected_scores = by_rule(line, scores[row].tolist(), dedup)
         end = len(expected)
-        assert done.tokens[row].tolist() == expected + [PAD] * (width + 1 - end)
-        assert done.mask[row].tolist() == [True] * end + [False] * (width + 1 - end)
+        assert done.tokens[row].tolist() == expected + [PAD] * (width - end)
+        assert done.mask[row].tolist() == [True] * end + [False] * (width - end)
         assert done.log_probs[row, :end].tolist() == expected_scores
         assert not done.log_probs[row, end:].any()

@@ -21,12 +21,13 @@ def test_packed_equals_the_plain_product(shape, bias):
 
 
 def test_packed_leaves_gradients_and_other_precisions_to_the_plain_product():
-    linear, x = nn.Linear(24, 40), torch.randn(3, 24)
-    packed = PackedLinear(linear.weight, linear.bias)
-    packed(x).sum().backward()
-    torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(40, 24))
-    with torch.no_grad():
-        assert torch.equal(packed.bfloat16()(x.bfloat16()), linear.bfloat16()(x.bfloat16()))
+    for form in (PackedLinear, Int8Linear):
+        linear, x = nn.Linear(24, 40), torch.randn(3, 24)
+        packed = form(linear.weight, linear.bias)
+        packed(x).sum().backward()
+        torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(40, 24))
+        with torch.no_grad():
+            assert torch.equal(packed.bfloat16()(x.bfloat16()), linear.bfloat16()(x.bfloat16()))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -38,6 +39,7 @@ def test_int8_equals_the_product_of_rounded_factors(bias):
     zero = round(-x.min().item() / step)
     rounded = ((x / step).round() + zero).clamp(0, 127).sub(zero) * step
     expected = nn.functional.linear(rounded, weight, linear.bias)
-    found = Int8Linear(linear.weight, linear.bias)(x)
+    with torch.no_grad():
+        found = Int8Linear(linear.weight, linear.bias)(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected, linear(x), rtol=1e-4, atol=1e-4)

@@ -16,6 +16,13 @@ def test_lowest_by_hand(device):
     assert torch.equal(lowest(keys, mask, count + 9), mask)
 
 
+def test_random_positions_by_seed(device):
+    mask = length_mask(torch.tensor([7] * 20, device=device), 7)
+    first, *others = (random_positions(mask, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, others[0]) and not torch.equal(first, others[1])
+    assert not torch.equal(random_positions(mask), random_positions(mask))
+
+
 def test_random_positions_are_one_to_all_with_equal_chance(device):
     torch.manual_seed(0)
     lengths = torch.tensor([1, 4, 7] * 2000, device=device)

@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from toys import batch_of, build, learn_by_heart
+import torch
+from toys import batch_of, build, build_teacher, learn_by_heart
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
@@ -39,6 +40,7 @@ def test_specials_are_never_said(beam, task, batch, device):
         for hypothesis in hypotheses:
             *words, end = hypothesis.tokens.tolist()
             assert end == task.tgt_dict.eos() and not set(words) & set(specials)
+            assert max(words, default=0) < len(task.tgt_dict), "the blank is no word"
             assert len(words) <= longest
 
 
@@ -50,6 +52,49 @@ def test_a_beam_offers_candidates_ranked_by_probability(task, batch, device):
         assert scores == sorted(scores, reverse=True)
         for h in hypotheses:
             assert h.score == pytest.approx(h.token_scores.sum().item(), rel=1e-4)
+
+
+def test_an_empty_output_has_its_probability(task, batch, device):
+    """It is among the candidates where the blank is probable, and not for that the best."""
+    model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
+    source, frames, found = batch["net_input"]["src_tokens"][:, -3:], model.frames, {}
+
+    def likely_blanks(states):
+        logits, blank, mask = frames(states)
+        logits = model.sayable(logits)
+        logits[..., 5] += 8.0  # one word at any frame: many paths, each a little less probable
+        blank = logits.logsumexp(dim=2) + 0.1  # a little more probable than all else together
+        found["blanks"] = -torch.nn.functional.softplus(-(blank - logits.logsumexp(dim=2)))
+        found["empty"] = found["blanks"].masked_fill(~mask, 0.0).sum(dim=1)
+        return logits, blank, mask
+
+    model.frames = likely_blanks
+    (greedy, *_), several = (engine(task, model, n)(source) for n in (1, 200))
+    assert greedy[0].tokens.tolist() == [task.tgt_dict.eos()]
+    assert greedy[0].score == pytest.approx(found["empty"][0].item(), rel=1e-3)
+    for sentence, hypotheses in enumerate(several):
+        scores = {len(h.tokens): h.score for h in reversed(hypotheses)}
+        assert scores[1] == pytest.approx(found["empty"][sentence].item(), rel=1e-3)
+        assert len(hypotheses[0].tokens) > 1
+
+
+def test_a_teacher_reads_no_more_than_was_said(task, batch, device):
+    """Frames are three times as many as source tokens, words are few."""
+    from fairseq_nart.generation.rescore import TeacherRescorer
+
+    widths = []
+
+    class Reader(TeacherRescorer):
+        def log_probs(self, encoded, rows, candidates):
+            widths.append((candidates.tokens.size(1), int(candidates.mask.sum(dim=1).max())))
+            return super().log_probs(encoded, rows, candidates)
+
+    model = build(task, "nart_ctc_tiny").to(device)
+    teacher = build_teacher(task, "transformer").to(device)
+    decoder = engine(task, model, 4)
+    decoder.rescorer = Reader(teacher, task.tgt_dict.eos(), "sum", 0.0)
+    decoder(batch["net_input"]["src_tokens"])
+    assert all(width == longest for width, longest in widths)
 
 
 def test_learns_by_heart(task, batch, device):

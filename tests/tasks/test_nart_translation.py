@@ -27,6 +27,12 @@ def test_even_length_candidates(number, data):
         load_task(data, length_candidates=number)
 
 
+@pytest.mark.parametrize("option", [{"rescore_normalization": "mean"}, {"rescore_alpha": 1.0}])
+def test_rescoring_without_a_teacher(option, data):
+    with pytest.raises(ValueError, match=r"--rescore-\w+ is about a teacher: name it by"):
+        load_task(data, **option)
+
+
 def test_left_padded_targets(data):
     with pytest.raises(ValueError, match="leave --left-pad-target out"):
         load_task(data, left_pad_target=True)
@@ -34,8 +40,11 @@ def test_left_padded_targets(data):
 
 def test_one_pass_model_refuses_beam_search_options(task):
     model = build(task, "nart_tiny")
-    with pytest.raises(ValueError, match="--sampling needs an autoregressive model"):
-        task.build_generator([model], Namespace(sampling=True))
+    task.build_generator([model], Namespace(beam=1, nbest=3, lenpen=1.0, max_len_b=200))
+    for name, value in {"sampling": True, "lenpen": 2.0, "iter_decode_with_beam": 9}.items():
+        option = name.replace("_", "-")
+        with pytest.raises(ValueError, match=f"--{option} is not for a one-pass model"):
+            task.build_generator([model], Namespace(**{name: value}))
     with pytest.raises(ValueError, match="--path names 2"):
         task.build_generator([model, model], Namespace())
 
