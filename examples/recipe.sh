@@ -130,3 +130,9 @@ translate_all() {  # translate_all SUBSET OUT: the teacher and every student
         translate_lengths "$system" "$1" "$2"
     done
 }
+
+compare() {  # compare REFERENCES OUT...: BLEU; of several, paired bootstrap against the first
+    local paired=()
+    if [ $# -gt 2 ]; then paired=(--paired-bs); fi
+    sacrebleu "$1" "${paired[@]}" -i "${@:2}"
+}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# BLEU of the teacher and of the students with 1, 9 and 19 lengths; paired bootstrap against NART.
+# BLEU of the teacher and of the students with 1, 9 and 19 lengths; paired bootstrap
+# against the first of SYSTEMS.
 source "$(dirname "$0")/settings.sh"
 for set in valid:valid test2016:test test2017:test1; do
     name="${set%:*}" out="$run/out/${set%:*}"
@@ -7,6 +8,6 @@ for set in valid:valid test2016:test test2017:test1; do
     translate_all "${set#*:}" "$out"
     sacrebleu "$text/$name.raw.$tgt" -i "$out/teacher"
     for lengths in 1 9 19; do
-        sacrebleu "$text/$name.raw.$tgt" --paired-bs -i "${students[@]/%/.$lengths}"
+        compare "$text/$name.raw.$tgt" "${students[@]/%/.$lengths}"
     done
 done

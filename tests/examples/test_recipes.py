@@ -31,6 +31,8 @@ with open(os.environ["NOTES"], "a") as notes:
     print(shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]), file=notes)
 if os.environ.get("FAIL_AT", "-") in sys.argv:
     sys.exit(1)
+if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
+    sys.exit("sacreBLEU: Paired tests require multiple input systems.")
 if sys.argv[0].endswith("generate"):
     print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
 """
@@ -179,6 +181,14 @@ def test_only_the_systems_that_were_asked_for(variables, play):
     scored = [Path(word).name for c in commands if c[0] == "sacrebleu" for word in c]
     assert {"nart.1", "nart_dcrf.9", "nart_dcrf.19"} <= set(scored)
     assert not any(name.startswith("nart_crf") for name in scored)
+
+
+@pytest.mark.parametrize("variables", RECIPES, indirect=True)
+def test_one_system_alone(variables, play):
+    recipe, given = variables
+    commands = steps(play, recipe, {**given, "SYSTEMS": "nart_dcrf"})
+    last = [c for c in commands if c[0] == "sacrebleu"][-1]
+    assert last[-1].endswith("nart_dcrf.19") and "--paired-bs" not in last
 
 
 @pytest.mark.parametrize("variables", RECIPES, indirect=True)
