@@ -1,6 +1,6 @@
 # What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
-# run, src, tgt, size (of the architectures), max_tokens (in a batch, padding counted),
-# tokens_per_update, averaged (checkpoints), beam, lenpen, the teachers' TEACHER_UPDATES, teacher_tokens
+# run, src, tgt, size (of the architectures), max_tokens (most in a batch, padding counted),
+# tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers' TEACHER_UPDATES, teacher_tokens
 # (per update) and teacher_options, and the options rescoring, first_options, second_options (of the
 # students' two stages); alphas may hold another --rescore-alpha for a student.
 #
@@ -28,9 +28,11 @@ once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
     touch "$mark"
 }
 
-update_freq() {  # batches per update, so that any number of GPUs computes tokens_per_update
-    local together=$((max_tokens * (GPUS > 0 ? GPUS : 1)))
-    echo $(((tokens_per_update + together - 1) / together))
+share() {  # what each GPU does of an update, so that any number of them computes tokens_per_update
+    local gpus=$((GPUS > 0 ? GPUS : 1))
+    local tokens=$((tokens_per_update / gpus))
+    local batches=$(((tokens + max_tokens - 1) / max_tokens))
+    echo --distributed-world-size "$gpus" --max-tokens $((tokens / batches)) --update-freq "$batches"
 }
 
 binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split test* becomes test, test1, ...
@@ -44,8 +46,8 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     local name="$1" from="$2" updates="$3"
     shift 3
     once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \
-        --max-tokens "$max_tokens" --update-freq "$(update_freq)" --max-update "$updates" --bf16 \
-        --seed "$SEED" --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "$@"
+        $(share) --max-update "$updates" --bf16 --seed "$SEED" --no-epoch-checkpoints \
+        --keep-best-checkpoints 5 --log-interval 50 "$@"
 }
 
 average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid

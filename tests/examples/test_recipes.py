@@ -268,18 +268,29 @@ def test_each_student_is_ranked_by_its_own_reward(variables, play):
 
 
 @pytest.mark.parametrize(
-    "gpus, tokens, expected",
-    [(0, 4096, 1), (1, 32768, 8), (4, 32768, 2), (8, 32768, 1), (3, 65536, 6)],
+    "gpus, tokens, batch, batches",
+    [
+        (0, 4096, 4096, 1),
+        (1, 32768, 4096, 8),
+        (2, 4096, 2048, 1),
+        (2, 32768, 4096, 4),
+        (6, 4096, 682, 1),
+        (6, 65536, 3640, 3),
+        (8, 4096, 512, 1),
+        (8, 65536, 4096, 2),
+    ],
 )
-def test_tokens_per_update_do_not_depend_on_the_gpus(gpus, tokens, expected):
+def test_tokens_per_update_do_not_depend_on_the_gpus(gpus, tokens, batch, batches):
     script = f"""
         run=/nowhere max_tokens=4096 tokens_per_update={tokens} GPUS={gpus}
-        source {EXAMPLES}/recipe.sh; update_freq"""
+        source {EXAMPLES}/recipe.sh; share"""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     said = subprocess.run(
         ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
-    assert said.stdout.strip() == str(expected), said.stderr
+    words = ["--max-tokens", str(batch), "--update-freq", str(batches)]
+    assert said.stdout.split() == ["--distributed-world-size", str(max(1, gpus)), *words]
+    assert max(1, gpus) * batch * batches == pytest.approx(tokens, rel=0.001)
 
 
 def test_other_direction_and_ready_teacher(tmp_path, play):
