@@ -6,6 +6,7 @@
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
+# $run/settings holds what all its steps must share.
 #
 # From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1) and SYSTEMS, the
 # students (default: nart nart_crf nart_dcrf).
@@ -18,13 +19,27 @@ read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
 
+if [ ! -e "$run/done" ]; then
+    mkdir -p "$run"
+    for name in N TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES SEED size; do
+        if [ -n "${!name:-}" ]; then echo "$name=${!name}"; fi
+    done > "$run/settings"
+elif [ -e "$run/settings" ]; then  # not of a run from before there was such a file
+    while IFS== read -r name was; do
+        if [ "${!name:-}" = "$was" ]; then continue; fi
+        echo "$run was begun with $name=$was, and now $name is ${!name:-not set}: go on with what it" \
+            "was begun with, give another NART_RUNS, or delete it" >&2
+        exit 1
+    done < "$run/settings"
+fi
+
 once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
     local mark="$run/done/$1"
     shift
     if [ -e "$mark" ]; then return; fi
     echo "== ${mark##*/}: $*" >&2
-    mkdir -p "${mark%/*}"
     "$@"
+    mkdir -p "${mark%/*}"
     touch "$mark"
 }
 

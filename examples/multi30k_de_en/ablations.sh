@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What each choice is worth: NART-DCRF with one choice changed, N/3 updates in all on both sides.
-N=$((${N:-3000} / 3))
 source "$(dirname "$0")/settings.sh"
+N=$((N / 3))
+second_options+=(--total-num-update $((N / 2)))
 
 ablation() {  # ablation NAME DATA FIRST OPTIONS...: NART-DCRF from the best of NART called FIRST
     local first="$run/ablation/$3"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The second stage of NART-CRF and NART-DCRF once more with another seed (SEED, default 2).
-SEED="${SEED:-2}"
+# The second stage of NART-CRF and NART-DCRF once more with another seed (OTHER_SEED, default 2).
 source "$(dirname "$0")/settings.sh"
+SEED="${OTHER_SEED:-2}"
 for system in nart_crf nart_dcrf; do
     name="$system.seed$SEED"
     second_stage "$name" "$system" $((N / 2)) nart.first

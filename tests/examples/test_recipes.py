@@ -63,7 +63,9 @@ def play(tmp_path):
             **variables,
         }
         recipe = script.split("/")[0]
-        done = subprocess.run([str(EXAMPLES / script), recipe], env=environment)
+        with open(tmp_path / "said", "w") as said:
+            command = [str(EXAMPLES / script), recipe]
+            done = subprocess.run(command, env=environment, stderr=said)
         return done.returncode, [shlex.split(line) for line in notes.read_text().splitlines()]
 
     return run
@@ -241,6 +243,46 @@ def test_a_cut_step_is_done_again_and_a_finished_one_is_not(variables, play):
     status, second = play(f"{recipe}/students.sh", **given)
     assert status == 0 and second[0] == first[-1]
     assert play(f"{recipe}/students.sh", **given) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "recipe, name, was",
+    [
+        ("multi30k_de_en", "N", "3000"),
+        ("multi30k_de_en", "SEED", "1"),
+        ("iwslt14_de_en", "TEACHER_UPDATES", "50000"),
+        ("wmt14_en_de", "SECOND_UPDATES", "100000"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings(recipe, name, was, play, tmp_path):
+    given = {RECIPES[recipe][0]: "text"}
+    assert play(f"{recipe}/teacher.sh", **given)[0] == 0
+    status, commands = play(f"{recipe}/students.sh", **given, **{name: "7"})
+    assert status != 0 and not commands
+    said = (tmp_path / "said").read_text()
+    assert f"{recipe} was begun with {name}={was}, and now {name} is 7" in said
+    assert play(f"{recipe}/students.sh", **given, **{name: was})[0] == 0
+    (tmp_path / "runs" / recipe / "settings").unlink()  # as before there was one
+    assert play(f"{recipe}/evaluate.sh", **given, **{name: "7"})[0] == 0
+
+
+def test_a_run_of_which_nothing_is_done_takes_any_settings(play):
+    given = {"MULTI30K": "text"}
+    assert play("multi30k_de_en/teacher.sh", **given, N="7", FAIL_AT="nart_teacher_cpu")[0] != 0
+    assert play("multi30k_de_en/teacher.sh", **given)[0] == 0
+
+
+def test_another_seed_and_fewer_updates_within_a_run(play):
+    """seeds.sh and ablations.sh differ from their run on purpose."""
+    given = {"MULTI30K": "text", "N": "300"}
+    assert play("multi30k_de_en/students.sh", **given)[0] == 0
+    status, commands = play("multi30k_de_en/seeds.sh", **given)
+    assert status == 0
+    assert {parsed(c).seed for c in commands if c[0] == "fairseq-train"} == {2}
+    status, commands = play("multi30k_de_en/ablations.sh", **given)
+    assert status == 0
+    trained = [parsed(c) for c in commands if c[0] == "fairseq-train" and "nart_dcrf_cpu" in c]
+    assert {(int(a.max_update), int(a.total_num_update)) for a in trained} == {(50, 50), (100, 100)}
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
