@@ -8,12 +8,13 @@
 # again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
 # $run/settings holds what all its steps must share.
 #
-# From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1) and SYSTEMS, the
-# students (default: nart nart_crf nart_dcrf).
+# From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1), SYSTEMS, the
+# students (default: nart nart_crf nart_dcrf), and PRECISION of the trainings (default: --bf16; empty is
+# float32).
 set -euo pipefail
 if ! command -v fairseq-train > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
-SEED="${SEED:-1}"
+SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
 if ! declare -p alphas &> /dev/null; then declare -A alphas=(); fi
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
@@ -61,8 +62,8 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     local name="$1" from="$2" updates="$3"
     shift 3
     once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \
-        $(share) --max-update "$updates" --bf16 --seed "$SEED" --no-epoch-checkpoints \
-        --keep-best-checkpoints 5 --log-interval 50 "$@"
+        $(share) --max-update "$updates" $PRECISION --seed "$SEED" \
+        --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "$@"
 }
 
 average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import grammar
+import torch
 from tqdm import tqdm
 
 from fairseq_nart.cli import main as fairseq_nart
@@ -86,12 +87,21 @@ def write_corpus(folder: Path) -> list[grammar.Pair]:
     return part
 
 
+def precision() -> list[str]:
+    """--bf16 where the machine has instructions for it: where it has none, float32 is faster."""
+    if torch.cuda.is_available():
+        known = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = "bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+    return ["--bf16"] if known else []
+
+
 def train(out: Path, name: str, data: Path, updates: int, *words: object) -> Path:
     """fairseq-train as a user types it; returns the last checkpoint."""
     save = out / name
     Step(out, name).command(
         *("fairseq-train", data, "--user-dir", "fairseq_nart", "--max-tokens", 2048),
-        *("--max-update", updates, "--save-dir", save, "--bf16", "--no-epoch-checkpoints"),
+        *("--max-update", updates, "--save-dir", save, *precision(), "--no-epoch-checkpoints"),
         *("--disable-validation", "--log-format", "json", "--log-interval", 10),
         *words,
         updates=updates,

@@ -8,6 +8,7 @@ import grammar
 import made_run
 import pytest
 import run
+import torch
 
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import Translation, read
@@ -39,6 +40,15 @@ def test_the_plan_is_one_that_bench_understands(tmp_path):
     names = [system.name for system in read_plan(file, tmp_path).systems]
     assert names[0] == "Transformer, beam 4"  # what main compares with
     assert names[-1] == "NART-DCRF, raw text, 9 lengths"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"), [("avx512_bf16", ["--bf16"]), ("amx_bf16", ["--bf16"]), ("avx2", [])]
+)
+def test_bf16_where_the_cpu_knows_it(flags, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(Path, "read_text", lambda *_: f"flags : {flags}\n")
+    assert run.precision() == words
 
 
 def test_a_finished_step_is_kept_and_a_changed_one_runs_again(tmp_path):

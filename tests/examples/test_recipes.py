@@ -193,6 +193,15 @@ def test_one_system_alone(variables, play):
     assert last[-1].endswith("nart_dcrf.19") and "--paired-bs" not in last
 
 
+@pytest.mark.parametrize(
+    "given, bf16, fp16",
+    [({}, True, False), ({"PRECISION": ""}, False, False), ({"PRECISION": "--fp16"}, False, True)],
+)
+def test_precision_of_trainings(given, bf16, fp16, play):
+    _, (command, _) = play("multi30k_de_en/teacher.sh", MULTI30K="text", **given)
+    assert (parsed(command).bf16, parsed(command).fp16) == (bf16, fp16)
+
+
 @pytest.mark.parametrize("variables", RECIPES, indirect=True)
 def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     recipe, given = variables
