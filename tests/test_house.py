@@ -66,7 +66,8 @@ def test_readme_commands_name_real_options():
     ):
         known |= set(parser._option_string_actions)
     extra = options.get_parser("all")
-    ARCH_MODEL_REGISTRY["nart_dcrf"].add_args(extra)
+    for arch in ("nart_dcrf", "nart_ctc"):
+        ARCH_MODEL_REGISTRY[arch].add_args(extra)
     NartTranslationTask.add_args(extra)
     known |= set(extra._option_string_actions) | {"--sentencepiece-model"}
     for module in cli.TOOLS:
@@ -75,7 +76,7 @@ def test_readme_commands_name_real_options():
         known |= set(tool._option_string_actions)
     used = set()
     for block in re.findall(r"```bash\n(.*?)```", text, re.S):
-        commands = re.sub(r"^\s*(pip|make|python|git) .*$", "", block, flags=re.M)
+        commands = re.sub(r"^\s*(pip|env|make|python|git) .*$", "", block, flags=re.M)
         used |= set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", commands))
     assert used, "no commands found"
     assert used <= known, used - known
