@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import fairseq
-import numpy as np
 import sacrebleu
 import torch
 
@@ -46,7 +45,6 @@ class Work:
         self.asked = asked
         self.teacher = Teacher.load(asked.path, asked.data)
         self.splits = [Split.open(asked.data, s, self.teacher.languages) for s in asked.splits]
-        _require_short_sources(self.splits, self.teacher)
         self.manifest = asked.out / MANIFEST
         self.folder = asked.out / "parts"
         self.options = self.folder / "options.json"
@@ -72,7 +70,8 @@ class Work:
             part = self._part(split, asked.shard_id)
             if part.missing():
                 record = self._record(asked.shard_id)
-                translate_part(split, part, self.backend, asked.max_tokens, record)
+                kept = self._kept(split)
+                translate_part(split, part, self.backend, asked.max_tokens, record, kept)
 
     def missing(self) -> dict[int, int]:
         """Number of sentences without translation of each shard that has any."""
@@ -90,7 +89,7 @@ class Work:
             lines = [gather([self._part(x, shard) for shard in shards]) for x in self.splits]
             write_data(self.asked.data, out, self.splits, lines, dictionary)
             report = {
-                split.name: figures(out, split, texts, dictionary)
+                split.name: figures(out, split, texts, dictionary, self._kept(split))
                 for split, texts in zip(self.splits, lines, strict=True)
             }
             write_json(self.manifest, self._describe(report))
@@ -98,6 +97,8 @@ class Work:
             bleu = found["bleu_against_original"]
             against = "" if bleu is None else f", BLEU {bleu} against the original targets"
             print(f"{out}: {name} distilled, {found['sentences']} sentences{against}")
+            if kept := found["kept_original"]:
+                print(f"{out}: {kept} of {name} keep their targets: too long for the teacher")
 
     @functools.cached_property
     def backend(self) -> Backend:
@@ -114,6 +115,14 @@ class Work:
     def _part(self, split: Split, shard: int) -> Part:
         count, num_shards = len(split.source), self.asked.num_shards
         return Part(self.folder, split.name, count, shard, num_shards)
+
+    def _kept(self, split: Split) -> dict[int, str]:
+        """The original targets of the sentences whose source is too long for the teacher.
+
+        fairseq-train skips them, as it did when the teacher was trained.
+        """
+        longest = self.teacher.model.max_positions()[0]
+        return {i: split.original(i, self.teacher.target) for i in split.beyond(longest)}
 
     def _record(self, shard: int) -> Path:
         return self.folder / f"run.{shard}-of-{self.asked.num_shards}.json"
@@ -151,18 +160,6 @@ class Work:
         }
 
 
-def _require_short_sources(splits: list[Split], teacher: Teacher) -> None:
-    longest = teacher.model.max_positions()[0]
-    for split in splits:
-        sizes = np.asarray(split.source.sizes)
-        if len(sizes) and sizes.max() > longest:
-            raise ValueError(
-                f"{split.source_file}: sentence {int(sizes.argmax())}, counted from 0, has "
-                f"{sizes.max()} tokens and the teacher reads at most {longest}: leave such "
-                "sentences out of the data"
-            )
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart distill`."""
     new, search = Distillation, Search
@@ -170,7 +167,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", type=Path, required=True, help="checkpoint of the teacher")
     parser.add_argument("--out", type=Path, required=True, help="folder for the distilled data set")
     parser.add_argument(
-        "--splits", nargs="+", default=new.splits, help="what to distil (default: train)"
+        "--splits",
+        nargs="+",
+        default=new.splits,
+        help="what to distil (default: train); a source that is too long for the teacher keeps its "
+        "target",
     )
     parser.add_argument("--beam", type=int, default=search.beam, help="beam size (default: 4)")
     parser.add_argument(

@@ -357,7 +357,20 @@ def test_sources_beyond_the_teacher(small, run, teacher, tmp_path):
     state["cfg"]["model"].max_source_positions = 12
     torch.save(state, tmp_path / "short.pt")
     done = run(path=tmp_path / "short.pt")
-    assert done.status == 1 and "the teacher reads at most 12" in done.err
+    source, target = (
+        data_utils.load_indexed_dataset(str(small / f"train.de-en.{x}")) for x in ("de", "en")
+    )
+    long = [i for i in range(COUNT) if source.sizes[i] > 12]
+    assert 0 < len(long) < COUNT
+    assert done.status == 0
+    assert f"{len(long)} of train keep their targets: too long for the teacher\n" in done.out
+    made = data_utils.load_indexed_dataset(str(done.folder / "train.de-en.en"))
+    assert [i for i in range(COUNT) if torch.equal(made[i], target[i])] == long
+    manifest = json.loads((done.folder / "distill.json").read_text("utf-8"))
+    assert manifest["splits"]["train"]["kept_original"] == len(long)
+    words = ["--arch", "nart_tiny", *SMALL, "--max-update", "1", "--disable-validation"]
+    words += ["--max-source-positions", "12"]
+    assert fairseq_train(done.folder, tmp_path / "save", *words).exists()
 
 
 def test_batches_hold_sources_of_one_length():

@@ -1,7 +1,7 @@
 """Binarised data sets: the splits that are read, and the distilled one that is written."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,16 @@ class Split:
                 "binarise them again"
             )
         return cls(name, *files, *sides)
+
+    def beyond(self, longest: int) -> list[int]:
+        """The sentences whose source has more tokens than that."""
+        found: list[int] = np.flatnonzero(np.asarray(self.source.sizes) > longest).tolist()
+        return found
+
+    def original(self, index: int, dictionary: Dictionary) -> str:
+        """The segmented target of a sentence; blank where the data have none."""
+        ids = [] if self.target is None else self.target[index].tolist()[:-1]
+        return " ".join(dictionary[token] for token in ids)
 
     def source_sha256(self) -> str:
         """Of the source's token ids."""
@@ -127,18 +137,22 @@ def _symbols(line: str) -> list[str]:
     return line.split(" ") if line else []
 
 
-def figures(out: Path, split: Split, lines: list[str], dictionary: Dictionary) -> dict[str, Any]:
+def figures(
+    out: Path, split: Split, lines: list[str], dictionary: Dictionary, kept: Collection[int]
+) -> dict[str, Any]:
     """What the manifest says of a split. Tokens count the end of sentence.
 
-    BLEU is that of the translations against the original targets, without subword pieces; None
-    where the data have no targets.
+    BLEU is that of the translations, without the lines `kept`, against the original targets,
+    without subword pieces; None where the data have no targets.
     """
     source = np.asarray(split.source.sizes)
     target = np.array([len(_symbols(line)) + 1 for line in lines])
     unknown = sum(dictionary.unk_word in _symbols(line) for line in lines)
-    bleu, signature = _bleu(split.target, lines, dictionary)
+    translated = {index: line for index, line in enumerate(lines) if index not in kept}
+    bleu, signature = _bleu(split.target, translated, dictionary)
     return {
         "sentences": len(lines),
+        "kept_original": len(kept),
         "source_tokens": int(source.sum()),
         "target_tokens": int(target.sum()),
         "mean_length_ratio": round(float((target / source).mean()), 4),
@@ -151,17 +165,15 @@ def figures(out: Path, split: Split, lines: list[str], dictionary: Dictionary) -
 
 
 def _bleu(
-    target: Any, lines: list[str], dictionary: Dictionary
+    target: Any, lines: dict[int, str], dictionary: Dictionary
 ) -> tuple[float, str] | tuple[None, None]:
-    if target is None:
+    if target is None or not lines:
         return None, None
     scheme = _subword_scheme(dictionary)
     # Another name, because an unknown word is no match for an unknown word.
     unknown = "UNKNOWNTOKENINREF"
-    references = [
-        dictionary.string(target[index], scheme, unk_string=unknown) for index in range(len(lines))
-    ]
+    references = [dictionary.string(target[index], scheme, unk_string=unknown) for index in lines]
     bleu = sacrebleu.BLEU(force=True)
-    hypotheses = [data_utils.post_process(line, scheme) for line in lines]
+    hypotheses = [data_utils.post_process(line, scheme) for line in lines.values()]
     score = bleu.corpus_score(hypotheses, [references]).score
     return round(score, 2), str(bleu.get_signature())

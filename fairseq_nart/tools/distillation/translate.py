@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,26 @@ def in_batches(indices: Iterable[int], sizes: np.ndarray, max_tokens: int) -> It
 
 
 def translate_part(
-    split: Split, part: Part, backend: Backend, max_tokens: int, record: Path
+    split: Split,
+    part: Part,
+    backend: Backend,
+    max_tokens: int,
+    record: Path,
+    kept: Mapping[int, str],
 ) -> None:
     """Appends the translations that `part` lacks; `record` says how they were made, and the time.
 
-    A blank source, which is nothing but its end, has a blank translation.
+    A blank source, which is nothing but its end, has a blank translation, and those of `kept` have
+    what stands there.
     """
     sizes = np.asarray(split.source.sizes)
     clock = _Clock(record, backend)
     with part.appending() as append:
         missing = part.missing()
-        append({index: "" for index in missing if sizes[index] < 2})
-        batches = list(in_batches((i for i in missing if sizes[i] > 1), sizes, max_tokens))
+        ready = {index: "" for index in missing if sizes[index] < 2}
+        ready |= {index: kept[index] for index in missing if index in kept}
+        append(ready)
+        batches = list(in_batches((i for i in missing if i not in ready), sizes, max_tokens))
         sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
         total, left = (sum(sizes[i] for i in x) for x in (part.indices, itertools.chain(*batches)))
         with tqdm(
