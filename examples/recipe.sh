@@ -12,7 +12,7 @@
 # students (default: nart nart_crf nart_dcrf), and PRECISION of the trainings (default: --bf16; empty is
 # float32).
 set -euo pipefail
-if ! command -v fairseq-train > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
+if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
 if ! declare -p alphas &> /dev/null; then declare -A alphas=(); fi

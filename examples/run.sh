@@ -2,6 +2,13 @@
 # A whole recipe, from text to BLEU: examples/run.sh multi30k_de_en
 # Run it again after any interruption: it goes on where it stopped.
 set -e
+here="$(dirname "$0")"
+if [ ! -e "$here/${1:-}/prepare.sh" ]; then
+    recipes=("$here"/*/prepare.sh)
+    recipes=("${recipes[@]%/prepare.sh}")
+    echo "${1:+there is no recipe $1: }name one of ${recipes[*]##*/}" >&2
+    exit 1
+fi
 for step in prepare teacher distill students evaluate; do
-    "$(dirname "$0")/${1:?name a recipe: multi30k_de_en, iwslt14_de_en or wmt14_en_de}/$step.sh"
+    "$here/$1/$step.sh"
 done

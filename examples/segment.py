@@ -37,9 +37,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="use this one")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    text = {
-        f"{s}.{x}": read(options.raw, f"{s}.{x}") for s in options.splits for x in options.languages
-    }
+    names = [f"{split}.{language}" for split in options.splits for language in options.languages]
+    try:
+        text = {name: read(options.raw, name) for name in names}
+    except FileNotFoundError as missing:
+        parser.error(str(missing))
     for split in options.splits:
         first, second = (len(text[f"{split}.{x}"]) for x in options.languages)
         if first != second:

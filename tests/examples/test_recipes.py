@@ -388,4 +388,12 @@ def test_sides_of_different_length_are_refused(tmp_path):
 
 def test_missing_text_is_named(tmp_path):
     done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
-    assert "train.de.gz" in done.stderr
+    assert "train.de.gz" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["nope"]])
+def test_recipes_are_named_where_none_is_given(words):
+    done = subprocess.run([EXAMPLES / "run.sh", *words], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"name one of {' '.join(sorted(RECIPES))}\n" in done.stderr
+    assert all(f"there is no recipe {word}: " in done.stderr for word in words)
