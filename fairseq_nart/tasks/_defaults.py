@@ -3,17 +3,23 @@
 fairseq parses `--task` and `--criterion` with defaults of its own. When it has imported our package
 and before it parses for good, we put our words in front of the user's: what the user types comes
 later on the line and wins, and an option that replaces another (`--optimizer`) drops what only
-belonged to ours.
+belonged to ours. `--help` waits until fairseq has added the options of model and task.
 """
 
 import argparse
 import functools
+import itertools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from fairseq import options
 
 from fairseq_nart.models._presets import TASK, training_defaults
+
+HELP = {"-h", "--help"}
+
+ModifyParser = Callable[[argparse.ArgumentParser], None]
 
 
 def _given(words: list[str], option: str) -> bool:
@@ -46,6 +52,23 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str
     return added + words
 
 
+def _help_at_last(modify_parser: ModifyParser | None) -> ModifyParser:
+    """For fairseq, which calls it before it parses for the first time and for the second.
+
+    At the first it does not know yet which model and task there are, and would print help without.
+    """
+    calls = itertools.count(1)
+
+    def modify(parser: argparse.ArgumentParser) -> None:
+        if modify_parser:
+            modify_parser(parser)
+        if next(calls) == 2:
+            parser.print_help()
+            parser.exit()
+
+    return modify
+
+
 def install() -> None:
     """Wraps fairseq's `parse_args_and_arch` once."""
     parse = options.parse_args_and_arch
@@ -58,11 +81,17 @@ def install() -> None:
         input_args: list[str] | None = None,
         parse_known: bool = False,
         suppress_defaults: bool = False,
-        modify_parser: Any = None,
+        modify_parser: ModifyParser | None = None,
     ) -> Any:
         words = list(sys.argv[1:] if input_args is None else input_args)
         if not suppress_defaults:  # there only what the user typed may override a checkpoint
             words = with_defaults(parser, words)
+        arch = parser._option_string_actions.get("--arch")
+        # Without a model fairseq cannot go on, and prints what it has.
+        known = arch is None or arch.default or _value(words, ("--arch", "-a"))
+        if known and HELP & set(words):
+            words = [word for word in words if word not in HELP]
+            modify_parser = _help_at_last(modify_parser)
         return parse(parser, words, parse_known, suppress_defaults, modify_parser)
 
     parse_with_defaults.brings_nart_defaults = True  # type: ignore[attr-defined]

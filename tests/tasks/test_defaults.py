@@ -3,6 +3,7 @@
 import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import generate, interactive, train
 from toys import SMALL, SMALL_TEACHER, load_task
 
 from fairseq_nart.tasks.nart_translation import TASK
@@ -59,6 +60,28 @@ def test_generation_uses_our_task(data):
     parser = options.get_generation_parser()
     args = options.parse_args_and_arch(parser, [str(data), "--length-candidates", "9"])
     assert (args.task, args.length_candidates) == (TASK, 9)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "named"),
+    [
+        (
+            train,
+            ["DATA", "--arch", "nart_dcrf_cpu"],
+            ["--crf-rank", "--length-candidates", "--warmup-updates", "--save-dir"],
+        ),
+        (train, [], ["--arch"]),
+        (generate, [], ["--length-candidates", "--rescore-with", "--beam"]),
+        (interactive, ["DATA"], ["--length-candidates", "--rescore-with", "--input"]),
+    ],
+)
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_shows_our_options(program, words, named, word, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["fairseq", *words, word])
+    with pytest.raises(SystemExit) as end:
+        program.cli_main()
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and all(f"  {option} " in said for option in named)
 
 
 def criterion_for(data, *words, **options):
