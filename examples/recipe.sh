@@ -1,12 +1,13 @@
 # What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
 # run, src, tgt, size (of the architectures), max_tokens (most in a batch, padding counted),
-# tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers' TEACHER_UPDATES, teacher_tokens
-# (per update) and teacher_options, and the options rescoring, first_options, second_options (of the
-# students' two stages); alphas may hold another --rescore-alpha for a student.
+# tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers'
+# TEACHER_UPDATES, teacher_tokens (per update) and teacher_options, and the options saving (of
+# checkpoints), rescoring, first_options, second_options (of the students' two stages); alphas may hold
+# another --rescore-alpha for a student.
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
-# again; one that was cut goes on where it stopped. To do a step again, delete its mark and output.
-# $run/settings holds what all its steps must share.
+# again; a training that was cut goes on from its last checkpoint. To do a step again, delete its mark
+# and output. $run/settings holds what all steps must share.
 #
 # From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1), SYSTEMS, the
 # students (default: nart nart_crf nart_dcrf), and PRECISION of the trainings (default: --bf16; empty is
@@ -63,7 +64,7 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     shift 3
     once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \
         $(share) --max-update "$updates" $PRECISION --seed "$SEED" \
-        --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "$@"
+        --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "${saving[@]}" "$@"
 }
 
 average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid

@@ -2,7 +2,7 @@
 
     python examples/demo/run.py [--out runs/demo]
 
-Finished steps are kept and a cut training goes on where it stopped: run it again at any time.
+Finished steps are kept and a cut training goes on from its last checkpoint: run it again any time.
 """
 
 import argparse

@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${IWSLT14:?set it to the folder with train.de, train.en, valid.de, ...}"
 src=de tgt=en
 run="${NART_RUNS:-runs}/iwslt14_de_en"
-size=small averaged=5 first_options=() second_options=()
+size=small averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
+first_options=() second_options=()
 max_tokens=4096 tokens_per_update=32768
 beam=5 lenpen=1 rescoring=(--rescore-normalization gnmt --rescore-alpha 1.4)
 teacher_tokens=4096 teacher_options=(--weight-decay 1e-4)  # as in fairseq's own recipe

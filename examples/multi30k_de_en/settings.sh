@@ -16,7 +16,7 @@ beam=4 lenpen=1 rescoring=(--rescore-normalization reward --rescore-alpha 2)
 declare -A alphas=([nart]=3.75 [nart_crf]=3)  # by fairseq-nart tune, 19 lengths on valid
 TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
 teacher_tokens="$tokens_per_update" teacher_options=()
-size=cpu averaged=1 first_options=(--warmup-updates 200)
+size=cpu averaged=1 saving=() first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
 second_options+=(--total-num-update $((N / 2)))
 source examples/recipe.sh

@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${WMT14:?set it to the folder with train.en, train.de, valid.en, ...}"
 src=en tgt=de
 run="${NART_RUNS:-runs}/wmt14_en_de"
-size=base averaged=5 first_options=() second_options=()
+size=base averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
+first_options=() second_options=()
 max_tokens=8192 tokens_per_update=65536
 beam=4 lenpen=0.6 rescoring=(--rescore-normalization gnmt --rescore-alpha 0.6)
 teacher_tokens=32768 teacher_options=()
