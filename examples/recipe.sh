@@ -23,7 +23,7 @@ text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teach
 
 if [ ! -e "$run/done" ]; then
     mkdir -p "$run"
-    for name in N TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES SEED size; do
+    for name in src tgt size N TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES PIECES SEED; do
         if [ -n "${!name:-}" ]; then echo "$name=${!name}"; fi
     done > "$run/settings"
 elif [ -e "$run/settings" ]; then  # not of a run from before there was such a file
