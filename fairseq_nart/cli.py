@@ -8,6 +8,7 @@ import sys
 TOOLS = {
     "distill": "a training set with the teacher's translations as targets",
     "align": "fertilities of a data set's source tokens, for nart_fertility",
+    "translate": "text in, text out",
     "inspect": "what the CRF does to one sentence, as a picture",
     "average": "one checkpoint with the mean of the weights of several",
     "tune": "how a teacher's scores best rank candidates",

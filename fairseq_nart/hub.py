@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import encoders
-from fairseq.tasks.translation import TranslationConfig
 
 from fairseq_nart.generation.engine import Hypothesis
 from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
+from fairseq_nart.tasks.nart_translation import DecodingConfig, NartTranslationTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +85,12 @@ class Translator:
             yield from zip(places, self.engine(source), strict=True)
 
 
+def decoding_options() -> dict[str, Any]:
+    """What `from_pretrained` takes as `options`, with its defaults."""
+    names = {f.name: f.default for f in dataclasses.fields(DecodingConfig)}
+    return {name: value for name, value in names.items() if not name.startswith("_")}
+
+
 def from_pretrained(
     checkpoint: str | Path,
     data: str | Path | None = None,
@@ -99,9 +104,7 @@ def from_pretrained(
     `options` are the task's decoding options, such as length_candidates, fertility_samples, dedup
     or rescore_with. ValueError for an autoregressive model or other options.
     """
-    ours = {f.name: f.default for f in dataclasses.fields(NartTranslationConfig)}
-    for inherited in dataclasses.fields(TranslationConfig):
-        del ours[inherited.name]
+    ours = decoding_options()
     if unknown := sorted(options.keys() - ours.keys()):
         raise ValueError(f"unknown option {unknown[0]!r}: one of {', '.join(sorted(ours))}")
     # A checkpoint remembers how its validation decoded; here only what the caller says counts.

@@ -11,7 +11,7 @@ import torch
 from fairseq import checkpoint_utils, models, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary, LanguagePairDataset
-from fairseq.dataclass import ChoiceEnum
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
@@ -51,12 +51,11 @@ FOREIGN = (
     *("iter_decode_with_beam", "iter_decode_eos_penalty", "iter_decode_with_external_reranker"),
 )
 """Options of fairseq-generate that mean nothing to one-pass models."""
-"""fairseq options that mean nothing to a one-pass model; all are false or zero by default."""
 
 
 @dataclass
-class NartTranslationConfig(DecodingOptions, TranslationConfig):
-    """fairseq's translation options and those of parallel decoding."""
+class DecodingConfig(DecodingOptions, FairseqDataclass):
+    """The options of parallel decoding."""
 
     rescore_with: Optional[str] = field(
         default=None,
@@ -74,6 +73,11 @@ class NartTranslationConfig(DecodingOptions, TranslationConfig):
         default=False,
         metadata={"help": "decode with linear layers in 8-bit integers: faster, on a CPU alone"},
     )
+
+
+@dataclass
+class NartTranslationConfig(DecodingConfig, TranslationConfig):
+    """fairseq's translation options and those of parallel decoding."""
 
 
 @register_task(TASK, dataclass=NartTranslationConfig)

@@ -1,0 +1,68 @@
+"""Translates text with a one-pass model: a line in, a line out."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from tqdm import tqdm
+
+from fairseq_nart import hub
+from fairseq_nart.tasks.nart_translation import DecodingConfig
+
+CHUNK = 2048
+"""Lines that are sorted by length together."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `fairseq-nart translate`."""
+    parser.add_argument(
+        "file", type=Path, nargs="?", help="text, a sentence a line (default: standard input)"
+    )
+    parser.add_argument("--path", type=Path, required=True, help="checkpoint of a one-pass model")
+    parser.add_argument(
+        "--data", type=Path, help="binarised data (default: what the model was trained on)"
+    )
+    parser.add_argument(
+        "--sentencepiece",
+        type=Path,
+        metavar="MODEL",
+        help="segments the text and joins the translation (default: it comes segmented)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="sentences translated at a time (default: 64)"
+    )
+    gen_parser_from_dataclass(parser.add_argument_group("decoding"), DecodingConfig())
+
+
+def run(options: argparse.Namespace) -> None:
+    """`fairseq-nart translate`."""
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, not {options.batch_size}")
+    there = torch.cuda.is_available()
+    if options.device == "cuda" and not there:
+        raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    decoding = {name: getattr(options, name) for name in hub.decoding_options()}
+    translator = hub.from_pretrained(options.path, options.data, options.sentencepiece, **decoding)
+    translator.to(options.device or ("cuda" if there else "cpu"))
+    with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
+        for lines in _chunks(text):
+            for line in translator.translate(lines, options.batch_size):
+                print(line)
+            sys.stdout.flush()
+
+
+def _chunks(text: BinaryIO) -> Iterator[list[str]]:
+    """Lines without their ends; bytes that are no UTF-8 become unknown characters."""
+    lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in text)
+    with tqdm(desc="translated", unit=" lines", disable=None) as bar:
+        while chunk := list(itertools.islice(lines, CHUNK)):
+            yield chunk
+            bar.update(len(chunk))
