@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fairseq_nart.layers import linear
 from fairseq_nart.layers.linear import Int8Linear, PackedLinear
 
 pytestmark = pytest.mark.skipif(
@@ -11,35 +12,52 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def small_layers_are_packed(monkeypatch):
+    monkeypatch.setattr(linear, "WORTH_PACKING", 0)
+
+
+def test_small_products_are_plain_ones(monkeypatch):
+    """And the limit counts multiplications."""
+    layer, taken = nn.Linear(24, 40), []
+    packed = linear.PackedLinear(layer.weight, layer.bias)
+    monkeypatch.setattr(packed, "_product", lambda x, form: taken.append(len(x)))
+    monkeypatch.setattr(linear, "WORTH_PACKING", 10 * 24 * 40)
+    with torch.no_grad():
+        for rows in (9, 10, 11):
+            packed(torch.randn(rows, 24))
+    assert taken == [10, 11]
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (40,)])
 def test_packed_equals_the_plain_product(shape, bias):
-    linear, x = nn.Linear(24, 40, bias=bias), torch.randn(*shape, 48)[..., ::2]
-    packed = PackedLinear(linear.weight, linear.bias)
+    plain, x = nn.Linear(24, 40, bias=bias), torch.randn(*shape, 48)[..., ::2]
+    packed = PackedLinear(plain.weight, plain.bias)
     with torch.no_grad():
-        torch.testing.assert_close(packed(x), linear(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-6)
 
 
 def test_packed_leaves_gradients_and_other_precisions_to_the_plain_product():
     for form in (PackedLinear, Int8Linear):
-        linear, x = nn.Linear(24, 40), torch.randn(3, 24)
-        packed = form(linear.weight, linear.bias)
+        plain, x = nn.Linear(24, 40), torch.randn(3, 24)
+        packed = form(plain.weight, plain.bias)
         packed(x).sum().backward()
-        torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(40, 24))
+        torch.testing.assert_close(plain.weight.grad, x.sum(0).expand(40, 24))
         with torch.no_grad():
-            assert torch.equal(packed.bfloat16()(x.bfloat16()), linear.bfloat16()(x.bfloat16()))
+            assert torch.equal(packed.bfloat16()(x.bfloat16()), plain.bfloat16()(x.bfloat16()))
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_int8_equals_the_product_of_rounded_factors(bias):
-    linear, x = nn.Linear(24, 40, bias=bias), torch.randn(3, 5, 24) + 0.3
-    scales = linear.weight.abs().amax(dim=1, keepdim=True) / 127
-    weight = (linear.weight / scales).round() * scales
+    plain, x = nn.Linear(24, 40, bias=bias), torch.randn(3, 5, 24) + 0.3
+    scales = plain.weight.abs().amax(dim=1, keepdim=True) / 127
+    weight = (plain.weight / scales).round() * scales
     step = (x.max() - x.min()).item() / 127
     zero = round(-x.min().item() / step)
     rounded = ((x / step).round() + zero).clamp(0, 127).sub(zero) * step
-    expected = nn.functional.linear(rounded, weight, linear.bias)
+    expected = nn.functional.linear(rounded, weight, plain.bias)
     with torch.no_grad():
-        found = Int8Linear(linear.weight, linear.bias)(x)
+        found = Int8Linear(plain.weight, plain.bias)(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(expected, linear(x), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(expected, plain(x), rtol=1e-4, atol=1e-4)
