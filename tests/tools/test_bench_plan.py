@@ -134,7 +134,7 @@ def test_missing_test_set_is_named(plan, tmp_path):
 def test_the_readme_shows_a_plan_that_is_understood(tmp_path):
     readme = Path(__file__).parents[2] / "README.md"
     (text,) = re.findall(r"```toml\n(.*?)```", readme.read_text("utf-8"), re.S)
-    for name in re.findall(r'"([\w/]+\.\w+|DATA)"', text):
+    for name in re.findall(r'"([\w/.]+\.\w+|DATA)"', text):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     file = tmp_path / "plan.toml"
