@@ -8,6 +8,7 @@ import pytest
 import torch
 import toys
 
+from fairseq_nart.layers import linear
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 
@@ -18,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def small_layers_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of test models too, which it would not pay."""
+    monkeypatch.setattr(linear, "WORTH_PACKING", 0)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from torch import Tensor
 from fairseq_nart.generation.clean import Candidates, finish
 from fairseq_nart.generation.options import DecodingOptions, require_understood
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
+from fairseq_nart.layers.states import Proposal
 
 LOGITS_PER_PASS = {"cpu": 2**23, "accelerator": 2**28}
 """Most rows x positions x vocabulary entries decoded at once: 32 MiB of fp32 logits on a CPU, where
@@ -74,7 +75,7 @@ class Engine:
             self.rescorer.follow(next(self.model.parameters()))
             encoded = self.rescorer.encode(source_tokens, states.lengths)
         parts, scores, iterations = [], [], []
-        for part in self._passes(proposal.lengths):
+        for part in self._passes(proposal):
             decoded = self.model.decode(
                 states.select(part),
                 proposal.select(part),
@@ -101,9 +102,10 @@ class Engine:
             iterations.append(taken.view_as(decoded.valid))
         return self._join(parts), torch.cat(scores), torch.cat(iterations)
 
-    def _passes(self, lengths: Tensor) -> Iterator[slice]:
-        """Slices of the sentences whose logits fit into one pass; lengths (B,N)."""
-        rows = lengths.size(1) * (self.options.ctc_beam if self.rescorer else 1)
+    def _passes(self, proposal: Proposal) -> Iterator[slice]:
+        """Slices of the sentences whose logits, and those of a teacher, fit into one pass."""
+        lengths = proposal.lengths
+        rows = lengths.size(1) * (proposal.candidates if self.rescorer else 1)
         widest = rows * int(lengths.max()) * self.model.vocab_size
         device = "cpu" if lengths.device.type == "cpu" else "accelerator"
         step = max(1, LOGITS_PER_PASS[device] // widest)

@@ -57,7 +57,8 @@ class NartCtc(NartModel):
         if options.ctc_beam < 1:
             raise ValueError(f"--ctc-beam must be at least 1, not {options.ctc_beam}")
         frames = self.cfg.ctc_split * states.lengths[:, None]
-        return Proposal(frames, torch.ones_like(frames, dtype=torch.bool))
+        valid = torch.ones_like(frames, dtype=torch.bool)
+        return Proposal(frames, valid, candidates=options.ctc_beam)
 
     def decode(
         self,

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from fairseq_nart import hub
 from fairseq_nart.models.nart_crf import NartCrf
+from fairseq_nart.tools import _model
 from fairseq_nart.tools.inspection.lattice import Lattice, look
 
 NO_MATPLOTLIB = "a picture needs matplotlib: pip install fairseq-nart[plots]"
@@ -30,16 +30,7 @@ def describe(lattice: Lattice) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart inspect`."""
     parser.add_argument("sentence", metavar="SENTENCE", help="source sentence, in quotes")
-    parser.add_argument("--path", type=Path, required=True, help="checkpoint of a model with a CRF")
-    parser.add_argument(
-        "--data", type=Path, help="binarised data (default: what the model was trained on)"
-    )
-    parser.add_argument(
-        "--sentencepiece",
-        type=Path,
-        metavar="MODEL",
-        help="segments the sentence (default: it comes segmented)",
-    )
+    _model.add_arguments(parser, "checkpoint of a model with a CRF")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help=f"picture: {', '.join(SUFFIXES)}"
     )
@@ -66,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {options.out} must end in one of {', '.join(SUFFIXES)}")
     if not 2 <= options.candidates <= MOST_CANDIDATES:
         raise ValueError(f"--candidates must be 2 to {MOST_CANDIDATES}, not {options.candidates}")
-    translator = hub.from_pretrained(options.path, options.data, options.sentencepiece)
+    translator = _model.load(options)
     if not isinstance(translator.model, NartCrf):
         raise ValueError(
             f"{options.path} holds a NART without a CRF: it has no transitions to show; give a "

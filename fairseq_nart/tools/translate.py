@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fairseq_nart import hub
 from fairseq_nart.tasks.nart_translation import DecodingConfig
+from fairseq_nart.tools import _model
 
 CHUNK = 2048
 """Lines that are sorted by length together."""
@@ -23,16 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, nargs="?", help="text, a sentence a line (default: standard input)"
     )
-    parser.add_argument("--path", type=Path, required=True, help="checkpoint of a one-pass model")
-    parser.add_argument(
-        "--data", type=Path, help="binarised data (default: what the model was trained on)"
-    )
-    parser.add_argument(
-        "--sentencepiece",
-        type=Path,
-        metavar="MODEL",
-        help="segments the text and joins the translation (default: it comes segmented)",
-    )
+    _model.add_arguments(parser, "checkpoint of a one-pass model")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)"
     )
@@ -50,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not there:
         raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
-    translator = hub.from_pretrained(options.path, options.data, options.sentencepiece, **decoding)
+    translator = _model.load(options, **decoding)
     translator.to(options.device or ("cuda" if there else "cpu"))
     with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
         for lines in _chunks(text):

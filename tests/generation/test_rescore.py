@@ -9,18 +9,17 @@ from fairseq_nart.generation.clean import Candidates
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
-from fairseq_nart.layers import linear
 from fairseq_nart.tasks._cpu_decoding import pack
 
 EOS, PAD = 2, 1
 
 
+@pytest.mark.usefixtures("small_layers_are_packed")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", TEACHERS)
 @torch.no_grad()
-def test_equals_fairseqs_scorer(kind, packed, task, device, monkeypatch):
+def test_equals_fairseqs_scorer(kind, packed, task, device):
     """Mean log-probability of the references, as --score-reference prints it; rows permuted."""
-    monkeypatch.setattr(linear, "WORTH_PACKING", 0)
     teacher, batch = build_teacher(task, kind).to(device), batch_of(task, device)
     expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)

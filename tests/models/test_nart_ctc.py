@@ -7,8 +7,10 @@ import torch
 from toys import batch_of, build, build_teacher, learn_by_heart
 
 from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.generation import engine as generation
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.rescore import TeacherRescorer
 
 
 @pytest.fixture
@@ -78,11 +80,12 @@ def test_an_empty_output_has_its_probability(task, batch, device):
         assert len(hypotheses[0].tokens) > 1
 
 
-def test_a_teacher_reads_no_more_than_was_said(task, batch, device):
-    """Frames are three times as many as source tokens, words are few."""
-    from fairseq_nart.generation.rescore import TeacherRescorer
-
-    widths = []
+def test_a_teacher_reads_no_more_than_was_said(task, batch, device, monkeypatch):
+    """Frames are three times as many as source tokens, words are few; and a beam's logits count."""
+    widths, source = [], batch["net_input"]["src_tokens"]
+    of_a_sentence = 4 * 3 * source.size(1) * len(task.tgt_dict)
+    most = dict.fromkeys(generation.LOGITS_PER_PASS, 2 * of_a_sentence)
+    monkeypatch.setattr(generation, "LOGITS_PER_PASS", most)
 
     class Reader(TeacherRescorer):
         def log_probs(self, encoded, rows, candidates):
@@ -93,7 +96,8 @@ def test_a_teacher_reads_no_more_than_was_said(task, batch, device):
     teacher = build_teacher(task, "transformer").to(device)
     decoder = engine(task, model, 4)
     decoder.rescorer = Reader(teacher, task.tgt_dict.eos(), "sum", 0.0)
-    decoder(batch["net_input"]["src_tokens"])
+    decoder(source)
+    assert len(widths) == len(source) / 2
     assert all(width == longest for width, longest in widths)
 
 

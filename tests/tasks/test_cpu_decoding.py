@@ -8,16 +8,11 @@ import torch
 from torch import nn
 from toys import TEACHERS, batch_of, build, build_teacher, load_task
 
-from fairseq_nart.layers import linear
 from fairseq_nart.layers.linear import Int8Linear, PackedLinear
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.tasks._cpu_decoding import pack
 
-
-@pytest.fixture(autouse=True)
-def small_layers_are_packed(monkeypatch):
-    monkeypatch.setattr(linear, "WORTH_PACKING", 0)
-
+pytestmark = pytest.mark.usefixtures("small_layers_are_packed")
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 

@@ -189,7 +189,7 @@ class Sweep(Measurement):
     """The test set translated with one option of the system changed."""
 
     kind = "sweep"
-    identity = ("system", "data", "parameter", "value")
+    identity = ("system", "data", "parameter", "value", "checkpoint_sha256")
     parameter: Parameter
     value: int
     checkpoint_sha256: str

@@ -174,27 +174,22 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
             lines = text.repeated(max(LEAST, 2 * streams * size))
             going = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
             about = {worker.plan.name: {**_about(text, worker), "batch": size} for worker in going}
-            known = {name: session.known(Throughput, **one) for name, one in about.items()}
-            looks = {
-                worker.plan.name: [worker.call("throughput", lines, size)]
-                for worker in going
-                if not known[worker.plan.name]
-            }
-            for worker in going:  # once more, because one look may meet a slow moment
-                name = worker.plan.name
-                record = known[name]
-                if record is None:
-                    looks[name].append(worker.call("throughput", lines, size))
-                    seconds, tokens = min(looks[name])
-                    record = session.write(
-                        Throughput,
-                        worker,
-                        layouts[name],
-                        **about[name],
-                        sentences_per_second=len(lines) / seconds,
-                        tokens_per_second=tokens / seconds,
-                    )
-                rates[name].append(record.sentences_per_second)
+            new = [x for x in going if not session.known(Throughput, **about[x.plan.name])]
+            # Twice, because one look may meet a slow moment of the machine.
+            looks = [[worker.call("throughput", lines, size) for worker in new] for _ in range(2)]
+            for worker, *found in zip(new, *looks, strict=True):
+                seconds, tokens = min(found)
+                session.write(
+                    Throughput,
+                    worker,
+                    layouts[worker.plan.name],
+                    **about[worker.plan.name],
+                    sentences_per_second=len(lines) / seconds,
+                    tokens_per_second=tokens / seconds,
+                )
+            for name, one in about.items():
+                if record := session.known(Throughput, **one):
+                    rates[name].append(record.sentences_per_second)
 
 
 LEAST = 64
@@ -212,7 +207,7 @@ def sweeps(session: Session, batch: int) -> None:
         for value, plan in tqdm(swept, desc=f"{sweep.parameter} of {sweep.system}", unit="value"):
             about = {"system": sweep.system, "parameter": sweep.parameter, "value": value}
             about["checkpoint_sha256"] = sha256(plan.checkpoint)
-            missing = [text for text in session.texts if not _swept(session, text, about)]
+            missing = [x for x in session.texts if not session.known(Sweep, **about, data=x.name)]
             if not missing:
                 continue
             with session.start(plan) as worker:
@@ -231,9 +226,3 @@ def sweeps(session: Session, batch: int) -> None:
                         data_sha256=text.sha256,
                         outputs=file,
                     )
-
-
-def _swept(session: Session, text: Text, about: dict[str, Any]) -> bool:
-    """Whether it is known of this very checkpoint."""
-    record = session.known(Sweep, **about, data=text.name)
-    return record is not None and record.checkpoint_sha256 == about["checkpoint_sha256"]
