@@ -1,6 +1,7 @@
 """Alignment: repaired fertilities, links from files, a teacher and eflomal; plain refusals."""
 
 import json
+import random
 import shutil
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import TEACHERS, build, build_teacher, load_task
+from toys import TEACHERS, binarise, build, build_teacher, load_task
 
 from fairseq_nart.cli import main
 from fairseq_nart.tasks._fertilities import file_of
@@ -218,6 +219,23 @@ def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
         assert flat[start : start + source].tolist()[-2:] == [target - 1, 1]
         start += source
     assert run("--eflomal").out.count("nothing to do") == 2 and len(seen) == 1
+
+
+def test_eflomal_finds_the_words_of_a_made_language(tmp_path, capsys):
+    pytest.importorskip("eflomal", reason="needs pip install fairseq-nart[eflomal]")
+    draw = random.Random(1)
+    for split, size in (("train", 500), ("valid", 20)):
+        pairs = [draw.sample(range(20), draw.randint(3, 8)) for _ in range(size)]
+        source = [" ".join(f"s{word}" for word in words) for words in pairs]
+        # Backwards; every odd word becomes two.
+        parts = [[f"t{w} u{w}" if w % 2 else f"t{w}" for w in reversed(ws)] for ws in pairs]
+        (tmp_path / f"{split}.de").write_text("\n".join(source) + "\n")
+        (tmp_path / f"{split}.en").write_text("\n".join(map(" ".join, parts)) + "\n")
+    data = binarise(tmp_path, tmp_path / "bin", "--joined-dictionary")
+    assert main(["align", str(data), "--eflomal"]) == 0, capsys.readouterr().err
+    flat = np.load(file_of(data, "valid", "de", "en"))
+    expected = [[1 + w % 2 for w in words] + [1] for words in pairs]
+    assert np.mean(flat == np.concatenate(expected)) > 0.95
 
 
 def learning(data, **options):
