@@ -14,7 +14,7 @@ from fairseq_nart.tools.reporting.content import Report, markdown_text
 from fairseq_nart.tools.reporting.facts import circumstances, methods
 from fairseq_nart.tools.reporting.markup import csv_text, markdown
 from fairseq_nart.tools.reporting.page import page
-from fairseq_nart.tools.reporting.quality import assess
+from fairseq_nart.tools.reporting.quality import assess, sweeps
 from fairseq_nart.tools.reporting.tables import details, main_table, parts_tables
 
 NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install fairseq-nart[plots]"
@@ -27,7 +27,8 @@ def compare(runs: Sequence[Path], baseline: str, teacher: str, tokenize: str) ->
     collection.require(teacher, "--teacher")
     translated = {data: texts for data in collection.data if (texts := collection.of_data(data))}
     assessments = {data: assess(texts, baseline, tokenize) for data, texts in translated.items()}
-    return Comparison(collection, assessments, baseline, teacher, tokenize)
+    swept = sweeps(collection.sweeps, tokenize)
+    return Comparison(collection, assessments, swept, baseline, teacher, tokenize)
 
 
 def write_report(of: Comparison, out: Path, published: str) -> Report:

@@ -194,6 +194,22 @@ def test_parts_add_up(run, out):
         assert spent[-1] == pytest.approx(rest, abs=0.005)
 
 
+def test_sweeps_are_tables_too(run, out):
+    text, references = (out / "table.md").read_text("utf-8"), texts(run, BASELINE)[1]
+    shown = {}
+    for part in text.split("\n## BLEU against ")[1:]:
+        (_, *values), _, *rows = markdown_table(part)
+        for name, *cells in rows:
+            shown |= {(name, part[:3], int(v)): x for v, x in zip(values, cells) if x}
+    parameters, expected = {"crf_candidates": "can", "crf_rank": "ran"}, {}
+    for line in (run / FILE).read_text().splitlines():
+        if (record := json.loads(line))["kind"] == "sweep":
+            key = (record["system"], parameters[record["parameter"]], record["value"])
+            outputs = (run / record["outputs"]).read_text().splitlines()
+            expected[key] = f"{sacrebleu.corpus_bleu(outputs, [references]).score:.2f}"
+    assert shown == expected and len(expected) == 14
+
+
 def test_repetition_and_empty_outputs(small, tmp_path, no_plots):
     assert repetition(["a a b b b", "", "c", "d  d do"]) == 4 / 9
     assert repetition(["", ""]) == 0

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -230,8 +231,11 @@ class _Layouts:
         if key not in self.tried:
             streams = purpose == "throughput" and worker.about["can_stream"]
             possible = layouts(circumstances.cores(), streams)
-            # Twice, because one look may meet a slow moment of the machine.
-            looks = [[_trial(worker, x, text, purpose) for x in possible] for _ in range(2)]
+            # In turns and again, because one look may meet a slow moment of the machine.
+            looks: list[list[float]] = []
+            end = time.monotonic() + TRIAL_SECONDS
+            while len(looks) < 2 or (len(looks) < 5 and time.monotonic() < end):
+                looks.append([_trial(worker, x, text, purpose) for x in possible])
             self.tried[key] = [
                 [layout.threads, layout.streams, min(seconds)]
                 for layout, *seconds in zip(possible, *looks, strict=True)
@@ -244,6 +248,8 @@ class _Layouts:
 
 
 TRIAL_BATCH = 16
+TRIAL_SECONDS = 4
+"""All layouts are looked at twice, and up to five times within these."""
 
 
 def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> float:

@@ -4,8 +4,15 @@ from dataclasses import dataclass
 
 from fairseq_nart.tools.benchmark.records import Translation
 from fairseq_nart.tools.reporting.collection import Collection
-from fairseq_nart.tools.reporting.quality import Assessment, Quality
+from fairseq_nart.tools.reporting.quality import Assessment, Quality, Swept
 from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, same_sentences, speed_up
+
+PARAMETERS = {
+    "crf_candidates": "candidates per position (K)",
+    "trained_crf_candidates": "candidates per position (K), trained so",
+    "crf_rank": "rank of the transitions (R)",
+}
+"""What is swept, in words."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +22,8 @@ class Comparison:
     collection: Collection
     assessments: dict[str, Assessment]
     """By test set, of those that were translated."""
+    sweeps: dict[tuple[str, str], Swept]
+    """By test set and parameter."""
     baseline: str
     """The system of which speed-ups and significance are told."""
     teacher: str

@@ -22,7 +22,7 @@ def draw(of: Comparison, folder: Path) -> list[Plot]:
     plots = []
     for data, end in _endings(of):
         plots += [figure(of, data, folder / f"{figure.__name__}{end}") for figure in FIGURES]
-        for parameter in dict.fromkeys(key[2] for key in of.collection.sweeps):
+        for parameter in (p for of_data, p in of.sweeps if of_data == data):
             file = folder / f"sweep_{parameter}{end}"
             plots.append(quality_plots.sweep(of, data, parameter, file))
     return [plot for plot in plots if plot]

@@ -48,6 +48,21 @@ class Assessment:
     sentences: int
 
 
+Swept = dict[str, dict[int, float]]
+"""System to value of a parameter to BLEU."""
+
+
+def sweeps(
+    texts: dict[tuple[str, str, str, int], Text], tokenize: str
+) -> dict[tuple[str, str], Swept]:
+    """By test set and parameter, of translations by system, test set, parameter and value."""
+    found: dict[tuple[str, str], Swept] = {}
+    for (system, data, parameter, value), text in sorted(texts.items()):
+        score = bleu(text.outputs, text.references, tokenize)
+        found.setdefault((data, parameter), {}).setdefault(system, {})[value] = score
+    return found
+
+
 def other_tokenisation(tokenize: str) -> str:
     """Beside BLEU of 13a's tokens that of the words as they stand, and the other way round.
 

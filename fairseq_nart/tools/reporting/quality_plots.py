@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from fairseq_nart.tools.benchmark.records import System, Translation
-from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.content import Plot
 from fairseq_nart.tools.reporting.drawing import (
     BESIDE,
@@ -143,11 +143,7 @@ def _accuracy(true: np.ndarray, predicted: np.ndarray) -> str:
 
 def sweep(of: Comparison, data: str, parameter: str, file: Path) -> Plot | None:
     """BLEU over the values of one option."""
-    scores: dict[str, dict[int, float]] = {}
-    for (name, of_data, of_parameter, value), text in sorted(of.collection.sweeps.items()):
-        if (of_data, of_parameter) == (data, parameter):
-            score = bleu(text.outputs, text.references, of.tokenize)
-            scores.setdefault(name, {})[value] = score
+    scores = of.sweeps[data, parameter]
     if max(map(len, scores.values()), default=0) < 2:
         return None
     styles, said = looks(of.collection.systems), []
@@ -160,18 +156,11 @@ def sweep(of: Comparison, data: str, parameter: str, file: Path) -> Plot | None:
             best = max(line.values())
             enough = next(value for value, score in line.items() if score > best - 0.1)
             said.append(f"{enough} for {name}")
-        axes.set(xlabel=_NAMES[parameter], ylabel="BLEU")
+        axes.set(xlabel=PARAMETERS[parameter], ylabel="BLEU")
         label_ends(axes, ends)
     return Plot(
         file,
-        f"BLEU against {_NAMES[parameter]}",
+        f"BLEU against {PARAMETERS[parameter]}",
         f"{data}. Where a line is flat, more costs time and gains nothing. The least value within "
         f"0.1 BLEU of the best: {', '.join(said)}.",
     )
-
-
-_NAMES = {
-    "crf_candidates": "candidates per position (K)",
-    "trained_crf_candidates": "candidates per position (K), trained so",
-    "crf_rank": "rank of the transitions (R)",
-}

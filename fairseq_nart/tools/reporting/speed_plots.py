@@ -72,7 +72,7 @@ _MOST_NAMED = 8
 
 
 def _name_families(axes: Axes, of: Comparison, points: dict[str, tuple[float, float]]) -> None:
-    """Joins the points of each family, fastest first, and names its best at the right."""
+    """Joins the points of each family, fastest first, and names it at the right."""
     families: dict[tuple[str, str], list[str]] = {}
     for name in sorted(points, key=points.__getitem__):
         system = of.collection.systems[name]
@@ -81,9 +81,9 @@ def _name_families(axes: Axes, of: Comparison, points: dict[str, tuple[float, fl
     for (family, engine), members in families.items():
         color = styles[members[0]].color
         axes.plot(*zip(*(points[name] for name in members), strict=True), color=color, lw=0.8)
-        best = max((points[name] for name in members), key=lambda point: point[1])
         several = sum(name == family for name, _ in families) > 1
-        ends.append((*best, f"{family}, {engine}" if several else family, color))
+        slowest = points[members[-1]]
+        ends.append((*slowest, f"{family}, {engine}" if several else family, color))
     label_ends(axes, ends)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fairseq_nart.tools.benchmark.records import OTHER, PARTS
-from fairseq_nart.tools.reporting.comparison import Comparison
+from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.markup import Table, ratio, significant
 from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
 from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured
@@ -93,6 +93,21 @@ def throughput_table(of: Comparison, data: str) -> Table:
     return Table(f"Sentences per second: {data}", [*header, "most tokens per second"], rows)
 
 
+def sweep_tables(of: Comparison, data: str) -> list[Table]:
+    """BLEU by the values of a parameter, a table for each."""
+    tables = []
+    for (of_data, parameter), swept in of.sweeps.items():
+        if of_data == data:
+            values = sorted({value for scores in swept.values() for value in scores})
+            rows = [
+                [system, *(f"{scores[value]:.2f}" if value in scores else "" for value in values)]
+                for system, scores in swept.items()
+            ]
+            title = f"BLEU against {PARAMETERS[parameter]}: {data}"
+            tables.append(Table(title, ["system", *map(str, values)], rows))
+    return tables
+
+
 def parts_table(of: Comparison, data: str) -> Table:
     """Milliseconds per sentence of each part of the work."""
     found = {name: of.collection.parts.get((name, data)) for name in of.collection.systems}
@@ -116,6 +131,7 @@ def parts_tables(of: Comparison) -> list[Table]:
 def details(of: Comparison) -> list[Table]:
     """The tables beside the main one that have something to say."""
     tables = [quality_table(of, data) for data in of.collection.data]
+    tables += [table for data in of.collection.data for table in sweep_tables(of, data)]
     tables += [speed_table(of, data, scope) for data, scope in measured(of.collection)]
     tables += [throughput_table(of, data) for data in of.collection.data]
     return [table for table in tables if table.rows]
