@@ -101,6 +101,7 @@ def predicted_length(of: Comparison, data: str, file: Path) -> Plot | None:
     columns = 2 if len(found) in (2, 4) else min(3, len(found))
     rows = -(-len(found) // columns)
     styles = looks(of.collection.systems)
+    families = [of.collection.systems[name].family for name in found]
     limit = 1 + max(int(pairs.max()) for pairs in found.values())
     with canvas(file, 0.3 + 5.3 / columns * rows, rows, columns, 5.8) as grid:
         for axes, (name, pairs) in zip(grid, found.items(), strict=False):
@@ -108,7 +109,9 @@ def predicted_length(of: Comparison, data: str, file: Path) -> Plot | None:
             sizes = 6 + 60 * counts / counts.max()
             axes.plot([0, limit], [0, limit], color="#bbbbbb", lw=1)
             axes.scatter(places[0], places[1], sizes, styles[name].color, alpha=0.5, lw=0)
-            axes.set_title(name, fontsize=10)
+            family = of.collection.systems[name].family
+            # The number of lengths does not matter here, and the panels are narrow.
+            axes.set_title(family if families.count(family) == 1 else name, fontsize=9)
             axes.set(aspect="equal", xlim=(0, limit), ylim=(0, limit))
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(4, integer=True))
