@@ -78,8 +78,8 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
     model = task.build_model(options.parse_args_and_arch(parser, command))
     for name, parameter in model.named_parameters():
-        if name == "crf.transitions.target.weight":
-            torch.nn.init.normal_(parameter)
+        if name in ("crf.transitions.target.weight", "crf.transitions.f.2.weight"):
+            torch.nn.init.normal_(parameter)  # else the CRF is none, and the dynamic one static
         if name == "fertility.projection.bias":  # mostly 0 to 2, not even over 0 to 49
             parameter.data = -(torch.arange(len(parameter)) - 1.0).square()
     return model.eval()

@@ -44,7 +44,7 @@ class MultiheadAttention(nn.Module):
         weights, biases = self._weights(names)
         linear = self.linear
         joined = self._kept.get(
-            names, weights, lambda: linear(torch.cat(weights), torch.cat(biases))
+            names, weights + biases, lambda: linear(torch.cat(weights), torch.cat(biases))
         )
         return tuple(self._split(y) for y in joined(x).chunk(len(names), dim=2))
 
@@ -98,10 +98,11 @@ class PositionalAttention(MultiheadAttention):
         if self.linear is None or not decodes_on_cpu(positions):
             return self._project_apart(positions[None], "qk")
         length = len(positions)
+        weights, biases = self._weights("qk")
         # Of the most positions yet; not in integers, whose scale would be that of what came first.
         known = self._kept.get(
             "positions",
-            self._weights("qk")[0],
+            weights + biases,
             lambda: self._project_apart(positions[None], "qk"),
             lambda found: found[0].size(2) >= length,
         )

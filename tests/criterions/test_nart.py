@@ -1,5 +1,8 @@
 """One batch equals its split in two; a loss that is no number names itself and its batch."""
 
+import math
+from collections import Counter
+
 import pytest
 import torch
 from toys import build
@@ -43,18 +46,26 @@ def test_terms_are_logged_by_name(task, device):
     from fairseq.logging import metrics
 
     model = build(task, "nart_dcrf_tiny", "--length-predictor", "classifier").to(device)
-    sample = sample_of(task, range(4), device)
-    loss, tokens, log = NartCriterion(task)(model, sample)
-    terms = {t.name: t for t in model(sample["net_input"]["src_tokens"], sample["target"])}
-    expected = terms["crf_loss"].sum + 0.5 * terms["nar_loss"].sum + terms["length_loss"].sum
-    torch.testing.assert_close(loss, expected)
+    logs, sums, tokens = [], Counter(), 0
+    for rows in (range(4), [5]):
+        sample = sample_of(task, rows, device)
+        loss, count, log = NartCriterion(task)(model, sample)
+        terms = {t.name: t for t in model(sample["net_input"]["src_tokens"], sample["target"])}
+        expected = terms["crf_loss"].sum + 0.5 * terms["nar_loss"].sum + terms["length_loss"].sum
+        torch.testing.assert_close(loss, expected)
+        sums.update({"loss": loss.item(), **{n: t.sum.item() for n, t in terms.items()}})
+        logs.append(log)
+        tokens += count
     with metrics.aggregate() as aggregate:
-        NartCriterion.reduce_metrics([log, log])
+        NartCriterion.reduce_metrics(logs)
     values = aggregate.get_smoothed_values()
-    assert values["loss"] == pytest.approx(loss.item() / tokens / 0.6931, abs=2e-3)
-    length = terms["length_loss"].sum.item() / 4 / 0.6931
-    assert values["length_loss"] == pytest.approx(length, abs=2e-3)
-    assert {"crf_loss", "nar_loss"} <= values.keys()
+    for name, items in {
+        "loss": tokens,
+        "crf_loss": tokens,
+        "nar_loss": tokens,
+        "length_loss": 5,
+    }.items():
+        assert values[name] == pytest.approx(sums[name] / items / math.log(2), abs=2e-3)
 
 
 def test_nan_names_term_and_batch(task, device):

@@ -26,10 +26,11 @@ def by_rule(tokens, scores, dedup):
 @given(
     st.lists(st.lists(st.integers(2, 6), min_size=1, max_size=7), min_size=1, max_size=4),
     st.booleans(),
+    st.sampled_from([5, EOS]),  # whatever stands at padding
 )
-def test_equals_the_rule(lines, dedup):
+def test_equals_the_rule(lines, dedup, filler):
     width = max(len(line) for line in lines)
-    tokens = torch.tensor([line + [5] * (width - len(line)) for line in lines])
+    tokens = torch.tensor([line + [filler] * (width - len(line)) for line in lines])
     mask = torch.tensor([[i < len(line) for i in range(width)] for line in lines])
     scores = -torch.arange(1.0, tokens.numel() + 1).view_as(tokens)
     done = finish(tokens, scores, mask, EOS, PAD, dedup)

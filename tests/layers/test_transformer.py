@@ -7,6 +7,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
 
+from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize, no_self_mask
 
@@ -55,16 +56,20 @@ def test_encoder_equals_fairseq(normalize_before, side, device):
     ours.load_state_dict(weights)
     tokens = sources(side, device)
     mask = tokens.ne(PAD)
-    expected = teacher.encoder(tokens, mask.sum(1))["encoder_out"][0].transpose(0, 1)
+    theirs = teacher.encoder(tokens, mask.sum(1))
+    expected = theirs["encoder_out"][0].transpose(0, 1)
     states = ours(tokens)
+    torch.testing.assert_close(states.embeddings[mask], theirs["encoder_embedding"][0][mask])
     assert torch.equal(states.mask, mask)
     torch.testing.assert_close(states.output[mask], expected[mask], rtol=1e-4, atol=1e-5)
 
 
-def test_positions_grow_with_the_sentence(device):
-    encoder = Encoder(size(), 1, torch.nn.Embedding(V, D, PAD), PAD).to(device).eval()
-    long = torch.full((1, 1500), 7, device=device)
-    assert encoder(long).output.isfinite().all()
+@pytest.mark.parametrize("length", [1024, 1025, 1026, 3000])
+def test_positions_grow_with_the_sentence(length, device):
+    mask = torch.ones(1, length, dtype=torch.bool, device=device)
+    expected = SinusoidalPositions(D, PAD + 1, length=4000).to(device)(mask)
+    for ask in (lambda net: net(mask), lambda net: net.up_to(length)[None]):
+        torch.testing.assert_close(ask(SinusoidalPositions(D, PAD + 1).to(device)), expected)
 
 
 def decoder(device, mask_self=False):
@@ -95,6 +100,13 @@ def test_padding_changes_nothing(mask_self, device):
     batched = net(x, mask, source)
     alone = net(x[1:, :1], mask[1:, :1], source.select(torch.tensor([1], device=device)))
     torch.testing.assert_close(batched[1:, :1], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_mask_self_changes_what_is_seen(device):
+    x, mask = torch.randn(1, 5, D, device=device), torch.ones(1, 5, dtype=torch.bool, device=device)
+    source = source_states(1, device)
+    with_self, without = (decoder(device, mask_self)(x, mask, source) for mask_self in (0, 1))
+    assert (with_self - without).abs().max() > 1e-3
 
 
 def test_no_self_mask(device):

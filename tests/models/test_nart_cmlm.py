@@ -60,6 +60,28 @@ def test_loss_is_that_of_masked_tokens(model, batch, device, monkeypatch):
     )
 
 
+def test_what_is_not_masked_is_seen(model, batch, device):
+    target, states = batch["target"], model.encode(batch["net_input"]["src_tokens"])
+    mask = target.ne(1)
+    masked = mask & (torch.arange(target.size(1), device=device) == 0)
+    other = torch.where(masked | ~mask, target, 9)
+    one, two = (model.emissions(states, tokens, masked, mask)[:, 0] for tokens in (target, other))
+    assert ((one - two).abs().amax(dim=1) > 1e-3).all()
+
+
+def test_validation_hides_the_same_each_time(model, batch):
+    pair = batch["net_input"]["src_tokens"], batch["target"]
+    assert model(*pair)[0].sum == model(*pair)[0].sum
+    model.train()
+    assert len({model(*pair)[0].sum.item() for _ in range(5)}) > 1
+
+
+def test_smoothing_is_what_is_asked_for(task, model, batch, device):
+    smooth = build(task, "nart_cmlm_tiny", "--label-smoothing", "0.3").to(device)
+    pair = batch["net_input"]["src_tokens"], batch["target"]
+    assert model(*pair)[0].sum != smooth(*pair)[0].sum
+
+
 def test_one_iteration_says_everything_at_once(model, batch, device):
     source = batch["net_input"]["src_tokens"]
     lengths = torch.tensor([[3], [5], [4], [1], [6], [2]], device=device)

@@ -21,6 +21,8 @@ from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.layers import fertility
+from fairseq_nart.models import nart_fertility
 
 EOS, PAD = 2, 1
 
@@ -78,6 +80,31 @@ def test_learns_by_heart(task, batch, device):
         proposal = model.propose(model.encode(source), DecodingOptions(fertility_decoding=way))
         assert torch.equal(proposal.fertilities[:, 0], fertilities)
         assert proposal.lengths[:, 0].tolist() == [len(tokens) for tokens in expected]
+
+
+def test_specials_are_never_said(task, batch, device):
+    model, specials = build(task, "nart_fertility_tiny").to(device), [PAD, task.tgt_dict.bos()]
+    bias = torch.zeros(len(task.tgt_dict), device=device)
+    bias[specials] = 100
+    model.decoder.output_projection.register_forward_hook(lambda *call: call[2] + bias)
+    for hypotheses in engine(model)(batch["net_input"]["src_tokens"]):
+        assert not set(hypotheses[0].tokens.tolist()) & set(specials)
+
+
+def test_the_first_candidate_is_what_its_name_says(task, batch, device):
+    model = build(task, "nart_fertility_tiny").to(device)
+    head = model.fertility.projection  # 0, 3 or 4, with chances of 0.4, 0.3 and 0.3
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(-1e4)
+        head.bias[[0, 3, 4]] = torch.tensor([0.4, 0.3, 0.3], device=device).log()
+    states = model.encode(batch["net_input"]["src_tokens"])
+
+    def lengths(way):
+        return model.propose(states, DecodingOptions(fertility_decoding=way)).lengths[:, 0]
+
+    assert (lengths("argmax") == 1).all()  # nothing is copied but what must be
+    assert torch.equal(lengths("average"), 2 * states.lengths)
 
 
 def test_candidates_are_as_long_as_their_fertilities(task, batch, device):
@@ -192,6 +219,32 @@ def test_words_of_the_teacher_are_those_of_its_own_distribution(student, batch):
         theirs = teacher.get_normalized_probs(output, log_probs=True)[0]
         expected = expected - (probs[row, :length] * theirs).sum()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_draws_are_compared_with_the_average(student, batch, monkeypatch):
+    """The baseline is what the average fertilities cost, each sentence by its own source."""
+    seen = []
+
+    def spy(likelihood, costs, baseline):
+        seen.append((costs, baseline))
+        return likelihood.sum()
+
+    monkeypatch.setattr(nart_fertility, "reinforce", spy)
+    terms_of(student, batch)
+    ((costs, baseline),) = seen
+    source, expected = batch["net_input"]["src_tokens"], []
+    for row in source:
+        one = row[row != PAD][None]
+        states = student.encode(one)
+        average = fertility.average(student.fertility(states))[:, None]
+        proposal = student._proposal(states, average)
+        mask = torch.ones(1, int(proposal.lengths), dtype=torch.bool, device=one.device)
+        words = student.emissions(states, proposal.fertilities, mask)
+        encoded = student.teacher.encode(one, states.lengths)
+        rows = torch.zeros(1, dtype=torch.long, device=one.device)
+        expected.append(student._costs(student.teacher, encoded, rows, words, mask))
+    torch.testing.assert_close(baseline, torch.cat(expected), rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(costs, baseline)
 
 
 def test_bf16_is_close_to_fp32(student, batch):

@@ -57,6 +57,15 @@ def test_one_pass_is_nart(task, batch, device):
     assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
 
 
+def test_tokens_and_states_of_the_pass_before_are_both_read(task, batch, device):
+    model, (source, target) = build(task, "nart_refinement_tiny").to(device), pair(batch)
+    states, mask = model.encode(source), target.ne(task.tgt_dict.pad())
+    features, _ = model.features(states, mask)
+    one = model.refine(states, target, features, mask)[1]
+    for tokens, other in ((torch.full_like(target, 9), features), (target, features + 1)):
+        assert (model.refine(states, tokens, other, mask)[1] - one).abs().max() > 1e-3
+
+
 def test_a_pass_sees_what_the_pass_before_said(task, batch, device):
     """Nothing else: neither the reference nor earlier passes."""
     model = build(task, "nart_refinement_tiny").to(device)

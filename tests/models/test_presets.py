@@ -7,10 +7,11 @@ from toys import build
 
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.layers.lengths import LengthClassifier, OffsetLength
 from fairseq_nart.models._presets import SIZES, training_defaults
 
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_refinement", "nart_cmlm"]
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility"]
+BY_LEARNED_LENGTH = ["nart_refinement", "nart_cmlm"]
+SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LEARNED_LENGTH]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -56,3 +57,7 @@ def test_sizes_are_the_stated_ones(task):
     assert model.encoder.layers[0].self_attn.heads == 4
     base = build(task, "nart", "--encoder-layers", "1")
     assert len(base.decoder.layers) == 6 and base.encoder.layers[0].self_attn.heads == 8
+    assert isinstance(base.lengths, OffsetLength)
+    for arch in BY_LEARNED_LENGTH:
+        model = build(task, arch, "--encoder-layers", "1", "--decoder-layers", "1")
+        assert isinstance(model.lengths, LengthClassifier)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import build
+from toys import build, build_teacher
 
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.layers.states import Proposal
@@ -22,6 +22,8 @@ def fresh(task, arch, device, *words):
     model = build(task, arch, *words).to(device)
     if hasattr(model, "crf"):
         torch.nn.init.zeros_(model.crf.transitions.target.weight)
+    if getattr(model, "dynamic", False):
+        torch.nn.init.zeros_(model.crf.transitions.f[2].weight)
     return model
 
 
@@ -54,11 +56,71 @@ def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
 def test_dcrf_starts_where_crf_ended(task, batch, device):
     source, target = batch
     crf = build(task, "nart_crf_tiny", seed=3).to(device)
-    dcrf = build(task, "nart_dcrf_tiny", seed=4).to(device)
+    dcrf = fresh(task, "nart_dcrf_tiny", device)
     report = warm_start(dcrf, crf.state_dict(), "crf.pt")
     assert "crf.transitions.f" in report and "left over there: nothing" in report
     for mine, theirs in zip(dcrf(source, target), crf(source, target)):
         torch.testing.assert_close(mine.sum, theirs.sum)
+
+
+@pytest.mark.parametrize("arch", ["nart_crf_tiny", "nart_dcrf_tiny"])
+def test_crf_loss_is_the_layers_own(arch, task, batch, device):
+    """Also where the reference is not among the best, and its gradient reaches the states."""
+    (source, target), model = batch, build(task, arch, "--crf-candidates", "3").to(device)
+    mask, weight = target.ne(task.tgt_dict.pad()), model.decoder.layers[0].fc1.weight
+    found = model(source, target)[0].sum
+    features, emissions = model.features(model.encode(source), mask)
+    states = features if model.dynamic else None
+    expected = -model.crf.log_likelihood(emissions, target, mask, states).sum()
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(x, weight)[0] for x in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arch, option, name",
+    [
+        ("nart_tiny", "--length-loss-weight", "length_loss"),
+        ("nart_crf_tiny", "--nar-loss-weight", "nar_loss"),
+    ],
+)
+def test_terms_weigh_what_is_asked_for(arch, option, name, task, batch, device):
+    model = build(task, arch, option, "3").to(device)
+    assert {term.name: term.weight for term in model(*batch)}[name] == 3
+
+
+def test_rank_and_smoothing_are_those_asked_for(task, batch, device):
+    assert build(task, "nart_crf_tiny", "--crf-rank", "5").crf.transitions.rank == 5
+    for arch in ("nart_tiny", "nart_crf_tiny"):
+        losses = [
+            {t.name: t.sum for t in build(task, arch, "--label-smoothing", s).to(device)(*batch)}
+            for s in ("0", "0.3")
+        ]
+        assert losses[0]["nar_loss"] != losses[1]["nar_loss"]
+
+
+@pytest.mark.parametrize("which", ["dropout", "attention-dropout", "activation-dropout"])
+def test_each_dropout_is_for_training_alone(which, task, batch, device):
+    model = build(task, "nart_tiny", "--length-predictor", "offset", f"--{which}", "0.5").to(device)
+    assert model(*batch)[0].sum == model(*batch)[0].sum
+    model.train()
+    assert model(*batch)[0].sum != model(*batch)[0].sum
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_decoder_is_the_teachers_without_causal_mask(before, task, batch, device):
+    """What a warm start rests on: embeddings, positions and the order of layers and norms."""
+    sides = ["--encoder-normalize-before", "--decoder-normalize-before"]
+    teacher = build_teacher(task, "transformer", *sides[: 2 * before]).to(device)
+    model = build(task, "nart_cmlm_tiny", *["--normalize-before"][:before]).to(device)
+    warm_start(model, teacher.state_dict(), "teacher.pt")
+    source, target = batch
+    lengths, mask = source.ne(task.src_dict.pad()).sum(dim=1), target.ne(task.tgt_dict.pad())
+    theirs, _ = teacher.decoder.extract_features(
+        target, teacher.encoder(source, lengths), full_context_alignment=True
+    )
+    ours = model.decoder(model.decoder.embed(target), mask, model.encode(source))
+    torch.testing.assert_close(ours[mask], theirs[mask], rtol=1e-4, atol=1e-4)
 
 
 def test_decoding_differs_with_trained_transitions(task, batch, device):

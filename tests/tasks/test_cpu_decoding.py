@@ -79,6 +79,11 @@ def test_a_packed_model_may_be_copied_pickled_and_changed(int8, task):
         torch.testing.assert_close(copied.encode(source).output, one)
     models[0].load_state_dict(models[1].state_dict())
     torch.testing.assert_close(models[0].encode(source).output, other)
+    attention = models[0].encoder.layers[0].self_attn
+    for part in (attention.q_proj, attention.v_proj, models[0].encoder.layers[0].fc1):
+        before = models[0].encode(source).output
+        part.bias.add_(torch.arange(len(part.bias)))
+        assert not torch.allclose(models[0].encode(source).output, before)
 
 
 @torch.no_grad()
