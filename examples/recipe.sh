@@ -23,14 +23,15 @@ text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teach
 
 if [ ! -e "$run/done" ]; then
     mkdir -p "$run"
-    for name in src tgt size N TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES PIECES SEED; do
-        if [ -n "${!name:-}" ]; then echo "$name=${!name}"; fi
+    for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER src tgt size N TEACHER_UPDATES FIRST_UPDATES \
+        SECOND_UPDATES PIECES TOKENS SEED PRECISION; do
+        echo "$name=${!name:-}"
     done > "$run/settings"
 elif [ -e "$run/settings" ]; then  # not of a run from before there was such a file
     while IFS== read -r name was; do
         if [ "${!name:-}" = "$was" ]; then continue; fi
-        echo "$run was begun with $name=$was, and now $name is ${!name:-not set}: go on with what it" \
-            "was begun with, give another NART_RUNS, or delete it" >&2
+        echo "$run was begun with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: go on" \
+            "with what it was begun with, give another NART_RUNS, or delete it" >&2
         exit 1
     done < "$run/settings"
 fi
@@ -45,18 +46,25 @@ once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
     touch "$mark"
 }
 
+anew() {  # anew FOLDER COMMAND...: once what a cut call has left in FOLDER is removed
+    rm -rf "$1"
+    "${@:2}"
+}
+
 share() {  # what each GPU does of an update, so that any number of them computes tokens_per_update
     local gpus=$((GPUS > 0 ? GPUS : 1))
     local tokens=$((tokens_per_update / gpus))
     local batches=$(((tokens + max_tokens - 1) / max_tokens))
-    echo --distributed-world-size "$gpus" --max-tokens $((tokens / batches)) --update-freq "$batches"
+    echo --distributed-world-size "$gpus" --max-tokens $((tokens / batches)) --update-freq "$batches" \
+        --max-tokens-valid "$max_tokens"
 }
 
 binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split test* becomes test, test1, ...
     local tests=("$text"/test*.raw."$src")
     tests=("${tests[@]%.raw.$src}")
-    once binarise fairseq-preprocess -s "$src" -t "$tgt" --joined-dictionary --destdir "$data" \
-        --trainpref "$text/train" --validpref "$text/valid" --testpref "$(IFS=,; echo "${tests[*]}")" "$@"
+    once binarise anew "$data" fairseq-preprocess --destdir "$data" -s "$src" -t "$tgt" \
+        --joined-dictionary --trainpref "$text/train" --validpref "$text/valid" \
+        --testpref "$(IFS=,; echo "${tests[*]}")" "$@"
 }
 
 train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME

@@ -4,6 +4,7 @@
 
 RAW holds SPLIT.LANG or SPLIT.LANG.gz. OUT gets each in pieces, SPLIT.LANG, and as it was,
 SPLIT.raw.LANG; the model, joint over both languages of train, or --model, becomes OUT/spm.model.
+A line ends at a line feed alone.
 """
 
 import argparse
@@ -13,13 +14,16 @@ from pathlib import Path
 
 import sentencepiece
 
+LONGEST = 1023
+"""Pieces that a model reads beside the end of sentence, by default."""
+
 
 def read(raw: Path, name: str) -> list[str]:
     """Lines of RAW/name.gz or RAW/name; FileNotFoundError names both."""
     for file, opened in ((raw / f"{name}.gz", gzip.open), (raw / name, open)):
         if file.exists():
-            with opened(file, "rt", encoding="utf-8") as lines:
-                return [line.strip() for line in lines]
+            with opened(file, "rt", encoding="utf-8", newline="\n") as lines:
+                return [line.replace("\r", " ").strip() for line in lines]
     raise FileNotFoundError(f"neither {raw / name}.gz nor {raw / name} is there")
 
 
@@ -62,8 +66,15 @@ def main() -> None:
         )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     for name, lines in text.items():
-        write(options.out / name, [" ".join(x) for x in pieces.encode(lines, out_type=str)])
-        split, language = name.split(".")
+        cut = pieces.encode(lines, out_type=str)
+        split, language = name.rsplit(".", 1)
+        # Of train fairseq leaves such lines out; on these it would stop when all is trained.
+        if split != "train" and (long := [n for n, x in enumerate(cut, 1) if len(x) > LONGEST]):
+            parser.error(
+                f"{options.raw / name}, line {long[0]}: more than {LONGEST} pieces, which no model "
+                "reads: split or shorten it, on both sides"
+            )
+        write(options.out / name, [" ".join(x) for x in cut])
         write(options.out / f"{split}.raw.{language}", lines)
 
 

@@ -38,7 +38,12 @@ class Translator:
         self.engine = task.build_engine(model.eval())
 
     def to(self, device: str | torch.device) -> "Translator":
-        """Moves the model (and with the next batch the teacher) to a device."""
+        """Moves the model (and with the next batch the teacher) to a device.
+
+        ValueError where it decodes in integers, which are for a CPU.
+        """
+        if self.task.cfg.int8 and torch.device(device).type != "cpu":
+            raise ValueError(f"int8 is for a CPU: leave it out to decode on {device}")
         self.model.to(device)
         return self
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,12 +49,17 @@ class Step:
     def finish(self, what: str) -> None:
         self.mark.write_text(what)
 
-    def command(self, *words: object, updates: int = 0) -> None:
-        """Runs a command with its output in the step's log and, for trainings, a progress bar."""
+    def command(self, *words: object, updates: int = 0, anew: Path | None = None) -> None:
+        """Runs a command with its output in the step's log and, for trainings, a progress bar.
+
+        After what a cut call has left in the folder `anew` is removed.
+        """
         line = [str(word) for word in words]
         what = " ".join(line)
         if self.is_done(what):
             return
+        if anew:
+            shutil.rmtree(anew, ignore_errors=True)
         line[0] = str(BIN / line[0])
         with (
             open(self.log, "a", encoding="utf-8") as log,
@@ -116,6 +122,7 @@ def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Pa
     Step(out, "binarise").command(
         *("fairseq-preprocess", "-s", "de", "-t", "en", "--joined-dictionary", "--destdir", raw),
         *(x for split in SIZES for x in (f"--{split}pref", out / "text" / split)),
+        anew=raw,
     )
     teacher = train(out, "teacher", raw, TEACHER_UPDATES, "--arch", "nart_teacher_tiny")
     Step(out, "distill").command(

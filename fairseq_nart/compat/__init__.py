@@ -37,6 +37,7 @@ def apply() -> None:
     quiet.silence_deprecations()
     checkpoints.allow_checkpoint_types()
     checkpoints.mend_fairseq_loading()
+    checkpoints.mend_fairseq_saving()
     literals.forbid_code_in_options()
     batching.keep_last_batch()
     numpy_aliases.restore_aliases()

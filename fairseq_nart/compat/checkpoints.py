@@ -78,6 +78,25 @@ def mend_fairseq_loading() -> None:
     wrap(checkpoint_utils, "load_checkpoint_to_cpu", _explain_missing)
 
 
+def mend_fairseq_saving() -> None:
+    """Copy checkpoints so that a kill or a full disk leaves the one that is there.
+
+    ``checkpoint_last.pt`` is a copy; fairseq writes it over the old one, which is lost when it is
+    cut, and with it the training.
+    """
+    wrap(importlib.import_module("fairseq.file_io").PathManager, "copy", _copy_whole)
+
+
+def _copy_whole(
+    original: Callable[..., Any], src_path: str, dst_path: str, overwrite: bool = False
+) -> Any:
+    if "://" in dst_path:  # other addresses belong to fairseq's path manager
+        return original(src_path, dst_path, overwrite=overwrite)
+    copied = original(src_path, f"{dst_path}.part", overwrite=True)
+    os.replace(f"{dst_path}.part", dst_path)
+    return copied
+
+
 def _load_for_fairseq(stream: BinaryIO, map_location: Any = None, **_ignored: Any) -> Any:
     return _read(stream, str(getattr(stream, "name", "checkpoint")), map_location)
 

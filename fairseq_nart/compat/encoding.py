@@ -1,7 +1,8 @@
 """Bytes that are no UTF-8 in the input of ``fairseq-interactive``.
 
 One such byte stops the program after some of the lines are translated. Read as the replacement
-character it becomes an unknown word, and every line gives one output.
+character it becomes an unknown word, and every line gives one output. A line ends at a line feed
+alone, as in the other programs.
 """
 
 import contextlib
@@ -41,8 +42,8 @@ def _buffered_read(
 
 def _open_input(path: str) -> contextlib.AbstractContextManager[TextIO]:
     if path != "-":
-        return open(path, encoding="utf-8", errors="replace")
+        return open(path, encoding="utf-8", errors="replace", newline="\n")
     # Anything else (a test's StringIO) is decoded already.
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
     return contextlib.nullcontext(sys.stdin)

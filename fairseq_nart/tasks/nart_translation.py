@@ -176,16 +176,23 @@ class NartTranslationTask(TranslationTask):
         with _cpu_training.plain_attention() if on_cpu else contextlib.nullcontext():
             return super().train_step(sample, *rest, **kwargs)
 
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """As fairseq's; BLEU of nothing but empty outputs is 0, which fairseq does not log and then
+        misses."""
+        counted = [log["_bleu_totals_0"] for log in logging_outputs if "_bleu_totals_0" in log]
+        if counted and not any(counted):
+            logging_outputs = [{**log, "_bleu_totals_0": 1e-9} for log in logging_outputs]
+        super().reduce_metrics(logging_outputs, criterion)
+
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Fits the length rule to the training data that this epoch reads."""
+        """At first fits the length rule to the training data, or the first shard of them."""
         super().begin_epoch(epoch, model)
         allocator.return_free_memory()
         model = getattr(model, "module", model)
-        if isinstance(model, _backbone.NartModel):
+        if isinstance(model, _backbone.NartModel) and epoch == 1:
             data = self.datasets[self.cfg.train_subset]
             source, target = (torch.as_tensor(x) for x in (data.src_sizes, data.tgt_sizes))
-            said = model.fit(source, target)
-            if said and epoch == 1:
+            if said := model.fit(source, target):
                 logger.info(said)
 
     # Dictionaries
@@ -264,7 +271,8 @@ class NartTranslationTask(TranslationTask):
     def load_teacher(self, path: str) -> BaseFairseqModel:
         """Any autoregressive fairseq encoder-decoder over this task's dictionaries, in fp32.
 
-        ValueError for a non-autoregressive one, DictionaryError for other dictionaries.
+        ValueError for a non-autoregressive one and for one of the other direction, DictionaryError
+        for other dictionaries.
         """
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
         args = state.get("args")
@@ -275,6 +283,15 @@ class NartTranslationTask(TranslationTask):
             raise ValueError(
                 f"{path} holds a non-autoregressive model ({arch}): a teacher must be "
                 "autoregressive, such as nart_teacher_cpu"
+            )
+        theirs, ours = (
+            [getattr(task, name, None) for name in ("source_lang", "target_lang")]
+            for task in (cfg.task, self.cfg)
+        )
+        if theirs == ours[::-1] != ours:
+            raise ValueError(
+                f"{path} translates {' to '.join(theirs)}, the student {' to '.join(ours)}: give a "
+                "teacher of its direction"
             )
         _dictionaries.require_agreement(path, state, self._sides())
         state.pop("task_state", None)

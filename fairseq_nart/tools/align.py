@@ -14,7 +14,7 @@ from fairseq_nart.tools.alignment.attention import AttentionAligner
 from fairseq_nart.tools.alignment.eflomal_aligner import EflomalAligner
 from fairseq_nart.tools.alignment.pharaoh import PharaohAligner
 from fairseq_nart.tools.alignment.repair import CHUNK, Links, fertilities
-from fairseq_nart.tools.distillation.data import Split
+from fairseq_nart.tools.distillation.data import Split, open_splits
 from fairseq_nart.tools.distillation.teacher import Teacher, language_pair
 
 
@@ -97,7 +97,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-tokens must be at least 1, not {options.max_tokens}")
     teacher = Teacher.load(options.teacher, data) if options.teacher else None
     languages = teacher.languages if teacher else language_pair(options, data)
-    splits = [Split.open(data, name, languages) for name in names]
+    asked = (options.source_lang or languages[0], options.target_lang or languages[1])
+    if teacher and asked != languages:
+        raise ValueError(f"{options.teacher} translates {' to '.join(languages)}: leave -s, -t out")
+    splits = open_splits(data, names, languages)
     for split in splits:
         if split.target is None:
             raise ValueError(f"{data}: {split.name} has no targets to align")

@@ -13,7 +13,7 @@ import torch
 import fairseq_nart
 from fairseq_nart.tools._files import locked, read_json, write_json
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
-from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, write_data
+from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, open_splits, write_data
 from fairseq_nart.tools.distillation.options import BACKENDS, Distillation, Search
 from fairseq_nart.tools.distillation.parts import Part, gather, require_same
 from fairseq_nart.tools.distillation.teacher import Teacher
@@ -44,7 +44,7 @@ class Work:
     def __init__(self, asked: Distillation) -> None:
         self.asked = asked
         self.teacher = Teacher.load(asked.path, asked.data)
-        self.splits = [Split.open(asked.data, s, self.teacher.languages) for s in asked.splits]
+        self.splits = open_splits(asked.data, asked.splits, self.teacher.languages)
         self.manifest = asked.out / MANIFEST
         self.folder = asked.out / "parts"
         self.options = self.folder / "options.json"
@@ -96,7 +96,8 @@ class Work:
         for name, found in report.items():
             bleu = found["bleu_against_original"]
             against = "" if bleu is None else f", BLEU {bleu} against the original targets"
-            print(f"{out}: {name} distilled, {found['sentences']} sentences{against}")
+            pair = " to ".join(self.teacher.languages)
+            print(f"{out}: {name} distilled, {pair}, {found['sentences']} sentences{against}")
             if kept := found["kept_original"]:
                 print(f"{out}: {kept} of {name} keep their targets: too long for the teacher")
 

@@ -41,9 +41,11 @@ def run(options: argparse.Namespace) -> None:
     there = torch.cuda.is_available()
     if options.device == "cuda" and not there:
         raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    if options.device == "cuda" and options.int8:
+        raise ValueError("--int8 is for a CPU: type --device cpu, or leave one of the two out")
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
-    translator.to(options.device or ("cuda" if there else "cpu"))
+    translator.to(options.device or ("cuda" if there and not options.int8 else "cpu"))
     with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
         for lines in _chunks(text):
             for line in translator.translate(lines, options.batch_size):

@@ -63,7 +63,7 @@ def read_candidates(log: Path) -> list[Sentence]:
 def tune(log: Path, references: Path, tokenize: str) -> list[tuple[str, float, float, float]]:
     """Of each rule and its alpha: BLEU and brevity penalty. ValueError as `read_candidates`."""
     sentences = read_candidates(log)
-    lines = references.read_text("utf-8").rstrip("\n").split("\n")
+    lines = references.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     if len(lines) != len(sentences):
         raise ValueError(f"{log} has {len(sentences)} sentences but {references} {len(lines)}")
     metric, rows = BLEU(tokenize=tokenize, force=True), []

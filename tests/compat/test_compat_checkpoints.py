@@ -40,6 +40,27 @@ LOADERS = [load_checkpoint, _load_by_fairseq]
 Loader = Callable[[Path], dict[str, Any]]
 
 
+def test_a_copy_that_is_cut_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = importlib.import_module("fairseq.file_io").PathManager.copy
+    new, last = tmp_path / "checkpoint1.pt", tmp_path / "checkpoint_last.pt"
+    new.write_bytes(b"new")
+    last.write_bytes(b"old")
+
+    def cut(_source: str, target: str) -> None:
+        Path(target).write_bytes(b"n")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr("shutil.copyfile", cut)
+        copy(str(new), str(last), overwrite=True)
+    assert last.read_bytes() == b"old"
+    assert copy(str(new), str(last), overwrite=True)
+    assert last.read_bytes() == b"new"
+    assert sorted(x.name for x in tmp_path.iterdir()) == [new.name, last.name]
+
+
 class _Malicious:
     """Creates a file when unpickled."""
 

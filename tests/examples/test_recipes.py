@@ -4,6 +4,7 @@ import gzip
 import itertools
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -263,6 +264,8 @@ def test_a_cut_step_is_done_again_and_a_finished_one_is_not(variables, play):
     [
         ("multi30k_de_en", "N", "3000"),
         ("multi30k_de_en", "SEED", "1"),
+        ("multi30k_de_en", "TEACHER", ""),
+        ("multi30k_de_en", "PRECISION", "--bf16"),
         ("iwslt14_de_en", "TEACHER_UPDATES", "50000"),
         ("wmt14_en_de", "SECOND_UPDATES", "100000"),
     ],
@@ -273,10 +276,22 @@ def test_a_run_does_not_go_on_with_other_settings(recipe, name, was, play, tmp_p
     status, commands = play(f"{recipe}/students.sh", **given, **{name: "7"})
     assert status != 0 and not commands
     said = (tmp_path / "said").read_text()
-    assert f"{recipe} was begun with {name}={was}, and now {name} is 7" in said
+    assert f"{recipe} was begun with {name}={was or '(nothing)'}, and now {name} is 7" in said
+    (other,) = given
+    assert play(f"{recipe}/students.sh", **{other: "other text"}) == (1, [])
     assert play(f"{recipe}/students.sh", **given, **{name: was})[0] == 0
     (tmp_path / "runs" / recipe / "settings").unlink()  # as before there was one
     assert play(f"{recipe}/evaluate.sh", **given, **{name: "7"})[0] == 0
+
+
+def test_what_a_cut_binarise_has_left_does_not_stop_it(play, tmp_path):
+    """fairseq-preprocess refuses a folder with a dictionary in it."""
+    given, left = {"MULTI30K": "text"}, tmp_path / "runs/multi30k_de_en/data/dict.de.txt"
+    (tmp_path / "runs/multi30k_de_en/done").mkdir(parents=True)
+    (tmp_path / "runs/multi30k_de_en/done/segment").touch()
+    left.parent.mkdir()
+    left.touch()
+    assert play("multi30k_de_en/prepare.sh", **given)[0] == 0 and not left.exists()
 
 
 def test_a_run_of_which_nothing_is_done_takes_any_settings(play):
@@ -343,7 +358,14 @@ def test_tokens_per_update_do_not_depend_on_the_gpus(gpus, tokens, batch, batche
     said = subprocess.run(
         ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
-    words = ["--max-tokens", str(batch), "--update-freq", str(batches)]
+    words = [
+        "--max-tokens",
+        str(batch),
+        "--update-freq",
+        str(batches),
+        "--max-tokens-valid",
+        "4096",
+    ]
     assert said.stdout.split() == ["--distributed-world-size", str(max(1, gpus)), *words]
     assert max(1, gpus) * batch * batches == pytest.approx(tokens, rel=0.001)
 
@@ -388,6 +410,42 @@ def test_sides_of_different_length_are_refused(tmp_path):
         (tmp_path / name).write_text(lines)
     done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
     assert done.returncode != 0 and "train: 2 lines on one side, 1 on the other" in done.stderr
+
+
+def words_of(tmp_path, *splits):
+    """Options for text in `tmp_path`, with a model of pieces."""
+    model = small_pieces(tmp_path / "teacher") / "sentencepiece.model"
+    return (
+        tmp_path,
+        tmp_path / "out",
+        "--languages",
+        "de",
+        "en",
+        "--splits",
+        *splits,
+        "--model",
+        model,
+    )
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    (tmp_path / "test.1.de").write_bytes(b"a\rb\r\nc\n")
+    (tmp_path / "test.1.en").write_bytes(b"a\nb\x0bc\n")
+    done = segment(*words_of(tmp_path, "test.1"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/test.1.raw.de").read_bytes() == b"a b\nc\n"
+    assert (tmp_path / "out/test.1.de").read_bytes().count(b"\n") == 2
+
+
+def test_lines_too_long_for_a_model(tmp_path):
+    for language in ("de", "en"):
+        (tmp_path / f"train.{language}").write_text("a\n" + "q " * 1100 + "\n")
+    assert segment(*words_of(tmp_path, "train")).returncode == 0
+    for language in ("de", "en"):
+        (tmp_path / f"train.{language}").rename(tmp_path / f"valid.{language}")
+    shutil.rmtree(tmp_path / "teacher")
+    done = segment(*words_of(tmp_path, "valid"))
+    assert done.returncode != 0 and "valid.de, line 2: more than 1023 pieces" in done.stderr
 
 
 def test_missing_text_is_named(tmp_path):

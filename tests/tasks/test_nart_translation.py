@@ -7,9 +7,11 @@ from argparse import Namespace
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from fairseq.logging import metrics
 from toys import binarise, build, fairseq_generate, lines_of, load_task, write_text
 
 from fairseq_nart.compat.checkpoints import CheckpointError
+from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
 from fairseq_nart.tasks.nart_translation import _subword_scheme
 
@@ -73,6 +75,14 @@ def test_student_as_teacher(data, student):
         load_task(data).load_teacher(str(student))
 
 
+def test_teacher_of_the_other_direction(data, teacher, tmp_path):
+    state = torch.load(teacher, weights_only=True)
+    state["cfg"]["task"].update(source_lang="en", target_lang="de")
+    torch.save(state, tmp_path / "back.pt")
+    with pytest.raises(ValueError, match=r"back\.pt translates en to de, the student de to en"):
+        load_task(data).load_teacher(str(tmp_path / "back.pt"))
+
+
 @pytest.mark.parametrize("which", ["teacher", "student"])
 def test_other_dictionary_is_named_with_its_first_difference(which, other_data, request):
     checkpoint = request.getfixturevalue(which)
@@ -115,6 +125,24 @@ def test_length_offset_comes_from_the_training_data(data, task):
     model = build(task, "nart_tiny", "--length-predictor", "offset")
     task.begin_epoch(1, model)
     assert model.lengths.offset.item() == round(sum(differences) / len(differences))
+    model.lengths.offset.fill_(7)
+    task.begin_epoch(2, model)  # of another shard, perhaps
+    assert model.lengths.offset == 7
+
+
+@pytest.mark.parametrize("totals, bleu", [([0, 0], 0.0), ([0, 4], 100.0)])
+def test_bleu_where_outputs_are_empty(totals, bleu, data, monkeypatch):
+    task = load_task(data, eval_bleu=True)
+    logs = [{"ntokens": 1, "nsentences": 1} for _ in totals]
+    for log, total in zip(logs, totals):
+        names = [f"_bleu_{what}_{n}" for what in ("counts", "totals") for n in range(4)]
+        log |= dict.fromkeys([*names, "_bleu_sys_len", "_bleu_ref_len"], total)
+    with metrics.aggregate() as found:
+        task.reduce_metrics(logs, NartCriterion(task))
+    assert found.get_smoothed_values()["bleu"] == bleu
+    with metrics.aggregate() as found:  # a training's
+        task.reduce_metrics([{"ntokens": 1, "nsentences": 1}], NartCriterion(task))
+    assert "bleu" not in found.get_smoothed_values()
 
 
 def test_two_dictionaries_share_nothing(tmp_path):

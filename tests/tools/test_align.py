@@ -161,6 +161,26 @@ def test_other_refusals(run, teacher, student, tmp_path, monkeypatch):
         assert said.status == 1 and expected in said.err and said.err.count("\n") == 1
 
 
+def test_forgotten_parts_and_another_direction(small, run, teacher):
+    said = run("--teacher", teacher, "-s", "en", "-t", "de")
+    assert said.status == 1 and "translates de to en: leave -s, -t out" in said.err
+    for file in small.glob("train.*"):
+        shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
+    said = run("--teacher", teacher)
+    assert said.status == 1 and "train1 too, which fairseq-train reads as a part of" in said.err
+    assert run("--teacher", teacher, "--splits", "train", "train1").status == 0
+
+
+def test_what_a_teacher_cannot_read_has_no_links(task, data):
+    model = build_teacher(task, "conv")
+    model.max_positions = lambda: (9, 8)
+    teacher = SimpleNamespace(model=model, target=task.tgt_dict, record={}, path="teacher.pt")
+    split = split_of(data)
+    (found,) = AttentionAligner(teacher, None, 4096).links(split)
+    fit = (split.source.sizes <= 9) & (split.target.sizes <= 8)
+    assert set(found.sentence.tolist()) == set(np.flatnonzero(fit).tolist()) != set(range(20))
+
+
 def test_a_teachers_attention(small, run, teacher):
     said = run("--teacher", teacher)
     assert said.status == 0, said.err

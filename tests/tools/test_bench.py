@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 import toys
@@ -14,6 +15,7 @@ import toys
 from fairseq_nart import hub
 from fairseq_nart.cli import main
 from fairseq_nart.models.nart import Nart
+from fairseq_nart.tools.benchmark.plan import SystemPlan
 from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
@@ -25,6 +27,7 @@ from fairseq_nart.tools.benchmark.records import (
     Translation,
     read,
 )
+from fairseq_nart.tools.benchmark.session import Session
 from fairseq_nart.tools.benchmark.worker import Worker
 from fairseq_nart.tools.report import compare
 
@@ -240,6 +243,16 @@ def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypat
     assert bench(tmp_path / "run", names, stages=["parts"]) == 0
     assert "1 systems are left out" in capsys.readouterr().out
     assert [x.name for x in of_kind(tmp_path / "run", System)] == names[1:]
+
+
+def test_our_integers_are_left_out_on_a_gpu(capsys):
+    plans = [SystemPlan(p, p, Path("x.pt"), precision=p) for p in ("int8", "float32")]
+    session = Session.__new__(Session)
+    session.plan, session.device = types.SimpleNamespace(systems=plans), "cuda"
+    assert session._runnable() == plans[1:]
+    assert "1 systems are left out, because our integers are for a CPU" in capsys.readouterr().out
+    session.device = "cpu"
+    assert session._runnable() == plans
 
 
 def test_other_sentences_are_refused_and_nothing_is_lost(bench, ran, text, capsys):

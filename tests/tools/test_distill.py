@@ -200,6 +200,14 @@ def test_several_splits(run):
     assert list(manifest["splits"]) == ["train", "valid"]
 
 
+def test_a_forgotten_part_of_train(small, run, tmp_path):
+    data = shutil.copytree(small, tmp_path / "parts")
+    for file in data.glob("train.*"):
+        shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
+    said = run(data=data)
+    assert said.status == 1 and "train1 too, which fairseq-train reads as a part of" in said.err
+
+
 def test_no_targets(small, run, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(small, data)

@@ -67,3 +67,13 @@ def test_what_cannot_be_is_said(translate, words, said, monkeypatch):
     status, printed, error = translate(*words)
     assert status == 1 and not printed
     assert error.startswith("fairseq-nart translate: ") and said in error
+
+
+def test_integers_stay_on_the_cpu(translate, data, student, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    status, _, error = translate("--int8", "--device", "cuda")
+    assert status == 1 and "--int8 is for a CPU" in error
+    translator = hub.from_pretrained(student, data, int8=True)
+    with pytest.raises(ValueError, match="int8 is for a CPU"):
+        translator.to("cuda")
+    assert translator.to("cpu").translate([""]) == [""]

@@ -51,6 +51,14 @@ def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_p
     assert said in capsys.readouterr().out
 
 
+def test_references_may_end_in_an_empty_line(tmp_path):
+    log, references = tmp_path / "log", tmp_path / "references"
+    blocks = (f"H-{n}\t-1\ta\nP-{n}\t-1\nH-{n}\t-2\tb\nP-{n}\t-2\n" for n in range(2))
+    log.write_text("".join(blocks))
+    references.write_text("a\n\n")
+    assert len(tune(log, references, "none")) == len(RULES)
+
+
 def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     log = tmp_path / "log"
     log.write_text(

@@ -46,11 +46,14 @@ class AttentionAligner:
 
     def links(self, split: Split) -> Iterator[Links]:
         """The links of a split, CHUNK sentences at a time."""
-        sizes = np.asarray(split.source.sizes)
+        sizes, targets = (np.asarray(side.sizes) for side in (split.source, split.target))
+        source_room, target_room = self.model.max_positions()
+        # What is longer than the teacher knows has no links, as an empty source.
+        fits = (sizes > 1) & (sizes <= source_room) & (targets <= target_room)
         with tqdm(desc=f"aligning {split.name}", unit=" sentences", total=len(sizes)) as bar:
             for start in range(0, len(sizes), CHUNK):
                 chunk = range(start, min(start + CHUNK, len(sizes)))
-                words = [i for i in chunk if sizes[i] > 1]
+                words = [i for i in chunk if fits[i]]
                 parts = []
                 for batch in in_batches(words, sizes, self.max_tokens):
                     parts.append(self._batch(split, np.array(batch), start))

@@ -156,15 +156,19 @@ class Session:
             yield started
 
     def _runnable(self) -> list[SystemPlan]:
-        """All systems, without those that need what is not installed; says which."""
-        there = _ctranslate2.is_installed()
-        runs = [plan for plan in self.plan.systems if plan.engine == "fairseq" or there]
-        if lacking := len(self.plan.systems) - len(runs):
-            print(
-                f"{lacking} systems are left out, because CTranslate2 is not installed: "
-                f"{_ctranslate2.INSTALL}"
-            )
-        return runs
+        """All systems, without those that need what is not there; says so."""
+        unfit = {}
+        if not _ctranslate2.is_installed():
+            why = f"CTranslate2 is not installed: {_ctranslate2.INSTALL}"
+            unfit[why] = [x for x in self.plan.systems if x.engine == "ctranslate2"]
+        if self.device != "cpu":
+            ours = [x for x in self.plan.systems if x.engine == "fairseq"]
+            unfit["our integers are for a CPU"] = [x for x in ours if x.precision == "int8"]
+        for why, systems in unfit.items():
+            if systems:
+                print(f"{len(systems)} systems are left out, because {why}")
+        left_out = [x.name for systems in unfit.values() for x in systems]
+        return [x for x in self.plan.systems if x.name not in left_out]
 
     def _converted(self, checkpoint: Path) -> Path:
         # Here, because torch is not needed where there is nothing to convert.

@@ -1,5 +1,6 @@
 """Binarised data sets: the splits that are read, and the distilled one that is written."""
 
+import itertools
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,19 @@ class Split:
         """Of the token ids of both sides; OSError where there is no target."""
         target = sha256(_with(self.target_file, ".bin"))
         return {"source": self.source_sha256(), "target": target}
+
+
+def open_splits(data: Path, names: Sequence[str], languages: tuple[str, str]) -> list[Split]:
+    """As `Split.open`; ValueError too where a part of train is forgotten."""
+    for number in itertools.count(1) if "train" in names else ():
+        if not list(data.glob(f"train{number}.*.bin")):
+            break
+        if f"train{number}" not in names:
+            raise ValueError(
+                f"{data} holds train{number} too, which fairseq-train reads as a part of train: "
+                "add it to --splits"
+            )
+    return [Split.open(data, name, languages) for name in names]
 
 
 def _file(prefix: Path, language: str, ending: str = "") -> Path:
