@@ -161,5 +161,5 @@ translate_all() {  # translate_all SUBSET OUT: the teacher and every student
 compare() {  # compare REFERENCES OUT...: BLEU; of several, paired bootstrap against the first
     local paired=()
     if [ $# -gt 2 ]; then paired=(--paired-bs); fi
-    sacrebleu "$1" "${paired[@]}" -i "${@:2}"
+    sacrebleu -w 2 "$1" "${paired[@]}" -i "${@:2}"
 }
