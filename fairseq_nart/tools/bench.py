@@ -1,6 +1,7 @@
 """Quality, latency, throughput and memory of systems, measured side by side."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from fairseq_nart.tools.benchmark import stages
@@ -50,14 +51,20 @@ def run(options: argparse.Namespace) -> None:
     device = options.device or _device()
     session = Session(plan, options.out, device, options.sentences)
     with session.workers() as workers:
-        if "latency" in options.stages:
-            stages.latency(session, workers, options.repeats)
-        if "parts" in options.stages:
-            stages.parts_and_memory(session, workers)
-        if "translations" in options.stages:
-            stages.translations(session, workers, options.batch_size)
-        if "throughput" in options.stages:
-            stages.throughput(session, workers, options.max_batch_size)
+        others = {
+            "parts": partial(stages.parts_and_memory, session, workers),
+            "translations": partial(stages.translations, session, workers, options.batch_size),
+            "throughput": partial(stages.throughput, session, workers, options.max_batch_size),
+        }
+        waiting = [stage for name, stage in others.items() if name in options.stages]
+        # The repeats of latency are spread over the other work, because a machine has slow minutes,
+        # which do not slow all systems alike.
+        for repeat in range(1, options.repeats + 1) if "latency" in options.stages else ():
+            stages.latency(session, workers, options.repeats, repeat)
+            if waiting and repeat < options.repeats:
+                waiting.pop(0)()
+        for stage in waiting:
+            stage()
     if "sweeps" in options.stages:
         stages.sweeps(session, options.batch_size)
     print(f"records: {options.out / FILE}")

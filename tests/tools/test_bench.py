@@ -1,5 +1,6 @@
 """`fairseq-nart bench` on small models: what it records, what it goes on with, what it refuses."""
 
+import contextlib
 import json
 import os
 import signal
@@ -243,6 +244,27 @@ def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypat
     assert bench(tmp_path / "run", names, stages=["parts"]) == 0
     assert "1 systems are left out" in capsys.readouterr().out
     assert [x.name for x in of_kind(tmp_path / "run", System)] == names[1:]
+
+
+def test_repeats_of_latency_are_spread_over_the_other_stages(monkeypatch, tmp_path):
+    order = []
+    for name in ("latency", "parts_and_memory", "translations", "throughput", "sweeps"):
+        monkeypatch.setattr(
+            f"fairseq_nart.tools.benchmark.stages.{name}",
+            lambda *arguments, name=name: order.append((name, *arguments[3:])),
+        )
+    monkeypatch.setattr("fairseq_nart.tools.bench.read_plan", lambda *_: None)
+    session = types.SimpleNamespace(workers=contextlib.nullcontext)
+    monkeypatch.setattr("fairseq_nart.tools.bench.Session", lambda *_: session)
+    assert main(["bench", "plan.toml", "--out", str(tmp_path)]) == 0
+    assert [name for name, *_ in order] == [
+        *("latency", "parts_and_memory", "latency", "translations", "latency", "throughput"),
+        "sweeps",
+    ]
+    assert [rest for name, *rest in order if name == "latency"] == [[1], [2], [3]]
+    order.clear()
+    assert main(["bench", "plan.toml", "--out", str(tmp_path), "--repeats", "1"]) == 0
+    assert [name for name, *_ in order][:2] == ["latency", "parts_and_memory"] and len(order) == 5
 
 
 def test_our_integers_are_left_out_on_a_gpu(capsys):

@@ -27,8 +27,11 @@ BLOCK = 10
 warm, short enough that a slow moment of the machine strikes all systems alike."""
 
 
-def latency(session: Session, workers: Sequence[Worker], repeats: int) -> None:
-    """Sentences one at a time, systems in turns; of each sentence the median of `repeats`."""
+def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int) -> None:
+    """Sentences one at a time, systems in turns; of each sentence the median of `repeats`.
+
+    Measures the repeats up to the number `upto`; the last writes the records.
+    """
     for text in session.texts:
         about = [_about(text, worker) for worker in workers]
         known = [session.known(Latency, **one, scope="tokens") for one in about]
@@ -44,7 +47,9 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int) -> None:
             "repeats": repeats,
         }
         rounds = _Rounds(session.file("latency", f"{text.name}.jsonl"), header)
-        _take_turns(rounds, text, workers, repeats)
+        _take_turns(rounds, text, workers, upto)
+        if upto < repeats:
+            continue
         for worker, layout, one in zip(workers, layouts, about, strict=True):
             timed = _medians(rounds.of(worker.plan.name), len(text.chosen))
             for scope in ("text", "tokens"):
