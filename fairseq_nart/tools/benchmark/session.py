@@ -252,7 +252,7 @@ class _Layouts:
 
 
 TRIAL_BATCH = 16
-TRIAL_SECONDS = 4
+TRIAL_SECONDS = 2
 """All layouts are looked at twice, and up to five times within these."""
 
 
