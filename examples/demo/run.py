@@ -169,7 +169,7 @@ def measure(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> 
     run = out / f"bench.{hashlib.sha256(weights).hexdigest()[:8]}"
     file = out / "plan.toml"
     file.write_text(plan(out, teacher, students), encoding="utf-8")
-    words = ["--sentences", "50", "--repeats", "2", "--max-batch-size", "16", "--device", "cpu"]
+    words = ["--sentences", "50", "--repeats", "2", "--max-batch-size", "8", "--device", "cpu"]
     tool("bench", file, "--out", run, *words)
     return run
 
