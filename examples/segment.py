@@ -9,11 +9,14 @@ A line ends at a line feed alone.
 
 import argparse
 import gzip
+import math
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sentencepiece
 
+CHUNK = 10_000
 LONGEST = 1023
 """Pieces that a model reads beside the end of sentence, by default."""
 
@@ -27,8 +30,21 @@ def read(raw: Path, name: str) -> list[str]:
     raise FileNotFoundError(f"neither {raw / name}.gz nor {raw / name} is there")
 
 
-def write(file: Path, lines: list[str]) -> None:
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+def write(file: Path, lines: Iterable[str]) -> None:
+    with open(file, "w", encoding="utf-8", newline="\n") as out:
+        out.writelines(f"{line}\n" for line in lines)
+
+
+def in_pieces(
+    model: sentencepiece.SentencePieceProcessor, lines: list[str], longest: float
+) -> Iterator[str]:
+    """The pieces of each line. ValueError at the first with more than `longest`."""
+    for start in range(0, len(lines), CHUNK):  # all pieces of a large corpus would fill the memory
+        cut = model.encode(lines[start : start + CHUNK], out_type=str)
+        for number, pieces in enumerate(cut, start + 1):
+            if len(pieces) > longest:
+                raise ValueError(f"line {number}: more than {longest} pieces, which no model reads")
+            yield " ".join(pieces)
 
 
 def main() -> None:
@@ -66,15 +82,13 @@ def main() -> None:
         )
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     for name, lines in text.items():
-        cut = pieces.encode(lines, out_type=str)
         split, language = name.rsplit(".", 1)
-        # Of train fairseq leaves such lines out; on these it would stop when all is trained.
-        if split != "train" and (long := [n for n, x in enumerate(cut, 1) if len(x) > LONGEST]):
-            parser.error(
-                f"{options.raw / name}, line {long[0]}: more than {LONGEST} pieces, which no model "
-                "reads: split or shorten it, on both sides"
-            )
-        write(options.out / name, [" ".join(x) for x in cut])
+        # Of train fairseq leaves longer lines out; at others it would stop when all is trained.
+        longest = math.inf if split == "train" else LONGEST
+        try:
+            write(options.out / name, in_pieces(pieces, lines, longest))
+        except ValueError as error:
+            parser.error(f"{options.raw / name}, {error}: split or shorten it, on both sides")
         write(options.out / f"{split}.raw.{language}", lines)
 
 
