@@ -27,7 +27,7 @@ SIZES = {
     "tiny": Size(2, 128, 256, 4, "classifier", 0.1, "3e-3", "3e-3", 100),
     "cpu": Size(4, 256, 1024, 4, "classifier", 0.3, "7e-4", "2e-3", 500),
     "small": Size(5, 256, 1024, 4, "offset", 0.3, "5e-4", "5e-4", 4000),
-    "base": Size(6, 512, 2048, 8, "offset", 0.1, "5e-4", "7e-4", 4000),
+    "base": Size(6, 512, 2048, 8, "offset", 0.1, "5e-4", "7e-4", 8000),
 }
 """The demo; the Multi30k baseline's size; the paper's IWSLT14; the paper's WMT14."""
 
