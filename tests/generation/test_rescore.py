@@ -14,6 +14,20 @@ from fairseq_nart.tasks._cpu_decoding import pack
 EOS, PAD = 2, 1
 
 
+def test_several_passes_say_what_one_says(task, device, monkeypatch):
+    """The teacher reads the source of each candidate, not the first of the batch again."""
+    source = batch_of(task, device)["net_input"]["src_tokens"]
+    rescorer = TeacherRescorer(build_teacher(task, "transformer").to(device), EOS, "gnmt", 0.6)
+    options = DecodingOptions(length_candidates=9)
+    model = build(task, "nart_dcrf_tiny").to(device)
+    decode = Engine(model, eos=EOS, pad=PAD, options=options, rescorer=rescorer)
+    whole, limits = decode(source), {"cpu": 1, "accelerator": 1}
+    monkeypatch.setattr("fairseq_nart.generation.engine.LOGITS_PER_PASS", limits)
+    for mine, theirs in zip(decode(source), whole, strict=True):
+        assert [h.score for h in mine] == pytest.approx([h.score for h in theirs], abs=1e-4)
+        assert mine[0].tokens.tolist() == theirs[0].tokens.tolist()
+
+
 @pytest.mark.usefixtures("small_layers_are_packed")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", TEACHERS)

@@ -267,6 +267,39 @@ def test_repeats_of_latency_are_spread_over_the_other_stages(monkeypatch, tmp_pa
     assert [name for name, *_ in order][:2] == ["latency", "parts_and_memory"] and len(order) == 5
 
 
+def test_what_is_timed_runs_in_the_layout_that_is_recorded(bench, tmp_path, monkeypatch):
+    name, out = "NART-DCRF, 1 length", tmp_path / "run"
+    call, used, now = Worker.call, set(), [0]
+
+    def spy(worker, what, *arguments):
+        if what == "lay_out":
+            now[0] = arguments[0].threads
+        else:
+            used.add((what, now[0]))
+        return call(worker, what, *arguments)
+
+    monkeypatch.setattr(Worker, "call", spy)
+    out.mkdir()
+    tried = {"latency": [[1, 1, 0.1], [2, 1, 0.2]], "throughput": [[1, 1, 0.2], [2, 1, 0.1]]}
+    file = out / "threads.json"
+    file.write_text(json.dumps({f"{name}: {what}": found for what, found in tried.items()}))
+    assert bench(out, [name], stages=["latency", "throughput"], repeats=3) == 0
+    assert used == {("time", 1), ("throughput", 2)}
+
+
+def test_lengths_are_those_of_each_sentence(ran, data, text, student):
+    (record,) = (x for x in of_kind(ran, Translation) if x.system == "NART-DCRF, 1 length")
+    sources, references = (
+        (text / f"test.{side}").read_text("utf-8").splitlines() for side in ("de", "en")
+    )
+    model, found = hub.from_pretrained(student, data=data), {}
+    for (place,), source in model.batches(sources, 1):
+        found[place] = int(model.model.predict_lengths(model.model.encode(source)).clamp(min=1))
+    assert record.predicted_lengths == [found[n] for n in range(len(sources))]
+    assert len(set(found.values())) > 1
+    assert record.reference_lengths == [len(line.split()) + 1 for line in references]
+
+
 def test_our_integers_are_left_out_on_a_gpu(capsys):
     plans = [SystemPlan(p, p, Path("x.pt"), precision=p) for p in ("int8", "float32")]
     session = Session.__new__(Session)

@@ -4,21 +4,7 @@ import types
 
 import pytest
 
-from fairseq_nart.tools.benchmark import clock as clocks
 from fairseq_nart.tools.benchmark.clock import PartsClock
-
-
-@pytest.fixture
-def work(monkeypatch):
-    """Work that takes as long as it says, on a clock that nothing else moves."""
-    now = [0]
-    monkeypatch.setattr(clocks.time, "perf_counter", lambda: now[0])
-
-    def work(seconds):
-        now[0] += seconds
-        return seconds
-
-    return work
 
 
 @pytest.fixture

@@ -69,6 +69,14 @@ def test_checkpoints_in_a_list(plan, capsys):
         plan(SYSTEM.replace("nart.pt", "none.pt"), skip_missing=True)
 
 
+def test_a_sweep_keeps_what_the_system_overrides(plan):
+    text = SYSTEM + "model_overrides = \"{'crf_rank': 8}\"\n"
+    text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [4]\n'
+    read = plan(text)
+    ((_, system),) = read.swept(read.sweeps[0])
+    assert system.words == ["--model-overrides", "{'crf_rank': 8, 'crf_candidates': 4}"]
+
+
 def test_sweeps_change_one_number(plan):
     text = SYSTEM + '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [1, 4]\n'
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_rank"\n'
@@ -76,7 +84,7 @@ def test_sweeps_change_one_number(plan):
     read = plan(text)
     decoding, trained = (list(read.swept(sweep)) for sweep in read.sweeps)
     assert [value for value, _ in decoding] == [1, 4]
-    assert decoding[1][1].words == ["--model-overrides", '{"crf_candidates": 4}']
+    assert decoding[1][1].words == ["--model-overrides", "{'crf_candidates': 4}"]
     assert [(value, system.checkpoint.name) for value, system in trained] == [
         (8, "k8.pt"),
         (16, "k16.pt"),

@@ -180,6 +180,31 @@ def test_the_table_shows_the_numbers(out):
     assert dict(zip(rows, [row[3] for row in shown]))[BASELINE] == "1.00×"  # noqa: RUF001
 
 
+def test_details_show_the_numbers(run, out):
+    text, rows = (out / "table.md").read_text("utf-8"), csv_table(out)
+
+    def details(title):
+        header, _, *cells = markdown_table(text[text.index(f"\n## {title}") :])
+        return {row[0]: dict(zip(header, row)) for row in cells}
+
+    speed, quality = details("Latency in detail"), details("Quality in detail")
+    rates, memory = details("Sentences per second"), raw(run, "memory")
+    recorded = {(r.system, r.batch): r for r in read(run) if r.kind == "throughput"}
+    columns = {"mean, ms": "mean", "median": "median", "95 %": "p95", "99 %": "p99"}
+    for name, row in rows.items():
+        for column, key in columns.items():
+            value = float(row[f"{SPEED}: {key} ms"])
+            assert float(speed[name][column]) == pytest.approx(value, rel=0.006)
+        gib = memory[name]["peak_bytes"] / 2**30
+        assert speed[name]["peak memory, GiB"] == f"{gib:.2f}"
+        interval = f"{float(row[f'{DATA}: confidence']):.2f}"
+        assert quality[name]["BLEU (13a)"].split(" ± ")[1] == interval
+        share = f"{100 * float(row[f'{DATA}: repetition']):.2f}"
+        assert quality[name]["repeated tokens, %"] == share
+        rate = recorded[name, 64].sentences_per_second
+        assert float(rates[name]["batch 64"].replace(",", "")) == pytest.approx(rate, rel=0.006)
+
+
 def test_parts_add_up(run, out):
     tables = (out / "table.md").read_text("utf-8")
     header, _, *rows = markdown_table(tables, 2)

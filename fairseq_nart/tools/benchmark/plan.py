@@ -35,8 +35,8 @@ A list stands for a system with each of its values. What is not said below of a 
 of fairseq-generate. Paths are relative to one folder.
 """
 
+import ast
 import itertools
-import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -137,7 +137,8 @@ class Plan:
         """Each value with the system that has it."""
         base = next(system for system in self.systems if system.name == sweep.system)
         for value in sweep.values:
-            overrides = json.dumps({sweep.parameter: value})
+            own = ast.literal_eval(str(base.options.get("model_overrides", "{}")))
+            overrides = repr({**own, sweep.parameter: value})
             yield value, replace(base, options={**base.options, "model_overrides": overrides})
         for number, checkpoint in sweep.checkpoints.items():
             yield int(number), replace(base, checkpoint=Path(checkpoint))

@@ -38,6 +38,8 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
         if all(record and record.sentences == text.chosen for record in known):
             continue
         layouts = [session.layout(worker, "latency") for worker in workers]
+        for worker, layout in zip(workers, layouts, strict=True):
+            worker.call("lay_out", layout)  # throughput may have been measured before
         header = {
             "commit": session.commit,
             "data_sha256": text.sha256,

@@ -1,0 +1,120 @@
+"""What is timed and counted, on engines that take as long as they say; pieces and plans."""
+
+import sys
+import time
+import types
+from collections import Counter
+
+import sentencepiece
+import torch
+from fairseq.data import encoders
+from toys import build
+
+from fairseq_nart import hub
+from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.tools._ctranslate2 import submit
+from fairseq_nart.tools.benchmark import stages
+from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
+from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
+from fairseq_nart.tools.benchmark.measuring import Measuring, Timed
+from fairseq_nart.tools.benchmark.plan import SystemPlan
+from fairseq_nart.tools.benchmark.session import Text
+from fairseq_nart.tools.benchmark.subwords import Subwords
+
+
+class Slow:
+    """To encode takes 1, a sentence 10, to decode 100, and the first translation 1,000 more."""
+
+    def __init__(self, work):
+        self.work, self.cold, self.wait = work, 1000, lambda: None
+
+    def encode(self, pieces):
+        self.work(1)
+        return pieces
+
+    def decode(self, target):
+        self.work(100)
+        return target
+
+    def translate(self, batches):
+        batches = list(batches)
+        self.work(self.cold + 10 * sum(map(len, batches)))
+        self.cold = 0
+        return batches
+
+    def parts(self):
+        return [(self, "translate", "decoder")]
+
+
+def test_what_is_timed(work):
+    def measuring():
+        return Measuring(Slow(work), Subwords(None))
+
+    assert measuring().time(["a", "b b"]) == [Timed(111, 10, 2), Timed(111, 10, 3)]
+    assert measuring().throughput(["a", "b b", "c"], 2) == (30, 7)
+    assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
+
+
+def test_the_teachers_pass_is_rescoring(data, student, teacher, monkeypatch):
+    options = {"length_candidates": 3, "rescore_with": str(teacher)}
+    engine = FairseqEngine(SystemPlan("x", "x", student, options=options), data, "cpu")
+    plain = TeacherRescorer.distributions
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(TeacherRescorer, "distributions", slow)
+    assert Measuring(engine, Subwords(None)).parts(["der mann"])[0]["rescoring"] > 0.1
+
+
+def test_of_each_sentence_the_median_counts(tmp_path):
+    """Over more sentences than have a turn together."""
+    lines, seen = [str(n) for n in range(12)], Counter()
+
+    def call(_, block):
+        seen.update(block)
+        return [Timed(9, int(x) + (0, 1, 20)[seen[x] - 1], int(x)) for x in block]
+
+    worker = types.SimpleNamespace(plan=types.SimpleNamespace(name="x"), call=call)
+    rounds = stages._Rounds(tmp_path / "made.jsonl", {})
+    stages._take_turns(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
+    found = stages._medians(rounds.of("x"), 12)
+    assert [(x.tokens, x.target_tokens) for x in found] == [(n + 1, n) for n in range(12)]
+
+
+def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):
+    seen = {}
+    fake = types.SimpleNamespace(Translator=lambda folder, **words: seen.update(words))
+    monkeypatch.setitem(sys.modules, "ctranslate2", fake)
+    plan = SystemPlan("x", "x", tmp_path, "ctranslate2", "int8", 2, {"beam": 1, "lenpen": 0.5})
+    search = CTranslate2Engine(plan, tmp_path, "cpu").search
+    assert (seen["compute_type"], seen["intra_threads"], search.max_len_b) == ("int8", 2, 200)
+    translator = types.SimpleNamespace(translate_batch=lambda _, **words: seen.update(words))
+    submit(translator, [["a"]], search, 7)
+    found = [seen[x] for x in ("beam_size", "length_penalty", "max_decoding_length")]
+    assert found == [1, 0.5, 8]
+
+
+def test_text_becomes_pieces_and_text_again(tmp_path, task):
+    lines = ["der mann liest ein buch .", "die frau schreibt einen brief ."]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines * 9),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=99,
+        hard_vocab_limit=False,
+        model_type="char",
+    )
+    subwords = Subwords(tmp_path / "spm.model")
+    file = str(tmp_path / "spm.model")
+    cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=file)
+    theirs = encoders.sentencepiece_bpe.SentencepieceBPE(cfg)
+    api = hub.Translator(build(task, "nart_tiny"), task, theirs)
+    for line in lines:
+        pieces = subwords.encode(line)
+        assert pieces == theirs.encode(line).split() != line.split()
+        assert subwords.decode(pieces) == line
+    ((_, source),) = api.batches(lines[:1], 1)
+    assert source.size(1) == len(subwords.encode(lines[0])) + 1
+    words = task.tgt_dict.string(torch.tensor([5, 6]))
+    assert api.text(torch.tensor([5, 6, 2])) == theirs.decode(words) != words
