@@ -3,7 +3,7 @@
 # tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers'
 # TEACHER_UPDATES, teacher_tokens (per update) and teacher_options, and the options saving (of
 # checkpoints), rescoring, first_options, second_options (of the students' two stages); alphas may hold
-# another --rescore-alpha for a student.
+# another --rescore-alpha for a student, and bleu_options sacreBLEU's.
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; a training that was cut goes on from its last checkpoint. To do a step again, delete its mark
@@ -17,6 +17,7 @@ if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
 if ! declare -p alphas &> /dev/null; then declare -A alphas=(); fi
+if ! declare -p bleu_options &> /dev/null; then bleu_options=(); fi
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
@@ -158,8 +159,11 @@ translate_all() {  # translate_all SUBSET OUT: the teacher and every student
     done
 }
 
-compare() {  # compare REFERENCES OUT...: BLEU; of several, paired bootstrap against the first
-    local paired=()
-    if [ $# -gt 2 ]; then paired=(--paired-bs); fi
-    sacrebleu -w 2 "$1" "${paired[@]}" -i "${@:2}"
+bleu() {  # bleu SET OUT...: against $text/SET.raw.$tgt
+    sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
+}
+
+compare() {  # compare SET OUT...: BLEU; of several, with paired bootstrap against the first
+    if [ $# -gt 2 ]; then local bleu_options=("${bleu_options[@]}" --paired-bs); fi
+    bleu "$@"
 }

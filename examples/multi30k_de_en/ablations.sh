@@ -23,6 +23,6 @@ for name in base t_plus_c raw lambda_0 cold; do
     for set in valid:valid test2016:test; do
         out="$run/out/${set%:*}/ablation.$name"
         translate "$run/ablation/$name/checkpoint_best.pt" "${set#*:}" "$out"
-        sacrebleu -w 2 "$text/${set%:*}.raw.$tgt" -i "$out"
+        bleu "${set%:*}" "$out"
     done
 done

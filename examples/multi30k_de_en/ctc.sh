@@ -10,5 +10,5 @@ for set in valid:valid test2016:test test2017:test1; do
     translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
     translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.10" --ctc-beam 10 \
         --rescore-with "$teacher" "${rescoring[@]}"
-    sacrebleu -w 2 "$text/${set%:*}.raw.$tgt" -i "$out"/nart_ctc.{1,10}
+    bleu "${set%:*}" "$out"/nart_ctc.{1,10}
 done

@@ -6,8 +6,8 @@ for set in valid:valid test2016:test test2017:test1; do
     name="${set%:*}" out="$run/out/${set%:*}"
     students=("${systems[@]/#/$out/}")
     translate_all "${set#*:}" "$out"
-    sacrebleu -w 2 "$text/$name.raw.$tgt" -i "$out/teacher"
+    bleu "$name" "$out/teacher"
     for lengths in 1 9 19; do
-        compare "$text/$name.raw.$tgt" "${students[@]/%/.$lengths}"
+        compare "$name" "${students[@]/%/.$lengths}"
     done
 done

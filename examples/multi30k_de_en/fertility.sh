@@ -18,5 +18,5 @@ for set in valid:valid test2016:test test2017:test1; do
                 --fertility-samples "$samples" --rescore-with "$teacher" "${rescoring[@]}"
         done
     done
-    sacrebleu -w 2 "$text/${set%:*}.raw.$tgt" -i "$out"/nart_fertility{,.finetuned}.{1,10,100}
+    bleu "${set%:*}" "$out"/nart_fertility{,.finetuned}.{1,10,100}
 done

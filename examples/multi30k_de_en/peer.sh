@@ -17,5 +17,5 @@ for set in valid:valid test2016:test test2017:test1; do
     out="$run/out/${set%:*}/nacrf.1"
     translate "$run/nacrf/checkpoint_best.pt" "${set#*:}" "$out" --task translation_lev \
         --iter-decode-max-iter 0 --iter-decode-with-beam 1
-    compare "$text/${set%:*}.raw.$tgt" "$out" "$run/out/${set%:*}/nart_dcrf.1"
+    compare "${set%:*}" "$out" "$run/out/${set%:*}/nart_dcrf.1"
 done

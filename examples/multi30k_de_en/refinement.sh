@@ -24,6 +24,6 @@ for set in valid:valid test2016:test; do
         echo "$name, $rule: $(grep ^I- "$out/nart_refinement.$rule.log" | cut -f2 |
             awk '{ total += $1 } END { if (NR) print total / NR }') iterations a sentence"
     done
-    sacrebleu -w 2 "$text/$name.raw.$tgt" -i "$out"/nart_refinement.{1,2,5,10,equality,jaccard,unchanged} \
+    bleu "$name" "$out"/nart_refinement.{1,2,5,10,equality,jaccard,unchanged} \
         "$out"/nart_cmlm.{1,2,5,10}
 done

@@ -9,6 +9,6 @@ for system in nart_crf nart_dcrf; do
     translate_lengths "$name" test "$run/out/test2016"
     translate_lengths "$name" test1 "$run/out/test2017"
     for set in valid test2016 test2017; do
-        sacrebleu -w 2 "$text/$set.raw.$tgt" -i "$run/out/$set/$name".{1,9,19}
+        bleu "$set" "$run/out/$set/$name".{1,9,19}
     done
 done

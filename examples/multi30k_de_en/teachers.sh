@@ -6,5 +6,5 @@ teachers
 for set in valid:valid test2016:test test2017:test1; do
     name="${set%:*}" out="$run/out/${set%:*}"
     translate_teachers "${set#*:}" "$out"
-    sacrebleu -w 2 "$text/$name.raw.$tgt" -i "$out"/teacher_{lstm,conv,deep,deep_distilled}
+    bleu "$name" "$out"/teacher_{lstm,conv,deep,deep_distilled}
 done

@@ -5,6 +5,6 @@ for set in valid test; do
     out="$run/out/$set"
     translate_all "$set" "$out"
     students=("${systems[@]/#/$out/}")
-    compare "$text/$set.raw.$tgt" "$out/teacher" "${students[@]/%/.1}" "${students[@]/%/.9}" \
+    compare "$set" "$out/teacher" "${students[@]/%/.1}" "${students[@]/%/.9}" \
         "${students[@]/%/.19}"
 done

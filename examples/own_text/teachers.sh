@@ -4,4 +4,4 @@
 source "$(dirname "$0")/settings.sh"
 teachers
 translate_teachers test "$run/out/test"
-compare "$text/test.raw.$tgt" "$run/out/test"/teacher_{lstm,conv,deep,deep_distilled}
+compare test "$run/out/test"/teacher_{lstm,conv,deep,deep_distilled}

@@ -4,4 +4,4 @@
 source "$(dirname "$0")/settings.sh"
 teachers
 translate_teachers test "$run/out"
-sacrebleu -w 2 "$text/test.raw.$tgt" -i "$run/out"/teacher_{lstm,conv,deep,deep_distilled}
+bleu test "$run/out"/teacher_{lstm,conv,deep,deep_distilled}

@@ -45,8 +45,6 @@ class WithFertilities(BaseWrapperDataset):
         self.src_sizes, self.tgt_sizes = dataset.src_sizes, dataset.tgt_sizes
         file = file_of(data, split, *languages)
         align = f"run `fairseq-nart align {data} --splits {split} --teacher CKPT` (or --pharaoh)"
-        if combine and list(data.glob(f"{split}1.*.bin")):
-            align += f" for each part, {split} {split}1 ...,"
         if not file.exists():
             raise ValueError(f"{file} is missing: the fertilities are learned from it; {align}")
         parts = [np.load(file, mmap_mode="r")]

@@ -193,6 +193,7 @@ def test_one_system_alone(variables, play):
     commands = steps(play, recipe, {**given, "SYSTEMS": "nart_dcrf"})
     last = [c for c in commands if c[0] == "sacrebleu"][-1]
     assert last[-1].endswith("nart_dcrf.19")  # and sacrebleu did not refuse
+    assert ("none" in last) == (recipe == "iwslt14_de_en")  # its text is tokenised
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_length_offset_comes_from_the_training_data(data, task):
 
 
 @pytest.mark.parametrize("totals, bleu", [([0, 0], 0.0), ([0, 4], 100.0)])
-def test_bleu_where_outputs_are_empty(totals, bleu, data, monkeypatch):
+def test_bleu_where_outputs_are_empty(totals, bleu, data):
     task = load_task(data, eval_bleu=True)
     logs = [{"ntokens": 1, "nsentences": 1} for _ in totals]
     for log, total in zip(logs, totals):

@@ -136,8 +136,8 @@ class Plan:
     def swept(self, sweep: SweepPlan) -> Iterator[tuple[int, SystemPlan]]:
         """Each value with the system that has it."""
         base = next(system for system in self.systems if system.name == sweep.system)
+        own = ast.literal_eval(str(base.options.get("model_overrides", "{}")))
         for value in sweep.values:
-            own = ast.literal_eval(str(base.options.get("model_overrides", "{}")))
             overrides = repr({**own, sweep.parameter: value})
             yield value, replace(base, options={**base.options, "model_overrides": overrides})
         for number, checkpoint in sweep.checkpoints.items():

@@ -157,18 +157,19 @@ class Session:
 
     def _runnable(self) -> list[SystemPlan]:
         """All systems, without those that need what is not there; says so."""
-        unfit = {}
+        systems = self.plan.systems
+        unfit: list[tuple[str, list[SystemPlan]]] = []
         if not _ctranslate2.is_installed():
             why = f"CTranslate2 is not installed: {_ctranslate2.INSTALL}"
-            unfit[why] = [x for x in self.plan.systems if x.engine == "ctranslate2"]
+            unfit.append((why, [x for x in systems if x.engine == "ctranslate2"]))
         if self.device != "cpu":
-            ours = [x for x in self.plan.systems if x.engine == "fairseq"]
-            unfit["our integers are for a CPU"] = [x for x in ours if x.precision == "int8"]
-        for why, systems in unfit.items():
-            if systems:
-                print(f"{len(systems)} systems are left out, because {why}")
-        left_out = [x.name for systems in unfit.values() for x in systems]
-        return [x for x in self.plan.systems if x.name not in left_out]
+            ours = [x for x in systems if (x.engine, x.precision) == ("fairseq", "int8")]
+            unfit.append(("our integers are for a CPU", ours))
+        for why, without in unfit:
+            if without:
+                print(f"{len(without)} systems are left out, because {why}")
+            systems = [x for x in systems if x not in without]
+        return systems
 
     def _converted(self, checkpoint: Path) -> Path:
         # Here, because torch is not needed where there is nothing to convert.

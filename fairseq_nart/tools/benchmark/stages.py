@@ -38,8 +38,6 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
         if all(record and record.sentences == text.chosen for record in known):
             continue
         layouts = [session.layout(worker, "latency") for worker in workers]
-        for worker, layout in zip(workers, layouts, strict=True):
-            worker.call("lay_out", layout)  # throughput may have been measured before
         header = {
             "commit": session.commit,
             "data_sha256": text.sha256,
@@ -197,6 +195,8 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
             for name, one in about.items():
                 if record := session.known(Throughput, **one):
                     rates[name].append(record.sentences_per_second)
+    for worker in workers:  # all else is done one sentence at a time
+        worker.call("lay_out", session.layout(worker, "latency"))
 
 
 LEAST = 64
