@@ -233,6 +233,28 @@ def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     assert again[0] == 0 and {command[0] for command in again[1]} == {"sacrebleu"}
 
 
+@pytest.mark.parametrize("variables", ["wmt14_en_de"], indirect=True)
+def test_bleu_of_tokens_with_compounds_split(variables, play, tmp_path):
+    recipe, given = variables
+    steps(play, recipe, given)
+    moses = tmp_path / "bin" / "sacremoses"
+    moses.write_text("#!/bin/sh\nsed 's/[.]/ ./'\n")
+    moses.chmod(0o755)
+    run = tmp_path / "runs" / recipe
+    (run / "out" / "teacher").write_text("eine CD-ROM-Kiste -\nzwei.\n")
+    _, commands = play(f"{recipe}/tokenised_bleu.sh", **given, SYSTEMS="nart")
+    for folder, words in (
+        (run / "moses", "eine CD-ROM-Kiste -\nzwei .\n"),
+        (run / "moses" / "split", "eine CD ##AT##-##AT## ROM ##AT##-##AT## Kiste -\nzwei .\n"),
+    ):
+        assert (folder / "teacher").read_text() == words
+        command = commands.pop(0)
+        files = [str(folder / name) for name in ("teacher", "nart.1", "nart.9", "nart.19")]
+        assert command[command.index("-i") + 1 :] == files
+        assert {"--tokenize", "none", str(folder / "test.raw.de")} <= set(command)
+    assert not commands
+
+
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
 def test_one_command_trains_what_the_table_shows(variables, play):
     """Every checkpoint that bench.toml names."""

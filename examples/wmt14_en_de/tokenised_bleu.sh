@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# After evaluate.sh: BLEU of Moses' tokens (`pip install sacremoses`), as papers of the time give it; then
+# with compounds split at their hyphens, as many of them did, which raises it.
+source "$(dirname "$0")/settings.sh"
+bleu_options=(--tokenize none --force)
+systems=(teacher "${systems[@]/%/.1}" "${systems[@]/%/.9}" "${systems[@]/%/.19}")
+moses="$run/moses"
+mkdir -p "$moses/split"
+for file in "$text/test.raw.$tgt" "${systems[@]/#/$run/out/}"; do
+    sacremoses -l "$tgt" -q tokenize < "$file" > "$moses/${file##*/}"
+    sed -E 's/(\S)-(\S)/\1 ##AT##-##AT## \2/g' "$moses/${file##*/}" > "$moses/split/${file##*/}"
+done
+for text in "$moses" "$moses/split"; do
+    bleu test "${systems[@]/#/$text/}"
+done
