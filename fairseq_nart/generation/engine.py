@@ -58,11 +58,14 @@ class Engine:
         self.pad = pad
         self.rescorer = rescorer
 
-    @torch.no_grad()
     def __call__(self, source_tokens: Tensor) -> list[list[Hypothesis]]:
         """source_tokens (B,S), padded on either side -> per sentence its distinct hypotheses, best
         first. An empty source (EOS alone) has the empty translation."""
-        return self._rank(*self._candidates(source_tokens))
+        if self.rescorer is not None:
+            self.rescorer.follow(next(self.model.parameters()))
+        with torch.inference_mode():  # a sentence alone takes 8 % less than without gradients
+            found = self._candidates(source_tokens)
+        return self._rank(*found)
 
     def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor, Tensor]:
         """All rows, their scores (B,N), -inf where a row means nothing, and iterations (B,N)."""
@@ -72,7 +75,6 @@ class Engine:
         sentences = torch.arange(len(empty), device=empty.device)
         encoded = None
         if self.rescorer is not None:
-            self.rescorer.follow(next(self.model.parameters()))
             encoded = self.rescorer.encode(source_tokens, states.lengths)
         parts, scores, iterations = [], [], []
         for part in self._passes(proposal):
@@ -132,8 +134,10 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         batch, window = scores.shape
         order = scores.argsort(dim=1, descending=True, stable=True)
-        # One transfer each, then plain Python: no synchronisation per sentence.
-        tokens, log_probs = candidates.tokens.cpu(), candidates.log_probs.cpu()
+        # One transfer each, then plain Python: no synchronisation per sentence. Copies, because
+        # fairseq-generate changes them in place, which inference mode forbids.
+        tokens = candidates.tokens.to("cpu", copy=True)
+        log_probs = candidates.log_probs.to("cpu", copy=True)
         ends = candidates.mask.sum(dim=1).tolist()
         best_first, values, taken = order.tolist(), scores.tolist(), iterations.tolist()
         translations = []

@@ -32,7 +32,8 @@ class SinusoidalPositions(nn.Module):
 
     def _reach(self, length: int) -> None:
         if self.first + length > len(self.table):
-            self.table = sinusoids(self.first + 2 * length, self.dim).to(self.table)
+            with torch.inference_mode(False):  # a training may read it after a validation
+                self.table = sinusoids(self.first + 2 * length, self.dim).to(self.table)
 
     def forward(self, mask: Tensor) -> Tensor:
         """mask (B,S) bool, True on real tokens -> (B,S,D)."""

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from toys import build
+from toys import build, build_teacher
 
 from fairseq_nart.generation import engine as engine_module
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.layers.positions import SinusoidalPositions
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"]
 EOS, PAD = 2, 1
@@ -132,6 +134,24 @@ def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device
     _, scores, _ = engine(model, length_candidates=9)._candidates(sources[0][None].to(device))
     assert asked == [1, 1, 1, 2, 3, 4, 5, 6, 7]
     assert (scores[0] > float("-inf")).tolist() == [False] * 2 + [True] * 7
+
+
+def test_a_training_goes_on_after_decoding(task, sources, device):
+    """What decoding leaves behind is as good to learn from as before, and its results to change."""
+    model = build(task, "nart_dcrf_tiny").to(device)
+    teacher = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 1.0)
+    batch = padded(sources, "left", device)
+    decode = Engine(model, eos=EOS, pad=PAD, options=DecodingOptions(), rescorer=teacher)
+    for precision in (torch.float32, torch.float64):
+        model.to(precision)
+        for side in (model.encoder, model.decoder):
+            short = SinusoidalPositions(model.cfg.embed_dim, PAD + 1, length=1)
+            side.embed_positions = short.to(device, precision)
+        best = decode(batch)[0][0]
+        best.tokens.add_(1)
+        best.token_scores.div_(2)
+    sum(term.sum for term in model.train()(batch, padded(sources, "right", device))).backward()
+    assert not any(weight.is_inference() for weight in teacher.teacher.parameters())
 
 
 def test_passes_do_not_change_the_result(task, sources, device, monkeypatch):
