@@ -42,7 +42,8 @@ class NartRefinement(Nart):
         ).tolist()
         self.first_word = task.target_dictionary.nspecial
         self.eos = task.target_dictionary.eos()
-        self.refiner = copy.deepcopy(self.decoder)
+        # Several GPUs would wait for the gradients of weights that no pass uses.
+        self.refiner = copy.deepcopy(self.decoder).requires_grad_(cfg.train_iterations > 1)
         self.refiner.output_projection = self.decoder.output_projection
 
     def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

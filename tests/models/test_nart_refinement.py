@@ -52,6 +52,8 @@ def test_one_pass_is_nart(task, batch, device):
     assert [term.name for term in ours] == ["nar_loss_1", "length_loss"]
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.sum, other.sum)
+    sum(term.sum for term in ours).backward()
+    assert all(x.grad is not None for x in refinement.parameters() if x.requires_grad)
     source = batch["net_input"]["src_tokens"]
     first = engine(task, refinement.eval(), refinement_iterations=1, length_candidates=3)(source)
     assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
