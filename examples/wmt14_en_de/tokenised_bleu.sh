@@ -2,6 +2,7 @@
 # After evaluate.sh: BLEU of Moses' tokens (`pip install sacremoses`), as papers of the time give it; then
 # with compounds split at their hyphens, as many of them did, which raises it.
 source "$(dirname "$0")/settings.sh"
+command -v sacremoses > /dev/null || { echo "pip install sacremoses first" >&2; exit 1; }
 bleu_options=(--tokenize none --force)
 systems=(teacher "${systems[@]/%/.1}" "${systems[@]/%/.9}" "${systems[@]/%/.19}")
 moses="$run/moses"

@@ -47,7 +47,7 @@ def play(tmp_path):
     stands.mkdir()
     for name in ("preprocess", "train", "generate"):
         (stands / f"fairseq-{name}").write_text(NOTE.format(python=sys.executable))
-    for name in ("fairseq-nart", "sacrebleu"):
+    for name in ("fairseq-nart", "sacrebleu", "sacremoses"):
         (stands / name).write_text(NOTE.format(python=sys.executable))
     for file in stands.iterdir():
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
@@ -237,9 +237,7 @@ def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
 def test_bleu_of_tokens_with_compounds_split(variables, play, tmp_path):
     recipe, given = variables
     steps(play, recipe, given)
-    moses = tmp_path / "bin" / "sacremoses"
-    moses.write_text("#!/bin/sh\nsed 's/[.]/ ./'\n")
-    moses.chmod(0o755)
+    (tmp_path / "bin" / "sacremoses").write_text("#!/bin/sh\nsed 's/[.]/ ./'\n")
     run = tmp_path / "runs" / recipe
     (run / "out" / "teacher").write_text("eine CD-ROM-Kiste -\nzwei.\n")
     _, commands = play(f"{recipe}/tokenised_bleu.sh", **given, SYSTEMS="nart")
