@@ -163,7 +163,7 @@ bleu() {  # bleu SET OUT...: against $text/SET.raw.$tgt
     sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
 }
 
-compare() {  # compare SET OUT...: BLEU; of several, with paired bootstrap against the first
-    if [ $# -gt 2 ]; then local bleu_options=("${bleu_options[@]}" --paired-bs); fi
+compare() (  # compare SET OUT...: BLEU; of several, with paired bootstrap against the first
+    if [ $# -gt 2 ]; then bleu_options+=(--paired-bs); fi
     bleu "$@"
-}
+)

@@ -63,7 +63,7 @@ class Engine:
         first. An empty source (EOS alone) has the empty translation."""
         if self.rescorer is not None:
             self.rescorer.follow(next(self.model.parameters()))
-        with torch.inference_mode():  # a sentence alone takes 8 % less than without gradients
+        with torch.inference_mode():  # a sentence alone takes 8 % less than in no_grad
             found = self._candidates(source_tokens)
         return self._rank(*found)
 

@@ -16,8 +16,6 @@ from fairseq_nart.tools.benchmark.records import FILE, write
 from fairseq_nart.tools.report import NO_MATPLOTLIB
 from fairseq_nart.tools.reporting.collection import collect
 
-# ---- refusals
-
 
 def test_other_checkpoints_on_other_data(small, tmp_path, no_plots, capsys):
     """Two directions of translation: one row a kind of system. On the same data it is refused."""
@@ -135,9 +133,6 @@ def test_text_is_split_at_line_feeds_alone(small):
     strange = ["a\u2028b", "c\x0bd\x85e\rf", *["g"] * 18]
     write(small, made_run.translation(small, BASELINE, strange))
     assert collect([small]).translations[BASELINE, DATA].outputs == strange
-
-
-# ---- the page
 
 
 def test_without_matplotlib_and_without_torch(small, tmp_path):
