@@ -2,8 +2,8 @@
 # run, src, tgt, size (of the architectures), max_tokens (most in a batch, padding counted),
 # tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers'
 # TEACHER_UPDATES, teacher_tokens (per update) and teacher_options, and the options saving (of
-# checkpoints), rescoring, first_options, second_options (of the students' two stages); alphas may hold
-# another --rescore-alpha for a student, and bleu_options sacreBLEU's.
+# checkpoints), first_options, second_options (of the students' two stages); tokenize may be sacreBLEU's
+# name for the tokens of BLEU.
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; a training that was cut goes on from its last checkpoint. To do a step again, delete its mark
@@ -16,8 +16,8 @@ set -euo pipefail
 if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
-if ! declare -p alphas &> /dev/null; then declare -A alphas=(); fi
-if ! declare -p bleu_options &> /dev/null; then bleu_options=(); fi
+bleu_options=(--tokenize "${tokenize:=13a}")
+if [ "$tokenize" = none ]; then bleu_options+=(--force); fi  # tokens are what is meant
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
@@ -47,7 +47,7 @@ once() {  # once NAME COMMAND...: runs COMMAND unless it has ended well before
     touch "$mark"
 }
 
-anew() {  # anew FOLDER COMMAND...: once what a cut call has left in FOLDER is removed
+anew() {  # anew PATH COMMAND...: once what a cut call has left at PATH is removed
     rm -rf "$1"
     "${@:2}"
 }
@@ -131,15 +131,28 @@ translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line 
     mv "$out.part" "$out"
 }
 
+tune() {  # tune NAME OPTIONS...: sets rule to how the teacher best ranks, on valid, what NAME decodes
+    # with OPTIONS
+    local found="$run/tune/$1"
+    if [ ! -e "$found" ]; then
+        mkdir -p "$run/tune"
+        fairseq-generate "$data" --user-dir fairseq_nart --path "$run/$1.pt" --gen-subset valid \
+            --remove-bpe sentencepiece --num-workers 0 --rescore-with "$teacher" --nbest 1000 \
+            "${@:2}" > "$found.log"
+        fairseq-nart tune "$found.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" \
+            > "$found.part"
+        mv "$found.part" "$found"
+    fi
+    read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$found")"
+    rule+=(--rescore-with "$teacher")
+}
+
 translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths
-    local lengths options
-    for lengths in 1 9 19; do
-        options=(--length-candidates "$lengths")
-        if [ "$lengths" != 1 ]; then
-            options+=(--rescore-with "$teacher" "${rescoring[@]}")
-            options+=(${alphas[${1%%.*}]:+--rescore-alpha "${alphas[${1%%.*}]}"})
-        fi
-        translate "$run/$1.pt" "$2" "$3/$1.$lengths" "${options[@]}"
+    local lengths
+    translate "$run/$1.pt" "$2" "$3/$1.1"
+    tune "$1" --length-candidates 19
+    for lengths in 9 19; do
+        translate "$run/$1.pt" "$2" "$3/$1.$lengths" --length-candidates "$lengths" "${rule[@]}"
     done
 }
 

@@ -102,7 +102,7 @@ def from_pretrained(
     sentencepiece: str | Path | None = None,
     **options: Any,
 ) -> Translator:
-    """Loads a one-pass model.
+    """Loads a non-autoregressive model.
 
     `data` is the binarised data directory that holds its dictionaries (default: the one it was
     trained on); `sentencepiece` the model that segments text (default: lines come segmented);
@@ -118,7 +118,9 @@ def from_pretrained(
         overrides["data"] = str(data)
     (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
     if not isinstance(model, NartModel):
-        raise ValueError(f"{checkpoint} holds {type(model).__name__}, not a one-pass model")
+        raise ValueError(
+            f"{checkpoint} holds {type(model).__name__}, not a non-autoregressive model"
+        )
     subwords = None
     if sentencepiece is not None:
         cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=str(sentencepiece))

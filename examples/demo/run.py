@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import grammar
-import torch
 from tqdm import tqdm
 
 from fairseq_nart.cli import main as fairseq_nart
@@ -95,6 +94,9 @@ def write_corpus(folder: Path) -> list[grammar.Pair]:
 
 def precision() -> list[str]:
     """--bf16 where the machine has instructions for it: where it has none, float32 is faster."""
+    # Not above: the benchmark starts processes that import this file and are to hold no torch.
+    import torch
+
     if torch.cuda.is_available():
         known = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

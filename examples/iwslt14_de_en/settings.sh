@@ -9,8 +9,8 @@ run="${NART_RUNS:-runs}/iwslt14_de_en"
 size=small averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
 first_options=() second_options=()
 max_tokens=4096 tokens_per_update=32768
-bleu_options=(--tokenize none --force)  # the text is tokenised
-beam=5 lenpen=1 rescoring=(--rescore-normalization gnmt --rescore-alpha 1.4)
+tokenize=none  # the text is tokenised
+beam=5 lenpen=1
 teacher_tokens=4096 teacher_options=(--weight-decay 1e-4)  # as in fairseq's own recipe
 TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" FIRST_UPDATES="${FIRST_UPDATES:-100000}"
 SECOND_UPDATES="${SECOND_UPDATES:-30000}"

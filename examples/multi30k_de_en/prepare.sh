@@ -5,6 +5,6 @@ model=() dictionary=()
 if [ -n "$TEACHER" ]; then
     model=(--model "$TEACHER/sentencepiece.model") dictionary=(--srcdict "$TEACHER/dict.txt")
 fi
-once segment python examples/segment.py "$MULTI30K" "$text" --languages "$src" "$tgt" \
+once segment anew "$text/spm.model" python examples/segment.py "$MULTI30K" "$text" --languages "$src" "$tgt" \
     --splits train valid test2016 test2017 --pieces 8000 "${model[@]}"
 binarise "${dictionary[@]}"

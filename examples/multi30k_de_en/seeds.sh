@@ -5,10 +5,9 @@ SEED="${OTHER_SEED:-2}"
 for system in nart_crf nart_dcrf; do
     name="$system.seed$SEED"
     second_stage "$name" "$system" $((N / 2)) nart.first
-    translate_lengths "$name" valid "$run/out/valid"
-    translate_lengths "$name" test "$run/out/test2016"
-    translate_lengths "$name" test1 "$run/out/test2017"
-    for set in valid test2016 test2017; do
-        bleu "$set" "$run/out/$set/$name".{1,9,19}
+    for set in valid:valid test2016:test test2017:test1; do
+        out="$run/out/${set%:*}"
+        translate_lengths "$name" "${set#*:}" "$out"
+        bleu "${set%:*}" "$out/$name".{1,9,19}
     done
 done

@@ -12,8 +12,7 @@ src="${SRC:-de}"
 tgt="$([ "$src" = de ] && echo en || echo de)"
 run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
 max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
-beam=4 lenpen=1 rescoring=(--rescore-normalization reward --rescore-alpha 2)
-declare -A alphas=([nart]=3.75 [nart_crf]=3)  # by fairseq-nart tune, 19 lengths on valid
+beam=4 lenpen=1
 TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
 teacher_tokens="$tokens_per_update" teacher_options=()
 size=cpu averaged=1 saving=() first_options=(--warmup-updates 200)

@@ -13,7 +13,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 src="$SRC" tgt="$TGT" run="${NART_RUNS:-runs}/own_text" PIECES="${PIECES:-8000}"
 max_tokens=4096 tokens_per_update="${TOKENS:-4096}" teacher_tokens="${TOKENS:-4096}" teacher_options=()
 size="${SIZE:-cpu}" averaged=1 beam=4 lenpen=1
-rescoring=(--rescore-normalization reward --rescore-alpha 2)  # `fairseq-nart tune` finds a better one
 TEACHER_UPDATES="${TEACHER_UPDATES:-2000}" N="${N:-3000}"
 saving=(--save-interval-updates 1000 --keep-interval-updates 1) first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)

@@ -10,7 +10,7 @@ run="${NART_RUNS:-runs}/wmt14_en_de"
 size=base averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
 first_options=() second_options=()
 max_tokens=8192 tokens_per_update=65536
-beam=4 lenpen=0.6 rescoring=(--rescore-normalization gnmt --rescore-alpha 0.6)
+beam=4 lenpen=0.6
 teacher_tokens=32768 teacher_options=()
 TEACHER_UPDATES="${TEACHER_UPDATES:-100000}" FIRST_UPDATES="${FIRST_UPDATES:-300000}"
 SECOND_UPDATES="${SECOND_UPDATES:-100000}"

@@ -23,13 +23,13 @@ def apply() -> None:
     """Apply all mends, in order."""
     # Imported here so that `import fairseq_nart.compat` alone costs nothing.
     from fairseq_nart.compat import (
-        allocator,
         batching,
         bf16,
         checkpoints,
         distributed,
         encoding,
         literals,
+        nan_detector,
         numpy_aliases,
         quiet,
     )
@@ -46,4 +46,4 @@ def apply() -> None:
     distributed.mend_pytorch_ddp_on_cpu()
     distributed.mend_broadcast()
     encoding.mend_interactive_input()
-    allocator.keep_freed_memory()
+    nan_detector.look_forward_only()

@@ -11,11 +11,12 @@ _CHOICES = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"}
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc not to hand freed memory back to the system.
+    """Tell glibc's malloc not to hand freed memory back to the system; for programs of our own.
 
-    Left to itself it returns every tensor beyond 32 MiB when it is freed, and the top of the heap
-    after each update; on a CPU the page faults of fetching it again took up to a fifth of a
-    training step. What the user has set in the environment stays.
+    No part of `compat.apply`: whoever imports the Python API keeps the process as it was. Left to
+    itself malloc returns every tensor beyond 32 MiB when it is freed, and the top of the heap after
+    each update; on a CPU the page faults of fetching it again took up to a fifth of a training
+    step. What the user has set in the environment stays.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:

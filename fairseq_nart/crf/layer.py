@@ -118,8 +118,20 @@ class LinearChainCRF(nn.Module):
         """
         ids, scores, moves = self.lattice(emissions, states)
         best, paths = chain.k_best(scores, moves, mask, k)
-        # (B, k, T) -> (B, T, k) and back
-        return best, _tokens(ids, paths.transpose(1, 2), mask.unsqueeze(2)).transpose(1, 2)
+        return best, _tokens_of_several(ids, paths, mask)
+
+    @torch.no_grad()
+    def k_best_with_log_probs(
+        self, emissions: Tensor, mask: Tensor, k: int, states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``k_best``, and between the two the log-probabilities (B, k, T) along each path.
+
+        They are those of ``decode_with_log_probs``.
+        """
+        ids, scores, moves = self.lattice(emissions, states)
+        best, paths = chain.k_best(scores, moves, mask, k)
+        along = [chain.path_log_probs(scores, moves, path, mask) for path in paths.unbind(1)]
+        return best, torch.stack(along, dim=1), _tokens_of_several(ids, paths, mask)
 
     def extra_repr(self) -> str:
         return f"candidates={self.candidates}"
@@ -133,6 +145,11 @@ class LinearChainCRF(nn.Module):
 
 
 def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:
-    """Tokens in the slots of ``path``, (B, T) or (B, T, k); 0 at padding."""
-    slots = path.unsqueeze(2) if path.dim() == 2 else path
-    return ids.gather(2, slots).view_as(path).masked_fill(~mask, 0)
+    """Tokens in the slots of ``path``, (B, T); 0 at padding."""
+    return _tokens_of_several(ids, path.unsqueeze(1), mask).squeeze(1)
+
+
+def _tokens_of_several(ids: Tensor, paths: Tensor, mask: Tensor) -> Tensor:
+    """Tokens in the slots of ``paths``, (B, k, T); 0 at padding."""
+    tokens = ids.gather(2, paths.transpose(1, 2)).transpose(1, 2)
+    return tokens.masked_fill(~mask.unsqueeze(1), 0)

@@ -8,7 +8,7 @@ from fairseq_nart.generation.engine import Engine
 
 
 class NartGenerator:
-    """What `task.build_generator` returns for a one-pass model."""
+    """What `task.build_generator` returns for a non-autoregressive model."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -2,12 +2,34 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Optional
+
+# fairseq's options need members that are called what they are worth.
+
+
+class RefinementStop(StrEnum):
+    """Rules by which the refinement of a sentence ends: see `stopping`."""
+
+    none = "none"
+    equality = "equality"
+    jaccard = "jaccard"
+    unchanged = "unchanged"
+
+
+class FertilityDecoding(StrEnum):
+    """The first candidate by fertilities: the most probable ones, or their rounded means."""
+
+    argmax = "argmax"
+    average = "average"
 
 
 @dataclass
 class DecodingOptions:
-    """Options of decoding; a system names those that it understands."""
+    """Options of decoding; a system names those that it understands.
+
+    ValueError for an impossible value, which names its option.
+    """
 
     length_candidates: int = field(
         default=1,
@@ -15,6 +37,10 @@ class DecodingOptions:
     )
     dedup: bool = field(
         default=False, metadata={"help": "collapse runs of one token, before any rescoring"}
+    )
+    crf_paths: int = field(
+        default=1,
+        metadata={"help": "best paths of a CRF for each length, all of them candidates"},
     )
     ctc_beam: int = field(
         default=1,
@@ -27,32 +53,51 @@ class DecodingOptions:
             "(default: 10, or at most 20 with --refinement-stop)"
         },
     )
-    refinement_stop: str = field(
-        default="none",
+    refinement_stop: RefinementStop = field(
+        default=RefinementStop.none,
         metadata={
-            "help": "when a sentence's refinement ends before: equality (an output comes again "
-            "among the four behind it), jaccard (its words do, in any order), unchanged (two in a "
-            "row are the same) or none"
+            "help": "when a sentence's refinement ends before: equality (the output of four passes "
+            "ago has come again since), jaccard (its words have, in any order) or unchanged (two "
+            "passes in a row agree)"
         },
     )
-    fertility_decoding: str = field(
-        default="argmax",
-        metadata={"help": "the first candidate by fertilities: argmax or average (rounded mean)"},
+    fertility_decoding: FertilityDecoding = field(
+        default=FertilityDecoding.argmax,
+        metadata={"help": "the first candidate by fertilities; average is their rounded mean"},
     )
     fertility_samples: int = field(
         default=1,
         metadata={"help": "candidates by fertilities, in parallel: the first one and draws"},
     )
 
+    def __post_init__(self) -> None:
+        if self.length_candidates < 1 or self.length_candidates % 2 == 0:
+            raise ValueError(
+                "--length-candidates must be odd and positive (1, 9, 19, ...), "
+                f"not {self.length_candidates}"
+            )
+        for name, one in (
+            ("crf_paths", "which is Viterbi's"),
+            ("ctc_beam", "which is the best path"),
+            ("refinement_iterations", "which is the first guess alone"),
+            ("fertility_samples", "which is --fertility-decoding's"),
+        ):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{_typed(name)} must be at least 1, {one}, not {number}")
+        for name, known in (
+            ("refinement_stop", list(RefinementStop)),
+            ("fertility_decoding", list(FertilityDecoding)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{_typed(name)} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                )
+
     def decoder_passes(self) -> int:
-        """How many passes a refining system makes, at most; ValueError below 1."""
+        """How many passes a refining system makes, at most."""
         if self.refinement_iterations is None:
             return 10 if self.refinement_stop == "none" else 20
-        if self.refinement_iterations < 1:
-            raise ValueError(
-                "--refinement-iterations must be at least 1, which is the first guess alone, not "
-                f"{self.refinement_iterations}"
-            )
         return self.refinement_iterations
 
 
@@ -61,5 +106,8 @@ def require_understood(options: DecodingOptions, understood: Collection[str], sy
     for option in fields(options):
         is_set = getattr(options, option.name) != option.default
         if is_set and option.name not in understood:
-            name = option.name.replace("_", "-")
-            raise ValueError(f"--{name} means nothing to {system}: leave it out")
+            raise ValueError(f"{_typed(option.name)} means nothing to {system}: leave it out")
+
+
+def _typed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

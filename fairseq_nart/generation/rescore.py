@@ -11,7 +11,18 @@ from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates
 
-NORMALIZATIONS = ("gnmt", "mean", "sum", "reward")
+DEFAULT_ALPHA = {"gnmt": 0.6, "mean": None, "sum": None, "reward": 2.0}
+"""The rules of `normalize`, with what alpha is where none is given; None: the rule has none."""
+
+
+def alpha_of(rule: str, given: float | None) -> float:
+    """The alpha of a rule; ValueError where one is given to a rule that has none."""
+    default = DEFAULT_ALPHA[rule]
+    if default is None and given is not None:
+        raise ValueError(
+            f"--rescore-alpha means nothing to --rescore-normalization {rule}: leave it out"
+        )
+    return (default or 0.0) if given is None else given
 
 
 def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
@@ -29,7 +40,7 @@ def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
         return total
     if rule == "reward":
         return total + alpha * length
-    raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(NORMALIZATIONS)}")
+    raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(DEFAULT_ALPHA)}")
 
 
 class TeacherRescorer:

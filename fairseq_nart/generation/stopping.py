@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fairseq_nart.generation.options import RefinementStop
+
 
 @dataclass(frozen=True)
 class StoppingRule:
@@ -24,18 +26,10 @@ class StoppingRule:
 
 
 STOPPING_RULES = {
-    "none": None,
-    "equality": StoppingRule(window=5),
-    "jaccard": StoppingRule(window=5, in_order=False),
-    "unchanged": StoppingRule(window=2),
+    RefinementStop.none: None,
+    RefinementStop.equality: StoppingRule(window=5),
+    RefinementStop.jaccard: StoppingRule(window=5, in_order=False),
+    RefinementStop.unchanged: StoppingRule(window=2),
 }
-"""The first two with a rule are those of the code of Lee et al. (arXiv 1802.06901), whose threshold
-of the Jaccard index is 1; `unchanged` is fairseq's: two outputs in a row are the same."""
-
-
-def stopping_rule(name: str) -> StoppingRule | None:
-    """ValueError for an unknown name."""
-    if name not in STOPPING_RULES:
-        known = ", ".join(STOPPING_RULES)
-        raise ValueError(f"--refinement-stop must be one of {known}, not {name!r}")
-    return STOPPING_RULES[name]
+"""`equality` and `jaccard` are those of the code of Lee et al. (arXiv 1802.06901), whose threshold
+of the Jaccard index is 1; `unchanged` is fairseq's."""

@@ -73,12 +73,8 @@ def candidate_window(lengths: Tensor, candidates: int, longest: int) -> tuple[Te
     """Lengths L-b .. L+b around each L of `lengths` (B,), for candidates N = 2b + 1.
 
     Returns lengths (B,N) within 1..longest and a mask (B,N), False where the window leaves that
-    range; the middle column is always valid. ValueError for an even or non-positive number.
+    range; the middle column is always valid.
     """
-    if candidates < 1 or candidates % 2 == 0:
-        raise ValueError(
-            f"length candidates must be odd and positive in number (1, 9, 19, ...): {candidates}"
-        )
     half = candidates // 2
     offsets = torch.arange(-half, half + 1, device=lengths.device)
     window = lengths.clamp(1, longest)[:, None] + offsets

@@ -1,4 +1,4 @@
-"""Decoder inputs of one-pass models, from masks alone: the padding side does not matter.
+"""Decoder inputs, from masks alone: the padding side does not matter.
 
 `pad` says nothing about the source but its length (the paper's input); `hard_uniform` and
 `soft_uniform` copy source embeddings (Gu et al. 2018, arXiv 1711.02281, and its released code).

@@ -1,4 +1,4 @@
-"""Transformer encoder and the non-causal decoder of one-pass models, under fairseq's names.
+"""Transformer encoder and a non-causal decoder, under fairseq's names.
 
 A fairseq teacher's encoder, embeddings, cross-attention and feed-forward weights therefore load as
 they are; positional attention is the only sub-layer that it lacks.

@@ -1,4 +1,4 @@
-"""What all one-pass systems share: encoder, non-causal decoder, and their fairseq glue."""
+"""What all our systems share: encoder, non-causal decoder, and their fairseq glue."""
 
 from argparse import Namespace
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from fairseq_nart.models._presets import TASK
 
 
 class NartModel(BaseFairseqModel):
-    """A one-pass system: subclasses say what is proposed, decoded and learned.
+    """A non-autoregressive system: subclasses say what is proposed, decoded and learned.
 
     Generation calls `encode`, `propose` and `decode`; training calls `forward`.
     """

@@ -8,7 +8,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 @dataclass
 class BackboneConfig(FairseqDataclass):
-    """Options that every one-pass system has."""
+    """Options that every non-autoregressive system has."""
 
     encoder_layers: int = field(default=6, metadata={"help": "layers of the encoder"})
     decoder_layers: int = field(default=6, metadata={"help": "layers of the decoder"})

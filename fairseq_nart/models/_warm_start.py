@@ -13,8 +13,8 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     """Copies every weight of `weights` (from the checkpoint `path`) that `model` has a place for.
 
     Returns a report of what was loaded, what is new in the model and what was left over. ValueError
-    where a shared name has another shape, where one has more layers than the other or where nothing
-    fits: then the sizes or systems differ.
+    where a shared name has another shape, where one has more layers than the other, where nothing
+    fits or where what is tied here is not there: then the sizes or systems differ.
     """
     own = model.state_dict()
     named = model.named_here(weights)
@@ -35,6 +35,11 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
             f"--init-from {path}: {there} there, {here} here, and a part of a stack is no start: "
             "choose a Transformer with as many"
         )
+    if twins := _unequal_twins(own, theirs, sorted(shared)):
+        raise ValueError(
+            f"--init-from {path}: {' and '.join(twins)} differ there and are one tensor here, as "
+            "both sides share a dictionary: train the teacher with --share-all-embeddings"
+        )
     with torch.no_grad():
         for name in shared:
             own[name].copy_(theirs[name])
@@ -43,6 +48,18 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         f"new here: {_groups(own.keys() - shared)}; "
         f"left over there: {_groups(theirs.keys() - shared)}"
     )
+
+
+def _unequal_twins(
+    own: dict[str, Tensor], theirs: dict[str, Tensor], shared: list[str]
+) -> tuple[str, str] | None:
+    """Two names of one tensor of ours that theirs has two tensors for."""
+    first: dict[int, str] = {}
+    for name in shared:
+        twin = first.setdefault(own[name].data_ptr(), name)
+        if not torch.equal(theirs[twin], theirs[name]):
+            return twin, name
+    return None
 
 
 def _layers(weights: dict[str, Tensor]) -> str:

@@ -26,19 +26,21 @@ class Nart(ByLengthModel):
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
 
-    def features(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
         """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
         x = self.source_map(states, mask)
         features = self.decoder(x, mask, states)
         return features, self.decoder.output_projection(features)
 
-    def emissions(self, states: EncoderStates, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What decoding starts from: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
+    def start_decoding(
+        self, states: EncoderStates, lengths: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What tokens are chosen by: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
 
         lengths (B,N), N targets of each sentence; the emission of what no target holds is -inf.
         """
         mask = length_mask(lengths.flatten(), int(lengths.max()))
-        features, emissions = self.features(states, mask)
+        features, emissions = self.run_decoder(states, mask)
         return features, self.sayable(emissions), mask
 
     def decode(
@@ -49,20 +51,20 @@ class Nart(ByLengthModel):
         log_probs: bool = True,
     ) -> Decoded:
         """As the base class says."""
-        features, emissions, mask = self.emissions(states, proposal.lengths)
+        features, emissions, mask = self.start_decoding(states, proposal.lengths)
         tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
         return Decoded(tokens, scores, mask, proposal.valid)
 
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
     ) -> tuple[Tensor, Tensor]:
-        """features (B,T,D), emissions (B,T,V), mask (B,T) -> best tokens and log-probabilities."""
+        """features (BN,T,D), emissions (BN,T,V), mask (BN,T) -> tokens, log-probs (BN,T)."""
         return most_probable(emissions)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        _, emissions = self.features(states, mask)
+        _, emissions = self.run_decoder(states, mask)
         smoothing = self.cfg.label_smoothing
         loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
         return [LossTerm("nar_loss", loss, mask.sum())]

@@ -43,7 +43,7 @@ class NartCtc(NartModel):
         """As the base class says; the end of sentence is no label."""
         words = target.ne(self.pad) & target.ne(self.eos)
         lengths = words.sum(dim=1)
-        labels = target[:, : max(1, int(lengths.max()))]
+        labels = target[:, : max(1, target.size(1) - 1)]
         logits, blank, mask = self.frames(self.encode(source_tokens))
         log_probs = label_log_probs(logits, blank, labels)
         loss, too_long = ctc_loss(log_probs, labels, mask.sum(dim=1), lengths)
@@ -53,9 +53,7 @@ class NartCtc(NartModel):
         ]
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        """As many frames as there are; ValueError for a beam of nothing."""
-        if options.ctc_beam < 1:
-            raise ValueError(f"--ctc-beam must be at least 1, not {options.ctc_beam}")
+        """As many frames as there are."""
         frames = self.cfg.ctc_split * states.lengths[:, None]
         valid = torch.ones_like(frames, dtype=torch.bool)
         return Proposal(frames, valid, candidates=options.ctc_beam)

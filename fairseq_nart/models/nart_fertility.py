@@ -7,7 +7,7 @@ from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.options import DecodingOptions, FertilityDecoding
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers import fertility
 from fairseq_nart.layers.fertility import FertilityHead
@@ -20,7 +20,10 @@ from fairseq_nart.models._backbone import NartModel, most_probable
 from fairseq_nart.models._options import NartFertilityConfig
 from fairseq_nart.models._presets import register_sizes
 
-FIRST_CANDIDATE = {"argmax": fertility.most_probable, "average": fertility.average}
+FIRST_CANDIDATE = {
+    FertilityDecoding.argmax: fertility.most_probable,
+    FertilityDecoding.average: fertility.average,
+}
 
 
 @register_model("nart_fertility")
@@ -28,7 +31,7 @@ class NartFertility(NartModel):
     """Fertilities and tokens are learned from an alignment, then perhaps from the teacher itself.
 
     Differs from the paper in that every decoder layer reads the last encoder layer, as fairseq's
-    do, not the one of its own height.
+    do, not the one of its own height, and in that copies carry no positions of the source.
     """
 
     Config = NartFertilityConfig
@@ -47,17 +50,7 @@ class NartFertility(NartModel):
         return self.cfg.finetune_with
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        """The most probable or average fertilities, then draws; ValueError for other options."""
-        if options.fertility_samples < 1:
-            raise ValueError(
-                f"--fertility-samples must be at least 1, not {options.fertility_samples}: the "
-                "first is --fertility-decoding's, the others are drawn"
-            )
-        if options.fertility_decoding not in FIRST_CANDIDATE:
-            raise ValueError(
-                f"--fertility-decoding must be one of {', '.join(FIRST_CANDIDATE)}, not "
-                f"{options.fertility_decoding}"
-            )
+        """The most probable or average fertilities, then draws."""
         logits = self.fertility(states)
         proposed = FIRST_CANDIDATE[options.fertility_decoding](logits)[:, None]  # (B,1,S)
         if drawn := options.fertility_samples - 1:

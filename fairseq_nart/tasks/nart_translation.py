@@ -25,7 +25,7 @@ from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions, require_understood
-from fairseq_nart.generation.rescore import NORMALIZATIONS, TeacherRescorer
+from fairseq_nart.generation.rescore import DEFAULT_ALPHA, TeacherRescorer, alpha_of
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
 from fairseq_nart.tasks import (
@@ -44,13 +44,8 @@ _defaults.install()
 # fairseq scans models/ itself for --user-dir, but not when this package was imported before.
 models.import_models(str(Path(_backbone.__file__).parent), "fairseq_nart.models")
 
-FOREIGN = (
-    *("score_reference", "sampling", "prefix_size", "constraints", "lm_path", "print_alignment"),
-    *("replace_unk", "retain_dropout", "lenpen", "unkpen", "min_len", "max_len_a", "max_len_b"),
-    *("no_repeat_ngram_size", "diverse_beam_groups", "iter_decode_max_iter"),
-    *("iter_decode_with_beam", "iter_decode_eos_penalty", "iter_decode_with_external_reranker"),
-)
-"""Options of fairseq-generate that mean nothing to one-pass models."""
+HARMLESS = ("nbest", "print_step", "sacrebleu", "no_seed_provided", "no_early_stop", "_name")
+"""Options of fairseq-generate that do what they say, or have long done nothing, in parallel too."""
 
 
 @dataclass
@@ -61,14 +56,20 @@ class DecodingConfig(DecodingOptions, FairseqDataclass):
         default=None,
         metadata={"help": "checkpoint of an autoregressive teacher that picks among candidates"},
     )
-    rescore_normalization: ChoiceEnum(list(NORMALIZATIONS)) = field(  # type: ignore[valid-type]
+    rescore_normalization: ChoiceEnum(list(DEFAULT_ALPHA)) = field(  # type: ignore[valid-type]
         default="gnmt",
         metadata={
             "help": "teacher score: sum / ((5+L)/6)^alpha, sum / L, the sum of log-probs, or sum + "
             "alpha L"
         },
     )
-    rescore_alpha: float = field(default=0.6, metadata={"help": "alpha of --rescore-normalization"})
+    rescore_alpha: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "alpha of gnmt (default 0.6) or reward (default 2); `fairseq-nart tune` finds "
+            "the best on valid"
+        },
+    )
     int8: bool = field(
         default=False,
         metadata={"help": "decode with linear layers in 8-bit integers: faster, on a CPU alone"},
@@ -82,17 +83,14 @@ class NartTranslationConfig(DecodingConfig, TranslationConfig):
 
 @register_task(TASK, dataclass=NartTranslationConfig)
 class NartTranslationTask(TranslationTask):
-    """Translation with one-pass models; autoregressive models train and decode in it as ever."""
+    """Translation in parallel; autoregressive models train and decode in it as ever."""
 
     cfg: NartTranslationConfig
 
     def __init__(self, cfg: NartTranslationConfig, src_dict: Dictionary, tgt_dict: Dictionary):
         super().__init__(cfg, src_dict, tgt_dict)
-        if cfg.length_candidates < 1 or cfg.length_candidates % 2 == 0:
-            raise ValueError(
-                "--length-candidates must be odd and positive (1, 9, 19, ...), "
-                f"not {cfg.length_candidates}"
-            )
+        self._decoding()  # refuses now what it would refuse after an epoch of training
+        self._alpha()
         for name in () if cfg.rescore_with else ("rescore_normalization", "rescore_alpha"):
             if getattr(cfg, name) != getattr(NartTranslationConfig, name):
                 raise ValueError(
@@ -105,7 +103,8 @@ class NartTranslationTask(TranslationTask):
             raise ValueError("targets are padded on the right: leave --left-pad-target out")
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
             cfg.eval_bleu_remove_bpe = _subword_scheme(tgt_dict)
-        self.one_pass = False
+        self.parallel = False
+        """Whether the model is a non-autoregressive one."""
         self.side_inputs: tuple[str, ...] = ()
         """What the model learns from beside source and target."""
         self.learning = False
@@ -140,13 +139,20 @@ class NartTranslationTask(TranslationTask):
             logger.info("two dictionaries: embeddings of source and target are not shared")
             cfg.share_all_embeddings = False
         model = super().build_model(cfg, from_checkpoint)
-        self.one_pass = isinstance(model, _backbone.NartModel)
-        self.side_inputs = model.side_inputs if self.one_pass else ()
-        if not self.one_pass:
+        self.parallel = isinstance(model, _backbone.NartModel)
+        self.side_inputs = model.side_inputs if self.parallel else ()
+        if not self.parallel:
             _cpu_training.use_fast_dropout(model)
-        if self.one_pass and not from_checkpoint and (teacher := model.teacher_path()):
+        if self.parallel and not from_checkpoint and (teacher := model.teacher_path()):
             model.teacher = self._rescorer(teacher)
-        if self.one_pass and model.cfg.init_from and not from_checkpoint:
+            room, ours = model.teacher.teacher.max_positions(), model.max_positions()
+            if any(theirs < own for theirs, own in zip(room, ours)):
+                raise ValueError(
+                    f"--finetune-with {teacher}: it knows {room[0]} source and {room[1]} target "
+                    f"positions, the student {ours[0]} and {ours[1]}: type --max-source-positions "
+                    f"{min(room[0], ours[0])} --max-target-positions {min(room[1], ours[1])}"
+                )
+        if self.parallel and model.cfg.init_from and not from_checkpoint:
             state = checkpoint_utils.load_checkpoint_to_cpu(model.cfg.init_from)
             _dictionaries.require_agreement(model.cfg.init_from, state, self._sides())
             logger.info(_warm_start.warm_start(model, state["model"], model.cfg.init_from))
@@ -155,19 +161,20 @@ class NartTranslationTask(TranslationTask):
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> FairseqCriterion:
         """As fairseq's; ValueError where model and criterion cannot work together."""
         name = cfg._name
-        if self.one_pass and name != CRITERION:
+        if self.parallel and name != CRITERION:
             raise ValueError(
-                f"--criterion {name} cannot train a one-pass model: type --criterion {CRITERION}, "
-                "or leave --criterion out"
+                f"--criterion {name} cannot train a non-autoregressive model: type --criterion "
+                f"{CRITERION}, or leave --criterion out"
             )
-        if not self.one_pass and name == CRITERION:
+        if not self.parallel and name == CRITERION:
             raise ValueError(
-                f"--criterion {CRITERION} trains one-pass models only: type --criterion "
+                f"--criterion {CRITERION} trains non-autoregressive models only: type --criterion "
                 "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
             )
         if self.cfg.int8:
             raise ValueError("--int8 is for decoding: leave it out of a training")
         self.learning = True
+        allocator.keep_freed_memory()
         return super().build_criterion(cfg, from_checkpoint)
 
     def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
@@ -218,7 +225,8 @@ class NartTranslationTask(TranslationTask):
     # Decoding
 
     def build_generator(self, models: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
-        """The parallel engine for a one-pass model, fairseq's beam search for any other."""
+        """The parallel engine for a non-autoregressive model, fairseq's beam search for others."""
+        allocator.keep_freed_memory()
         if not isinstance(models[0], _backbone.NartModel):
             model = "an autoregressive model"
             require_understood(self._decoding(), (), model)
@@ -228,13 +236,16 @@ class NartTranslationTask(TranslationTask):
                 _cpu_decoding.pack(each, self.cfg.int8)
             return super().build_generator(models, args, *rest, **kwargs)
         if len(models) != 1:
-            raise ValueError(f"one one-pass model decodes at a time, --path names {len(models)}")
-        for name in FOREIGN:
-            default = getattr(GenerationConfig, name)
-            if getattr(args, name, default) != default:
+            raise ValueError(
+                f"a non-autoregressive model decodes alone, and --path names {len(models)}"
+            )
+        for option in fields(GenerationConfig):
+            value = getattr(args, option.name, option.default)
+            fits = (option.default, 1) if option.name == "beam" else (option.default,)
+            if option.name not in HARMLESS and value not in fits:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} is not for a one-pass model: leave it out "
-                    "(README lists its own, such as --length-candidates, --refinement-iterations)"
+                    f"--{option.name.replace('_', '-')} is not for a non-autoregressive model: "
+                    "leave it out (README lists its own, such as --length-candidates, --ctc-beam)"
                 )
         models[0].eval()
         return NartGenerator(self.build_engine(models[0]))
@@ -261,8 +272,11 @@ class NartTranslationTask(TranslationTask):
             self.load_teacher(path),
             eos=self.tgt_dict.eos(),
             normalization=str(self.cfg.rescore_normalization),
-            alpha=self.cfg.rescore_alpha,
+            alpha=self._alpha(),
         )
+
+    def _alpha(self) -> float:
+        return alpha_of(str(self.cfg.rescore_normalization), self.cfg.rescore_alpha)
 
     def _decoding(self) -> DecodingOptions:
         names = (option.name for option in fields(DecodingOptions))

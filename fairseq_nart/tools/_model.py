@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_nart import hub
+from fairseq_nart.compat.allocator import keep_freed_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
@@ -23,4 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
 
 def load(options: argparse.Namespace, **decoding: Any) -> hub.Translator:
     """The model that was asked for; ValueError as `hub.from_pretrained` says."""
+    keep_freed_memory()
     return hub.from_pretrained(options.path, options.data, options.sentencepiece, **decoding)

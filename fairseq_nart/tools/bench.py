@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
     device = options.device or _device()
+    if device == "cuda" != _device():
+        raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
     session = Session(plan, options.out, device, options.sentences)
     with session.workers() as workers:
         others = {

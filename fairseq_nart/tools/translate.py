@@ -1,4 +1,4 @@
-"""Translates text with a one-pass model: a line in, a line out."""
+"""Translates text with a non-autoregressive model: a line in, a line out."""
 
 import argparse
 import itertools
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, nargs="?", help="text, a sentence a line (default: standard input)"
     )
-    _model.add_arguments(parser, "checkpoint of a one-pass model")
+    _model.add_arguments(parser, "checkpoint of a non-autoregressive model")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)"
     )

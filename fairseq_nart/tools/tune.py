@@ -4,6 +4,7 @@ import argparse
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
@@ -12,12 +13,26 @@ from tqdm import tqdm
 from fairseq_nart.generation.rescore import normalize
 from fairseq_nart.tools.reporting.markup import Table, markdown
 
-RULES = [
-    *(("sum", 0.0), ("mean", 0.0)),
+RULES: list[tuple[str, float | None]] = [
+    *(("sum", None), ("mean", None)),
     *(("gnmt", alpha) for alpha in (0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0)),
-    *(("reward", quarters / 4) for quarters in range(1, 17)),
+    *(("reward", quarters / 4) for quarters in range(1, 25)),
 ]
 """What is tried: --rescore-normalization and --rescore-alpha."""
+
+
+class Score(NamedTuple):
+    """What a rule and its alpha come to."""
+
+    rule: str
+    alpha: float | None
+    bleu: float
+    brevity: float
+
+    def options(self) -> str:
+        """As fairseq-generate is told of it."""
+        alpha = "" if self.alpha is None else f" --rescore-alpha {self.alpha:g}"
+        return f"--rescore-normalization {self.rule}{alpha}"
 
 
 @dataclass
@@ -28,30 +43,34 @@ class Sentence:
     totals: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
 
-    def best(self, rule: str, alpha: float) -> str:
+    def best(self, rule: str, alpha: float | None) -> str:
         """What a rule picks."""
         totals, lengths = torch.tensor(self.totals), torch.tensor(self.lengths)
-        return self.texts[int(normalize(totals, lengths, rule, alpha).argmax())]
+        return self.texts[int(normalize(totals, lengths, rule, alpha or 0.0).argmax())]
 
 
 def read_candidates(log: Path) -> list[Sentence]:
     """What fairseq-generate printed, in the order of the text; ValueError where it does not do."""
     found: dict[int, Sentence] = {}
+    torn = f"{log} is not the whole of what fairseq-generate prints on a test set"
     with open(log, encoding="utf-8", newline="\n") as stream:
         for line in stream:
             kind, _, rest = line.rstrip("\n").partition("-")
             if kind in ("H", "P"):
-                number, *fields = rest.split("\t")
-                sentence = found.setdefault(int(number), Sentence())
-                if kind == "H":
-                    sentence.texts.append(fields[1])
-                else:
-                    scores = [math.log(2) * float(score) for score in fields[0].split()]
-                    sentence.totals.append(sum(scores))
-                    sentence.lengths.append(len(scores))
+                try:
+                    number, *fields = rest.split("\t")
+                    sentence = found.setdefault(int(number), Sentence())
+                    if kind == "H":
+                        sentence.texts.append(fields[1])
+                    else:
+                        scores = [math.log(2) * float(score) for score in fields[0].split()]
+                        sentence.totals.append(sum(scores))
+                        sentence.lengths.append(len(scores))
+                except (IndexError, ValueError):  # cut within the line
+                    raise ValueError(torn) from None
     uneven = any(len(one.texts) != len(one.totals) for one in found.values())
     if sorted(found) != list(range(len(found))) or not found or uneven:
-        raise ValueError(f"{log} is not the whole of what fairseq-generate prints on a test set")
+        raise ValueError(torn)
     if max(len(sentence.texts) for sentence in found.values()) == 1:
         raise ValueError(
             f"{log} holds one candidate a sentence: decode with --nbest as large as "
@@ -60,8 +79,8 @@ def read_candidates(log: Path) -> list[Sentence]:
     return [found[number] for number in range(len(found))]
 
 
-def tune(log: Path, references: Path, tokenize: str) -> list[tuple[str, float, float, float]]:
-    """Of each rule and its alpha: BLEU and brevity penalty. ValueError as `read_candidates`."""
+def tune(log: Path, references: Path, tokenize: str) -> list[Score]:
+    """Of each rule. ValueError as `read_candidates`."""
     sentences = read_candidates(log)
     lines = references.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     if len(lines) != len(sentences):
@@ -70,7 +89,7 @@ def tune(log: Path, references: Path, tokenize: str) -> list[tuple[str, float, f
     for rule, alpha in tqdm(RULES, unit="rule", leave=False):
         picked = [sentence.best(rule, alpha) for sentence in sentences]
         score = metric.corpus_score(picked, [lines])
-        rows.append((rule, alpha, score.score, score.bp))
+        rows.append(Score(rule, alpha, score.score, score.bp))
     return rows
 
 
@@ -95,9 +114,9 @@ def run(options: argparse.Namespace) -> None:
     """`fairseq-nart tune`."""
     rows = tune(options.log, options.references, options.tokenize)
     cells = [
-        [rule, f"{alpha:g}" if rule in ("gnmt", "reward") else "", f"{bleu:.2f}", f"{brevity:.3f}"]
+        [rule, "" if alpha is None else f"{alpha:g}", f"{bleu:.2f}", f"{brevity:.3f}"]
         for rule, alpha, bleu, brevity in rows
     ]
     print(markdown(Table("", ["rule", "alpha", "BLEU", "brevity penalty"], cells)))
-    rule, alpha, bleu, _ = max(rows, key=lambda row: row[2])
-    print(f"best: --rescore-normalization {rule} --rescore-alpha {alpha:g} (BLEU {bleu:.2f})")
+    best = max(rows, key=lambda row: row.bleu)
+    print(f"best: {best.options()} (BLEU {best.bleu:.2f})")

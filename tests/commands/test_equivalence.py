@@ -118,7 +118,7 @@ def test_api_answers_odd_input_too(data, student, sources):
 
 
 def test_autoregressive_checkpoint_is_refused(data, teacher):
-    with pytest.raises(ValueError, match="not a one-pass model"):
+    with pytest.raises(ValueError, match="not a non-autoregressive model"):
         hub.from_pretrained(teacher, data)
 
 

@@ -28,14 +28,14 @@ print(faults(1))
 """
 
 
-def faults(what: str, **environment: str) -> int:
+def faults(what: str, code: str = CODE, **environment: str) -> int:
     """Page faults of one more tensor, with memory kept or returned before."""
     names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
     kept = {k: v for k, v in os.environ.items() if k not in names}
-    command = [sys.executable, "-c", CODE, what]
+    command = [sys.executable, "-c", code, what]
     done = subprocess.run(command, env=kept | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    return int(done.stdout.split()[-1])
 
 
 def test_freed_memory_is_used_again():
@@ -44,6 +44,11 @@ def test_freed_memory_is_used_again():
 
 def test_free_memory_goes_back_when_told():
     assert faults("return") > 10000
+
+
+def test_the_python_api_leaves_the_process_as_it_was():
+    code = CODE.replace("keep_freed_memory()\n", "import fairseq_nart.hub\n", 1)
+    assert faults("keep", code) > 10000
 
 
 def test_what_the_user_chose_stays():

@@ -96,6 +96,11 @@ def test_equals_enumeration_over_candidates(device: torch.device, options: dict[
     scores, tokens = case.crf.decode(case.emissions, case.mask, case.states)
     three, triples = case.crf.k_best(case.emissions, case.mask, 3, case.states)
     log_probs, same = case.crf.decode_with_log_probs(case.emissions, case.mask, case.states)
+    again, along, alike = case.crf.k_best_with_log_probs(case.emissions, case.mask, 3, case.states)
+    assert torch.equal(three, again) and torch.equal(triples, alike)
+    assert_close(along[:, 0], log_probs)
+    there = three > -math.inf
+    assert_close((along.sum(dim=2) - along[:, :1].sum(dim=2))[there], (three - three[:, :1])[there])
     assert torch.equal(tokens, same) and (tokens[~case.mask] == 0).all()
     assert_close(three[:, 0], scores)
     assert torch.equal(triples[:, 0], tokens)

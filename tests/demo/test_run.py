@@ -16,6 +16,14 @@ from fairseq_nart.tools.benchmark.records import Translation, read
 ROOT = Path(__file__).parents[2]
 
 
+def test_processes_that_import_the_demo_hold_no_torch():
+    """Those of CTranslate2, whose memory is measured."""
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'examples/demo')!r})\n"
+    code += "runpy.run_path(sys.argv[1], run_name='__mp_main__'); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, ROOT / "examples" / "demo" / "run.py"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
 def test_judge_counts_shares():
     pair = grammar.Pair("x", ("a b c d", "b c d a"), "a b c d")
     assert run.judge(["b c d a", "a c d a", "no", "a b c d"], [pair] * 4) == (50, 25)

@@ -37,6 +37,8 @@ if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
     sys.exit("sacreBLEU: Paired tests require multiple input systems.")
 if sys.argv[0].endswith("generate"):
     print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
+if "tune" in sys.argv:
+    print(f"best: --rescore-normalization reward --rescore-alpha {{len(sys.argv[2]) % 7}} (BLEU 1)")
 """
 
 
@@ -343,19 +345,24 @@ def test_translations_come_back_in_the_order_of_the_text(variables, play, tmp_pa
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
-def test_each_student_is_ranked_by_its_own_reward(variables, play):
+def test_each_student_is_ranked_by_what_is_best_for_it_on_valid(variables, play, tmp_path):
     recipe, given = variables
-    commands = [parsed(c) for c in steps(play, recipe, given, ("evaluate",))]
-    rewards = {
-        (Path(args.path).stem, args.rescore_normalization, args.rescore_alpha)
-        for args in commands
-        if args is not None and args.rescore_with
+    commands = steps(play, recipe, given, ("evaluate",))
+    ranked = [c for c in map(parsed, commands) if c is not None and c.rescore_with]
+    tuned = [c for c in ranked if c.nbest > 1]
+    assert [Path(c.path).stem for c in tuned] == ["nart", "nart_crf", "nart_dcrf"]
+    assert {(c.gen_subset, c.length_candidates) for c in tuned} == {("valid", 19)}
+    log = f"{tmp_path}/runs/{recipe}/tune/"
+    rules = {
+        (Path(c.path).stem, c.rescore_normalization, c.rescore_alpha)
+        for c in ranked
+        if c.nbest == 1
     }
-    assert rewards == {
-        ("nart", "reward", 3.75),
-        ("nart_crf", "reward", 3.0),
-        ("nart_dcrf", "reward", 2.0),
+    assert rules == {
+        (name, "reward", float(len(f"{log}{name}.log") % 7))
+        for name in ("nart", "nart_crf", "nart_dcrf")
     }
+    assert len({alpha for _, _, alpha in rules}) > 1
 
 
 @pytest.mark.parametrize(

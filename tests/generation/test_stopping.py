@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fairseq_nart.generation.stopping import stopping_rule
+from fairseq_nart.generation.options import RefinementStop
+from fairseq_nart.generation.stopping import STOPPING_RULES
 
 A, B, C, D, E = (list(word) for word in ([1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2, 6], [3, 2, 1]))
 
@@ -27,17 +28,15 @@ A, B, C, D, E = (list(word) for word in ([1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2,
 def test_rules(outputs, ended_by, device):
     mask = torch.ones(1, 3, dtype=torch.bool, device=device)
     for name in ("equality", "jaccard", "unchanged"):
-        ended = stopping_rule(name).ended(torch.tensor([outputs], device=device), mask)
+        ended = STOPPING_RULES[name].ended(torch.tensor([outputs], device=device), mask)
         assert ended.tolist() == [name in ended_by], name
 
 
 def test_padding_is_not_compared(device):
     outputs = torch.tensor([[[1, 2, 3], [1, 2, 9]]] * 2, device=device)
     mask = torch.tensor([[True, True, False], [True, True, True]], device=device)
-    assert stopping_rule("unchanged").ended(outputs, mask).tolist() == [True, False]
+    assert STOPPING_RULES["unchanged"].ended(outputs, mask).tolist() == [True, False]
 
 
 def test_names():
-    assert stopping_rule("none") is None
-    with pytest.raises(ValueError, match=r"--refinement-stop must be one of none, .*, not 'never'"):
-        stopping_rule("never")
+    assert set(STOPPING_RULES) == set(RefinementStop) and STOPPING_RULES["none"] is None

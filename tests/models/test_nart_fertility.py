@@ -7,6 +7,7 @@ import torch
 from fairseq.sequence_scorer import SequenceScorer
 from toys import (
     SMALL,
+    TEACHERS,
     batch_of,
     build,
     build_teacher,
@@ -256,17 +257,9 @@ def test_bf16_is_close_to_fp32(student, batch):
             assert term.sum.item() == pytest.approx(high[name], rel=3e-2)
 
 
-@pytest.mark.parametrize(
-    "options, expected",
-    [
-        ({"fertility_samples": 0}, "--fertility-samples must be at least 1, not 0"),
-        ({"fertility_decoding": "mode"}, "--fertility-decoding must be one of argmax, average"),
-        ({"length_candidates": 3}, "--length-candidates means nothing to NartFertility"),
-    ],
-)
-def test_options_that_cannot_be(options, expected, task, batch):
-    with pytest.raises(ValueError, match=expected):
-        engine(build(task, "nart_fertility_tiny"), **options)(batch["net_input"]["src_tokens"])
+def test_lengths_mean_nothing_to_fertilities(task):
+    with pytest.raises(ValueError, match="--length-candidates means nothing to NartFertility"):
+        engine(build(task, "nart_fertility_tiny"), length_candidates=3)
 
 
 def test_weight_that_is_no_share(task):
@@ -284,6 +277,12 @@ def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):
     second = fairseq_train(data, tmp_path / "second", *words)
     state = torch.load(second, weights_only=True)["model"]
     assert state.keys() == torch.load(first, weights_only=True)["model"].keys()
+    with pytest.raises(
+        ValueError, match=r"type --max-source-positions 40 --max-target-positions 40"
+    ):
+        short = ["--max-source-positions", "40", "--max-target-positions", "40"]
+        reader = fairseq_train(data, tmp_path / "short", *TEACHERS["transformer"], *short)
+        fairseq_train(data, tmp_path / "third", *words, "--finetune-with", str(reader))
     capsys.readouterr()
     for file in data.glob("*fertilities*"):
         file.unlink()  # to decode needs none, nor the teacher of the training

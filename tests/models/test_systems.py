@@ -69,7 +69,7 @@ def test_crf_loss_is_the_layers_own(arch, task, batch, device):
     (source, target), model = batch, build(task, arch, "--crf-candidates", "3").to(device)
     mask, weight = target.ne(task.tgt_dict.pad()), model.decoder.layers[0].fc1.weight
     found = model(source, target)[0].sum
-    features, emissions = model.features(model.encode(source), mask)
+    features, emissions = model.run_decoder(model.encode(source), mask)
     states = features if model.dynamic else None
     expected = -model.crf.log_likelihood(emissions, target, mask, states).sum()
     torch.testing.assert_close(found, expected)
@@ -140,7 +140,7 @@ def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
     states = model.encode(source)
     said = decode(model, states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
     mask = said.mask
-    features, emissions = model.features(states, mask)
+    features, emissions = model.run_decoder(states, mask)
     emissions[..., model.never] = float("-inf")
     likelihood = model.crf.log_likelihood(emissions, said.tokens, mask, features)
     torch.testing.assert_close(said.log_probs.sum(dim=1), likelihood, rtol=1e-4, atol=1e-4)
@@ -165,14 +165,14 @@ def test_candidates_together_are_candidates_alone(source_map, task, batch, devic
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny"])
 def test_specials_are_never_said(arch, task, device):
     model = build(task, arch).to(device)
-    features = model.features
+    run_decoder = model.run_decoder
 
     def eager(states, mask):
-        x, emissions = features(states, mask)
+        x, emissions = run_decoder(states, mask)
         emissions[:, :, [task.tgt_dict.bos(), task.tgt_dict.pad()]] = 100.0
         return x, emissions
 
-    model.features = eager
+    model.run_decoder = eager
     source = torch.tensor([[5, 6, 2]], device=device)
     said = decode(model, model.encode(source), torch.tensor([[4]], device=device))
     assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(said.tokens.flatten().tolist())
@@ -195,6 +195,16 @@ def test_targets_of_one_token(arch, task, device):
     source = torch.tensor([[5, 2], [6, 2]], device=device)
     terms = model(source, torch.tensor([[2], [2]], device=device))
     assert all(term.sum.isfinite() for term in terms)
+
+
+def test_warm_start_refuses_two_embeddings_where_there_is_one(task):
+    """One of them would win by chance."""
+    nart = build(task, "nart_tiny")
+    weights = {k: v.clone() for k, v in build(task, "nart_tiny", seed=5).state_dict().items()}
+    warm_start(nart, weights, "tied.pt")
+    weights["decoder.output_projection.weight"] += 1
+    with pytest.raises(ValueError, match=r"are one tensor here.*--share-all-embeddings"):
+        warm_start(nart, weights, "untied.pt")
 
 
 def test_warm_start_reports_and_refuses(task):

@@ -24,10 +24,17 @@ def other_data(tmp_path_factory):
     return binarise(text, tmp_path_factory.mktemp("other") / "bin", "--joined-dictionary")
 
 
-@pytest.mark.parametrize("number", [0, 2, -3])
-def test_even_length_candidates(number, data):
-    with pytest.raises(ValueError, match=f"--length-candidates must be odd .* not {number}"):
-        load_task(data, length_candidates=number)
+def test_values_are_looked_at_before_anything_is_read(data):
+    """Not when a training validates for the first time."""
+    with pytest.raises(ValueError, match="--length-candidates must be odd"):
+        load_task(data, length_candidates=2)
+
+
+def test_alpha_of_a_rule_without_one(data):
+    options = {"rescore_with": "any.pt", "rescore_alpha": 1.0}
+    with pytest.raises(ValueError, match=r"--rescore-alpha means nothing to .* mean: leave it out"):
+        load_task(data, rescore_normalization="mean", **options)
+    load_task(data, rescore_normalization="reward", **options)
 
 
 @pytest.mark.parametrize("option", [{"rescore_normalization": "mean"}, {"rescore_alpha": 1.0}])
@@ -41,12 +48,13 @@ def test_left_padded_targets(data):
         load_task(data, left_pad_target=True)
 
 
-def test_one_pass_model_refuses_beam_search_options(task):
+def test_parallel_decoding_refuses_beam_search_options(task):
     model = build(task, "nart_tiny")
     task.build_generator([model], Namespace(beam=1, nbest=3, lenpen=1.0, max_len_b=200))
-    for name, value in {"sampling": True, "lenpen": 2.0, "iter_decode_with_beam": 9}.items():
+    refused = {"beam": 4, "sampling": True, "lenpen": 2.0, "iter_decode_with_beam": 9}
+    for name, value in (refused | {"retain_iter_history": True, "temperature": 0.5}).items():
         option = name.replace("_", "-")
-        with pytest.raises(ValueError, match=f"--{option} is not for a one-pass model"):
+        with pytest.raises(ValueError, match=f"--{option} is not for a non-autoregressive model"):
             task.build_generator([model], Namespace(**{name: value}))
     with pytest.raises(ValueError, match="--path names 2"):
         task.build_generator([model, model], Namespace())

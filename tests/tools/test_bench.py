@@ -238,6 +238,12 @@ def test_what_cannot_be_is_refused(bench, ran, capfd, system, said):
     assert (ran / FILE).read_bytes() == before
 
 
+def test_a_gpu_that_is_not_there(bench, ran, capfd, monkeypatch):
+    monkeypatch.setattr("fairseq_nart.tools.bench._device", lambda: "cpu")
+    assert bench(ran, device="cuda") == 1
+    assert "--device cuda: torch sees no GPU" in capfd.readouterr().err
+
+
 def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("fairseq_nart.tools._ctranslate2.is_installed", lambda: False)
     names = ["Transformer, greedy, CTranslate2 int8", "NART-DCRF, 1 length"]
@@ -308,6 +314,9 @@ def test_our_integers_are_left_out_on_a_gpu(capsys):
     assert "1 systems are left out, because our integers are for a CPU" in capsys.readouterr().out
     session.device = "cpu"
     assert session._runnable() == plans
+    session.device, session.plan.systems = "cuda", plans[:1]
+    with pytest.raises(ValueError, match="no system is left that could be measured"):
+        session._runnable()
 
 
 def test_other_sentences_are_refused_and_nothing_is_lost(bench, ran, text, capsys):

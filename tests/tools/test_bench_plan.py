@@ -69,6 +69,16 @@ def test_checkpoints_in_a_list(plan, capsys):
         plan(SYSTEM.replace("nart.pt", "none.pt"), skip_missing=True)
 
 
+def test_one_candidate_is_not_ranked_and_so_stands_once(plan):
+    text = SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "nart.pt"\nrescore_alpha = [1, 2]\n'
+    names = [system.name for system in plan(text).systems]
+    assert names == [
+        "NART, 1 length",
+        "NART, 9 lengths, rescore_alpha 1",
+        "NART, 9 lengths, rescore_alpha 2",
+    ]
+
+
 def test_a_sweep_keeps_what_the_system_overrides(plan):
     text = SYSTEM + "model_overrides = \"{'crf_rank': 8}\"\n"
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [4]\n'

@@ -36,7 +36,7 @@ def weighed(of, length):
     """Emissions (1,T,V) of SENTENCE, and what decodes them."""
     ((_, source),) = of.batches([SENTENCE], 1)
     with torch.no_grad():
-        features, emissions, mask = of.model.emissions(
+        features, emissions, mask = of.model.start_decoding(
             of.model.encode(source), torch.tensor([[length]])
         )
         score, tokens = of.model.crf.decode(emissions, mask, features if of.model.dynamic else None)

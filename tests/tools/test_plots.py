@@ -19,7 +19,7 @@ from fairseq_nart.tools.reporting import panels, speed_plots
 from fairseq_nart.tools.reporting.drawing import COLOURS, label_ends, label_points, looks, spread
 from fairseq_nart.tools.reporting.groups import GROUPS, by_size
 from fairseq_nart.tools.reporting.plots import draw, draw_parts
-from fairseq_nart.tools.reporting.quality_plots import line_of
+from fairseq_nart.tools.reporting.quality_plots import lines_over_lengths
 from fairseq_nart.tools.reporting.speed_plots import front
 
 ALL = [
@@ -171,15 +171,32 @@ def test_captions_say_what_the_records_say(of, plots):
     assert f"NART-CRF: {best.lengths}" in plots["bleu_lengths"].caption
 
 
-def test_a_line_over_lengths_has_one_precision_and_one_set_of_options():
-    systems = (
-        made_run.system("NART, 9 lengths"),
-        made_run.system("NART, 1 length", options={"length_candidates": 1}),
-        made_run.system("NART, 1 length", precision="int8"),
-    )
-    named = [line_of(system) for system in systems]
-    assert named == ["NART", "NART", "NART, int8"]
-    assert line_of(made_run.system("NART, 1 length", options={"dedup": True})) == "NART, dedup True"
+def test_a_line_over_lengths_holds_what_differs_in_them_alone():
+    def system(lengths, name="", checkpoint="a", **options):
+        precision = options.pop("precision", "float32")
+        number = "NART, 1 length" if lengths == 1 else "NART, 9 lengths"
+        about = {"checkpoint": f"{checkpoint}.pt", "checkpoint_sha256": checkpoint * 64}
+        about |= {"lengths": lengths, "precision": precision, "name": f"{lengths} {name}"}
+        return made_run.system(number, options={"length_candidates": lengths, **options}, **about)
+
+    def lines(*systems):
+        found = lines_over_lengths(list(systems))
+        return {name: [system.name for system in line] for name, line in found.items()}
+
+    teacher = {"rescore_with": "t.pt", "rescore_alpha": 2}
+    plain = [system(1), system(9, **teacher)]
+    assert lines(*plain[::-1]) == {"NART": ["1 ", "9 "]}
+    assert lines(plain[0], system(9, "int8", precision="int8", **teacher)) == {}
+    assert lines(*plain, system(9, "dedup", dedup=True, **teacher)) == {"NART": ["1 ", "9 "]}
+    assert lines(*plain, system(9, "own")) == {
+        "NART, a aaaaaaa, ranked by t.pt 2": ["1 ", "9 "],
+        "NART, a aaaaaaa, ranked by itself": ["1 ", "9 own"],
+    }
+    seeds = [system(1, "b", "b"), system(9, "b", "b", **teacher)]
+    assert lines(*plain, *seeds) == {
+        "NART, a aaaaaaa, ranked by t.pt 2": ["1 ", "9 "],
+        "NART, b bbbbbbb, ranked by t.pt 2": ["1 b", "9 b"],
+    }
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200))

@@ -38,7 +38,8 @@ def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_p
     assert [row[:2] for row in rows] == RULES
     lines = references.read_text("utf-8").splitlines()
     for rule, alpha, bleu, brevity in (rows[0], rows[1], rows[4], rows[-1]):
-        output = generate("--rescore-normalization", rule, "--rescore-alpha", str(alpha))
+        words = [] if alpha is None else ["--rescore-alpha", str(alpha)]
+        output = generate("--rescore-normalization", rule, *words)
         found = lines_of(output, "H")
         texts = [found[i][0].split("\t")[1] for i in range(len(lines))]
         score = sacrebleu.corpus_bleu(texts, [lines], tokenize="none", force=True)
@@ -46,9 +47,9 @@ def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_p
     assert len({row[2] for row in rows}) > 3
     words = ["tune", str(log), "--references", str(references), "--tokenize", "none"]
     assert main(words) == 0
-    rule, alpha, bleu, _ = max(rows, key=lambda row: row[2])
-    said = f"best: --rescore-normalization {rule} --rescore-alpha {alpha:g} (BLEU {bleu:.2f})"
-    assert said in capsys.readouterr().out
+    best = max(rows, key=lambda row: row.bleu)
+    printed = capsys.readouterr().out
+    assert f"best: {best.options()} (BLEU {best.bleu:.2f})" in printed
 
 
 def test_references_may_end_in_an_empty_line(tmp_path):
@@ -69,7 +70,7 @@ def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     assert first.texts == ["a - a"] and second.texts == ["b", ""]
     assert second.totals == pytest.approx([-3 * 0.693147, -4 * 0.693147])
     assert second.lengths == [2, 1]
-    assert second.best("sum", 0) == "b" and second.best("mean", 0) == "b"
+    assert second.best("sum", None) == "b" and second.best("mean", None) == "b"
     assert second.best("reward", -2.0) == ""
 
 
@@ -78,6 +79,8 @@ def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     [
         ("", "is not the whole of what fairseq-generate prints"),
         (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the whole"),
+        ("H-0\t-1\ta\nP-0\t-1\nH-1", "is not the whole of what fairseq-generate prints"),
+        ("H-0\t-1\ta\nP-", "is not the whole of what fairseq-generate prints"),
         ("H-1\t-1\ta\nP-1\t-1\n", "is not the whole of what fairseq-generate prints"),
         ("H-0\t-1\ta\nP-0\t-1\n", "holds one candidate a sentence: decode with --nbest"),
         (2 * "H-0\t-1\ta\nP-0\t-1\n", "has 1 sentences but"),

@@ -44,13 +44,18 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 def commit() -> str:
     """Of the checkout this package lies in, with a mark where it was changed; else its version."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    home = Path(fairseq_nart.__file__).parent
+    file = Path(fairseq_nart.__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
+        git("ls-files", "--error-unmatch", file.name)  # not of a repository it is installed below
+        return git("describe", "--always", "--dirty", "--abbrev=7", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return f"fairseq_nart {fairseq_nart.__version__}"
-    return done.stdout.strip()
 
 
 def now() -> str:

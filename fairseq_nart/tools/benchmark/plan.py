@@ -214,19 +214,21 @@ class _Reader:
             files = {value: str(self.path("checkpoints", name)) for value, name in trained.items()}
             yield replace(sweep, checkpoints=files)
 
-    def expanded(self, entry: dict[str, Any]) -> Iterator[SystemPlan]:
+    def expanded(self, entry: dict[str, Any]) -> list[SystemPlan]:
         """A system for each combination of the values of lists."""
         lists = [key for key, value in entry.items() if isinstance(value, list)]
         if "name" in entry and lists:
             raise ValueError(f"[[system]] {entry['name']!r}: leave name out, {lists[0]} is a list")
+        found: list[SystemPlan] = []
         for values in itertools.product(*(entry[key] for key in lists)):
             one = {**entry, **dict(zip(lists, values))}
             files = (one.get(key) for key in ("checkpoint", "rescore_with"))
             lacking = [name for name in files if name and not (self.root / name).exists()]
             if self.skip_missing and lacking:
                 print(f"{_name(one, lists)} is left out: there is no {self.root / lacking[0]}")
-            else:
-                yield self.system(one, lists)
+            elif (system := self.system(one, lists)) not in found:  # one candidate is not ranked
+                found.append(system)
+        return found
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}

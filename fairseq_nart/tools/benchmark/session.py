@@ -76,6 +76,7 @@ class Session:
         self.layouts = _Layouts(out / "threads.json")
         self.texts = [_text(test, sentences) for test in plan.tests]
         self._require_same_circumstances()
+        self.runnable = self._runnable()
 
     def _require_same_circumstances(self) -> None:
         """ValueError where the folder holds what was measured on another machine or test set."""
@@ -149,14 +150,17 @@ class Session:
         with contextlib.ExitStack() as stack, _ending_when_terminated():
             started = [
                 stack.enter_context(self.start(plan))
-                for plan in tqdm(self._runnable(), desc="loading", unit="system")
+                for plan in tqdm(self.runnable, desc="loading", unit="system")
             ]
             for worker in started:
                 self._introduce(worker)
             yield started
 
     def _runnable(self) -> list[SystemPlan]:
-        """All systems, without those that need what is not there; says so."""
+        """All systems, without those that need what is not there; says so.
+
+        ValueError where none is left.
+        """
         systems = self.plan.systems
         unfit: list[tuple[str, list[SystemPlan]]] = []
         if not _ctranslate2.is_installed():
@@ -169,6 +173,8 @@ class Session:
             if without:
                 print(f"{len(without)} systems are left out, because {why}")
             systems = [x for x in systems if x not in without]
+        if not systems:
+            raise ValueError("no system is left that could be measured")
         return systems
 
     def _converted(self, checkpoint: Path) -> Path:

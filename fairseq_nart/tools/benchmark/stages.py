@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fairseq_nart.tools._files import replacing, sha256
+from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.records import (
     Latency,
@@ -45,6 +46,7 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
             "threads": [layout.total for layout in layouts],
             "sentences": text.chosen,
             "repeats": repeats,
+            "versions": [circumstances.versions(x.about["libraries"]) for x in workers],
         }
         rounds = _Rounds(session.file("latency", f"{text.name}.jsonl"), header)
         _take_turns(rounds, text, workers, upto)
@@ -104,6 +106,8 @@ class _Rounds:
         self.done: list[dict[str, list[dict[str, Any]]]] = []
         if whole and whole[0] == header:
             self.done = whole[1:]
+        elif whole[1:]:
+            print(f"{file}: begun under other circumstances, and so measured from the start")
         text = "".join(f"{json.dumps(line)}\n" for line in (header, *self.done))
         with replacing(file) as temporary:
             temporary.write_text(text, "utf-8")
@@ -170,13 +174,13 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
     layouts = {worker.plan.name: session.layout(worker, "throughput") for worker in workers}
     for worker in workers:
         worker.call("lay_out", layouts[worker.plan.name])
-    streams = max(layout.streams for layout in layouts.values())
     sizes = [2**n for n in range(largest.bit_length())]
     for text in session.texts:
         rates: dict[str, list[float]] = {name: [] for name in layouts}
         for size in tqdm(sizes, desc=f"throughput, {text.name}", unit="batch size"):
-            # The same for all systems, and two batches for each stream of the one with the most.
-            lines = text.repeated(max(LEAST, 2 * streams * size))
+            # The same for all systems, also for one that is added later: two batches for each of
+            # as many streams as there can be.
+            lines = text.repeated(max(LEAST, 2 * circumstances.cores() * size))
             going = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
             about = {worker.plan.name: {**_about(text, worker), "batch": size} for worker in going}
             new = [x for x in going if not session.known(Throughput, **about[x.plan.name])]
@@ -209,7 +213,8 @@ def _fell_twice(rates: list[float]) -> bool:
 
 def sweeps(session: Session, batch: int) -> None:
     """The test sets once more for each value of an option."""
-    for sweep in session.plan.sweeps:
+    names = [system.name for system in session.runnable]
+    for sweep in (x for x in session.plan.sweeps if x.system in names):
         swept = list(session.plan.swept(sweep))
         for value, plan in tqdm(swept, desc=f"{sweep.parameter} of {sweep.system}", unit="value"):
             about = {"system": sweep.system, "parameter": sweep.parameter, "value": value}

@@ -44,7 +44,8 @@ class Worker:
     def call(self, name: str, *args: Any) -> Any:
         """A method of `Measuring`. ValueError where it fails, or the process ends."""
         self._signal(signal.SIGCONT)
-        self._connection.send((name, args))
+        with contextlib.suppress(BrokenPipeError):  # its end is told of where it would answer
+            self._connection.send((name, args))
         answer = self._receive()
         self._signal(signal.SIGSTOP)
         return answer
@@ -52,7 +53,7 @@ class Worker:
     def _receive(self) -> Any:
         try:
             failed, answer = self._connection.recv()
-        except EOFError as error:
+        except (EOFError, ConnectionResetError) as error:
             self._process.join()
             code = self._process.exitcode
             why = "killed, perhaps for memory" if code == -signal.SIGKILL else f"status {code}"
@@ -110,6 +111,8 @@ def _engine(plan: SystemPlan, model: Path, device: str) -> Any:
         from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
 
         return CTranslate2Engine(plan, model, device)
+    from fairseq_nart.compat.allocator import keep_freed_memory
     from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 
+    keep_freed_memory()  # fairseq's own tasks too
     return FairseqEngine(plan, model, device)

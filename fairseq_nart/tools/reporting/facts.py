@@ -122,8 +122,8 @@ _LATENCY: Facts = [
     ),
     (
         "Weights",
-        "On a CPU in float32 the weights of linear layers are packed for its kernels, in one-pass "
-        "models, in teachers that rescore and in autoregressive models alike; not where a system "
+        "On a CPU in float32 the weights of linear layers are packed for its kernels, in ours, "
+        "in teachers that rescore and in autoregressive models alike; not where a system "
         "names a task of fairseq's own.",
     ),
 ]

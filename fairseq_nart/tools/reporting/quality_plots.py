@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from fairseq_nart.tools.benchmark.plan import RESCORING
 from fairseq_nart.tools.benchmark.records import System, Translation
 from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.content import Plot
@@ -22,19 +23,18 @@ from fairseq_nart.tools.reporting.quality import bleu
 
 
 def bleu_lengths(of: Comparison, data: str, file: Path) -> Plot | None:
-    """BLEU over the number of length candidates, a line a family."""
-    scores: dict[str, dict[int, float]] = {}
-    styles = looks(of.collection.systems)
-    colors = {}
-    for name, system in of.collection.systems.items():
-        quality = of.quality(name, data)
-        if quality and system.lengths is not None:
-            same_but_lengths = line_of(system)
-            scores.setdefault(same_but_lengths, {})[system.lengths] = quality.bleu
-            colors[same_but_lengths] = styles[name].color
-    lines = {name: sorted(line.items()) for name, line in scores.items() if len(line) > 1}
-    if not lines:
+    """BLEU over the number of length candidates, a line for what differs in that number alone."""
+    systems = of.collection.systems
+    scores = {name: quality.bleu for name in systems if (quality := of.quality(name, data))}
+    found = lines_over_lengths([systems[name] for name in scores])
+    if not found:
         return None
+    lines = {
+        name: [(system.lengths or 0, scores[system.name]) for system in line]
+        for name, line in found.items()
+    }
+    styles = looks(systems)
+    colors = {name: styles[line[0].name].color for name, line in found.items()}
     ticks = sorted({count for line in lines.values() for count, _ in line})
     teacher = of.quality(of.teacher, data)
     with canvas(file, 3.6, width=BESIDE) as (axes,):
@@ -58,12 +58,35 @@ def bleu_lengths(of: Comparison, data: str, file: Path) -> Plot | None:
     )
 
 
-def line_of(system: System) -> str:
-    """What a system has in common with those that differ from it in the number of lengths alone."""
-    about_lengths = ("length_candidates", "rescore_with", "rescore_normalization", "rescore_alpha")
-    others = [f"{k} {v}" for k, v in system.options.items() if k not in about_lengths]
+def lines_over_lengths(systems: list[System]) -> dict[str, list[System]]:
+    """Those that differ in the number of lengths alone, by a name for what they have in common.
+
+    One length needs no ranking: it belongs to every way in which its checkpoint's are ranked.
+    """
+    pairs = [(system, _way(system)) for system in systems if system.lengths is not None]
+    ways = dict.fromkeys(way for system, way in pairs if system.lengths != 1)
+    lines = {}
+    for way in ways:
+        line = [x for x, own in pairs if own == way or (x.lengths == 1 and own[:2] == way[:2])]
+        if len(line) > 1:
+            alike = sum(way[0] == other[0] for other in ways)
+            name = way[0] if alike == 1 else ", ".join(way)
+            lines[name] = sorted(line, key=lambda system: system.lengths or 0)
+    return lines
+
+
+def _way(system: System) -> tuple[str, str, str]:
+    """Family, precision and options; the checkpoint; how several lengths are ranked."""
+    others = {k: v for k, v in system.options.items() if k != "length_candidates"}
+    ranking = [str(others.pop(name)) for name in RESCORING if name in others]
     precision = [] if system.precision == "float32" else [system.precision]
-    return ", ".join((system.family, *precision, *others))
+    options = [f"{name} {value}" for name, value in others.items()]
+    checkpoint = f"{Path(system.checkpoint).stem} {system.checkpoint_sha256[:7]}"
+    return (
+        ", ".join((system.family, *precision, *options)),
+        checkpoint,
+        f"ranked by {' '.join(ranking) or 'itself'}",
+    )
 
 
 def bleu_sentence_length(of: Comparison, data: str, file: Path) -> Plot | None:
