@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
-from fairseq.data import encoders
 
 from fairseq_nart.generation.engine import Hypothesis
 from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.subwords import Subwords
 from fairseq_nart.tasks.nart_translation import DecodingConfig, NartTranslationTask
 
 
@@ -31,10 +31,12 @@ class Translation:
 class Translator:
     """Text in, text out, through the engine that fairseq-generate uses."""
 
-    def __init__(self, model: NartModel, task: NartTranslationTask, subwords: Any = None) -> None:
+    def __init__(
+        self, model: NartModel, task: NartTranslationTask, subwords: Subwords | None = None
+    ) -> None:
         self.model = model
         self.task = task
-        self.subwords = subwords
+        self.subwords = subwords or Subwords(None)
         self.engine = task.build_engine(model.eval())
 
     def to(self, device: str | torch.device) -> "Translator":
@@ -64,16 +66,14 @@ class Translator:
 
     def text(self, tokens: torch.Tensor) -> str:
         """Target token ids (L,) as text, without their end of sentence."""
-        pieces: str = self.task.target_dictionary.string(tokens)
-        return self.subwords.decode(pieces) if self.subwords else pieces
+        return self.subwords.decode(self.task.target_dictionary.string(tokens).split())
 
     def batches(
         self, lines: Sequence[str], batch_size: int
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
         """The places of lines among `lines` and their token ids (B,S), on the model's device."""
-        encode = self.subwords.encode if self.subwords else str
         tokens, lengths = self.task.get_interactive_tokens_and_lengths(
-            [line.strip() for line in lines], encode
+            [line.strip() for line in lines], lambda line: " ".join(self.subwords.encode(line))
         )
         data = self.task.build_dataset_for_inference(tokens, lengths)
         # Neighbours in length share a batch: less padding. The places restore the order.
@@ -121,8 +121,4 @@ def from_pretrained(
         raise ValueError(
             f"{checkpoint} holds {type(model).__name__}, not a non-autoregressive model"
         )
-    subwords = None
-    if sentencepiece is not None:
-        cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=str(sentencepiece))
-        subwords = encoders.sentencepiece_bpe.SentencepieceBPE(cfg)
-    return Translator(model, task, subwords)
+    return Translator(model, task, Subwords(sentencepiece))

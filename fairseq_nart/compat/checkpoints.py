@@ -67,6 +67,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _read(stream, name, map_location="cpu")
 
 
+def options_of(state: dict[str, Any]) -> Any:
+    """fairseq's config of the training that wrote a checkpoint, whatever the age of its format."""
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    args = state.get("args")
+    return convert_namespace_to_omegaconf(args) if args else state["cfg"]
+
+
 def mend_fairseq_loading() -> None:
     """Give fairseq's own loading the same protection and the same messages.
 

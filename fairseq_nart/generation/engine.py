@@ -87,13 +87,16 @@ class Engine:
             row = sentences[part].repeat_interleave(decoded.valid.size(1))
             tokens = decoded.tokens.masked_fill(empty[row, None], self.eos)
             done = finish(
-                *(tokens, decoded.log_probs.float(), decoded.mask),
-                *(self.eos, self.pad, self.options.dedup),
+                tokens,
+                decoded.log_probs.float(),
+                decoded.mask,
+                eos=self.eos,
+                pad=self.pad,
+                dedup=self.options.dedup,
             )
             if self.rescorer is None:
-                score = normalize(
-                    *(done.log_probs.sum(1), done.mask.sum(1)), self.model.own_score, alpha=0.0
-                )
+                total, length = done.log_probs.sum(1), done.mask.sum(1)
+                score = normalize(total, length, self.model.own_score, alpha=0.0)
             else:
                 log_probs = self.rescorer.log_probs(encoded, row, done)
                 done = Candidates(done.tokens, done.mask, log_probs)
@@ -152,7 +155,10 @@ class Engine:
                 key = tuple(tokens[row, :end].tolist())
                 if key not in hypotheses:
                     hypotheses[key] = Hypothesis(
-                        *(tokens[row, :end], value, log_probs[row, :end]), taken[sentence][column]
+                        tokens=tokens[row, :end],
+                        score=value,
+                        token_scores=log_probs[row, :end],
+                        iterations=taken[sentence][column],
                     )
             translations.append(list(hypotheses.values()))
         return translations

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_nart.layers.dropout import dropout
-from fairseq_nart.layers.linear import Kept, LinearForm, decodes_on_cpu
+from fairseq_nart.layers.linear import LinearForm, WeightCache, decodes_on_cpu
 
 
 def keys_mask(mask: Tensor) -> Tensor | None:
@@ -35,7 +35,7 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
         self.linear: LinearForm | None = None
         """Once a CPU decodes: makes one product of the projections that read the same input."""
-        self._kept = Kept()
+        self._cache = WeightCache()
 
     def project(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
         """x (B,T,D) -> (B,H,T,D/H) for each of `names`: q, k, v."""
@@ -43,7 +43,7 @@ class MultiheadAttention(nn.Module):
             return self._project_apart(x, names)
         weights, biases = self._weights(names)
         linear = self.linear
-        joined = self._kept.get(
+        joined = self._cache.get(
             names, weights + biases, lambda: linear(torch.cat(weights), torch.cat(biases))
         )
         return tuple(self._split(y) for y in joined(x).chunk(len(names), dim=2))
@@ -100,7 +100,7 @@ class PositionalAttention(MultiheadAttention):
         length = len(positions)
         weights, biases = self._weights("qk")
         # Of the most positions yet; not in integers, whose scale would be that of what came first.
-        known = self._kept.get(
+        known = self._cache.get(
             "positions",
             weights + biases,
             lambda: self._project_apart(positions[None], "qk"),

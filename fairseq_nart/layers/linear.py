@@ -17,26 +17,26 @@ def decodes_on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
-class Kept:
-    """What is made of weights once, and again where they have changed. A copy starts empty."""
+class WeightCache:
+    """Keeps what is made of weights until they change. A copy starts empty."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[list[int], Any]] = {}
 
-    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
-        return Kept, ()  # packed weights can be neither copied nor pickled
+    def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
+        return WeightCache, ()  # packed weights can be neither copied nor pickled
 
     def get(
         self,
         name: str,
         weights: Sequence[Tensor],
         make: Callable[[], Any],
-        suits: Callable[[Any], bool] = lambda _: True,
+        still_good: Callable[[Any], bool] = lambda _: True,
     ) -> Any:
-        """What `make` returned for these weights, made anew where it does not suit."""
+        """What `make` returned for these weights, made anew where that is no longer good."""
         now = [x for w in weights for x in (w.data_ptr(), 0 if w.is_inference() else w._version)]
         before = self._found.get(name)
-        if before is None or before[0] != now or not suits(before[1]):
+        if before is None or before[0] != now or not still_good(before[1]):
             before = self._found[name] = now, make()
         return before[1]
 
@@ -51,13 +51,13 @@ class _Packed(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.weight, self.bias = weight, bias
-        self._kept = Kept()
+        self._cache = WeightCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         if not decodes_on_cpu(x):
             return F.linear(x, self.weight, self.bias)
-        form = self._kept.get("form", (self.weight,), lambda: self._form(self.weight.detach()))
+        form = self._cache.get("form", (self.weight,), lambda: self._form(self.weight.detach()))
         return self._product(x, form)
 
     def _form(self, weight: Tensor) -> Any:

@@ -52,7 +52,7 @@ class HardUniformCopy(nn.Module):
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
         """mask (BN,T) of the target -> (BN,T,D)."""
-        source = source.repeat(len(mask))
+        source = source.repeat_to(len(mask))
         nearest = (_centres(source, mask) + 0.5).long()  # (B,T)
         first = source.mask.int().argmax(dim=1, keepdim=True)
         return copied(source, first + torch.minimum(nearest, source.lengths[:, None] - 1))
@@ -63,7 +63,7 @@ class SoftUniformCopy(nn.Module):
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
         """mask (BN,T) of the target -> (BN,T,D)."""
-        source = source.repeat(len(mask))
+        source = source.repeat_to(len(mask))
         j = source.mask.cumsum(dim=1) - 1  # (B,S)
         distance = (j[:, None] - _centres(source, mask)[..., None]).square()  # (B,T,S)
         logits = (-distance / SHARPNESS).masked_fill(~source.mask[:, None], float("-inf"))

@@ -36,7 +36,7 @@ class EncoderStates:
         parts = (self.output.gather(1, wide), self.embeddings.gather(1, wide))
         return EncoderStates(*parts, self.mask.gather(1, order))
 
-    def repeat(self, rows: int) -> "EncoderStates":
+    def repeat_to(self, rows: int) -> "EncoderStates":
         """Each sentence as many times in a row as makes `rows` of them."""
         times = rows // len(self.mask)
         index = torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times)
@@ -89,4 +89,4 @@ class LossTerm:
     """Tokens or sentences summed over: what the logged mean of the term divides by."""
     weight: float = 1.0
     in_nats: bool = True
-    """Or a number of items: then it is logged as their share."""
+    """False: `sum` is a number of items, logged as their share."""

@@ -32,14 +32,14 @@ class NartModel(BaseFairseqModel):
     side_inputs: ClassVar[tuple[str, ...]] = ()
     """What `forward` needs beside source and target, by keyword: the task brings it."""
     teacher: TeacherRescorer | None = None
-    """Whom a training asks; no part of the model, and in no checkpoint."""
+    """Whom a training asks; not one of the model's modules, and in no checkpoint."""
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
         super().__init__()
         self.cfg = cfg
         source, target = task.source_dictionary, task.target_dictionary
         self.pad = target.pad()
-        self.never = [target.pad(), target.bos()]
+        self.forbidden = [target.pad(), target.bos()]
         self.vocab_size = len(target)
         self.longest_source, self.longest_target = task.max_positions()
         size = TransformerSize(
@@ -85,7 +85,7 @@ class NartModel(BaseFairseqModel):
         """Longest source and target, the ends of sentence included."""
         return self.longest_source, self.longest_target
 
-    def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of another system's checkpoint under all the names that they have here."""
         return weights
 
@@ -105,9 +105,9 @@ class NartModel(BaseFairseqModel):
         """The checkpoint of the `teacher` that a training needs."""
         return None
 
-    def sayable(self, emissions: Tensor) -> Tensor:
-        """emissions (BN,T,V), raw logits, in place: -inf for what no target holds."""
-        for token in self.never:  # one by one: a GPU would have to be waited for to index by a list
+    def forbid(self, emissions: Tensor) -> Tensor:
+        """emissions (BN,T,V), raw logits -> the same, now -inf for what no target holds."""
+        for token in self.forbidden:  # one by one: to index by a list would wait for a GPU
             emissions[..., token] = float("-inf")
         return emissions
 

@@ -17,7 +17,7 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     fits or where what is tied here is not there: then the sizes or systems differ.
     """
     own = model.state_dict()
-    named = model.named_here(weights)
+    named = model.renamed(weights)
     theirs = {k: v for k, v in named.items() if k.rpartition(".")[2] not in NOT_WEIGHTS}
     shared = own.keys() & theirs.keys()
     wrong = sorted(name for name in shared if own[name].shape != theirs[name].shape)

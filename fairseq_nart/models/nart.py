@@ -41,7 +41,7 @@ class Nart(ByLengthModel):
         """
         mask = length_mask(lengths.flatten(), int(lengths.max()))
         features, emissions = self.run_decoder(states, mask)
-        return features, self.sayable(emissions), mask
+        return features, self.forbid(emissions), mask
 
     def decode(
         self,

@@ -68,7 +68,7 @@ class NartCmlm(ByLengthModel):
         for t in range(passes):
             if t:
                 masked = lowest(scores, mask, lengths * (passes - t) // passes)
-            emissions = self.sayable(self.emissions(states, tokens, masked, mask))
+            emissions = self.forbid(self.emissions(states, tokens, masked, mask))
             best, log = most_probable(emissions)
             tokens, scores = torch.where(masked, best, tokens), torch.where(masked, log, scores)
         return Decoded(tokens, scores, mask, proposal.valid, passes)

@@ -43,9 +43,8 @@ class NartCrf(Nart):
         nar, scores = token_cross_entropy_and_scores(
             emissions, target, mask, ids, self.cfg.label_smoothing, overwrite=True
         )
-        likelihood = self.crf.log_likelihood_among(
-            *(ids, scores, target, mask), self.crf_states(features)
-        ).sum()
+        states_of = self.crf_states(features)
+        likelihood = self.crf.log_likelihood_among(ids, scores, target, mask, states_of).sum()
         return [
             LossTerm("crf_loss", -likelihood, mask.sum()),
             LossTerm("nar_loss", nar, mask.sum(), self.cfg.nar_loss_weight),

@@ -30,7 +30,7 @@ class NartCtc(NartModel):
         self.split = StateSplitting(cfg.embed_dim, cfg.ctc_split)
         self.blank = nn.Parameter(torch.randn(cfg.embed_dim) * cfg.embed_dim**-0.5)
         self.eos = task.target_dictionary.eos()
-        self.never = [*self.never, self.eos]
+        self.forbidden = [*self.forbidden, self.eos]
 
     def frames(self, states: EncoderStates) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of tokens (B,F,V) and blank (B,F), mask (B,F), real frames first; F = kS."""
@@ -71,7 +71,7 @@ class NartCtc(NartModel):
         """
         logits, blank, mask = self.frames(states)
         scores = (
-            torch.cat([self.sayable(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
+            torch.cat([self.forbid(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
         )
         if options.ctc_beam == 1:
             tokens, lengths, log = best_path(scores, mask)

@@ -79,7 +79,7 @@ class NartFertility(NartModel):
         """As the base class says."""
         mask = length_mask(proposal.lengths.flatten(), int(proposal.lengths.max()))
         emissions = self.emissions(states, proposal.fertilities, mask)
-        return Decoded(*most_probable(self.sayable(emissions)), mask, proposal.valid)
+        return Decoded(*most_probable(self.forbid(emissions)), mask, proposal.valid)
 
     def forward(self, source_tokens: Tensor, target: Tensor, fertilities: Tensor) -> list[LossTerm]:
         """As the base class says; fertilities (B,S) sum to the targets' lengths, 0 at padding."""

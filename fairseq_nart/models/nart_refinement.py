@@ -47,7 +47,7 @@ class NartRefinement(Nart):
         self.refiner = copy.deepcopy(self.decoder).requires_grad_(cfg.train_iterations > 1)
         self.refiner.output_projection = self.decoder.output_projection
 
-    def named_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """A decoder is a start for both decoders, where there is no second one."""
         pairs = ((f"refiner.{name}", f"decoder.{name}") for name in self.refiner.state_dict())
         return {**{new: weights[old] for new, old in pairs if old in weights}, **weights}
@@ -111,7 +111,7 @@ class NartRefinement(Nart):
             new, emissions = self.refine(
                 states.select(sentences), said[rows, n - 1], features[rows], here
             )
-            tokens, log = self.decode_emissions(new, self.sayable(emissions), here, log_probs)
+            tokens, log = self.decode_emissions(new, self.forbid(emissions), here, log_probs)
             features[rows] = new
             on = going[rows, None]
             scores[rows] = torch.where(on, log, scores[rows])

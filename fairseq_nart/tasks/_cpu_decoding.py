@@ -5,9 +5,7 @@ from fairseq.modules import MultiheadAttention as FairseqAttention
 from torch import nn
 
 from fairseq_nart.layers.attention import MultiheadAttention
-from fairseq_nart.layers.linear import Int8Linear, Kept, LinearForm, PackedLinear
-
-FORMS = (PackedLinear, Int8Linear)
+from fairseq_nart.layers.linear import Int8Linear, LinearForm, PackedLinear, WeightCache
 
 
 def pack(model: nn.Module, int8: bool) -> None:
@@ -28,16 +26,19 @@ def pack(model: nn.Module, int8: bool) -> None:
             raise ValueError(f"torch {torch.__version__} has no such integers: leave --int8 out")
     elif not fits or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-    form: LinearForm = FORMS[int8]
+    form: LinearForm = Int8Linear if int8 else PackedLinear
     for parent in list(model.modules()):
         children = dict(parent.named_children())
         if isinstance(parent, MultiheadAttention):
-            parent.linear, parent._kept = form, Kept()
+            parent.linear, parent._cache = form, WeightCache()
             children = {"out_proj": parent.out_proj}
         elif isinstance(parent, FairseqAttention):
             # Else it hands the weights themselves to torch, scoring whole sentences.
             parent._set_skip_embed_dim_check()
         for name, child in children.items():
             # Not where a hook computes the weight at each call: ConvS2S's weight normalisation.
-            if type(child) in (nn.Linear, *FORMS) and not child._forward_pre_hooks:
+            if (
+                type(child) in (nn.Linear, PackedLinear, Int8Linear)
+                and not child._forward_pre_hooks
+            ):
                 setattr(parent, name, form(child.weight, child.bias))

@@ -13,7 +13,6 @@ from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.models.nat import FairseqNATModel
 from fairseq.tasks import register_task
@@ -21,6 +20,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from fairseq_nart import compat
 from fairseq_nart.compat import allocator
+from fairseq_nart.compat.checkpoints import options_of
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
@@ -102,7 +102,7 @@ class NartTranslationTask(TranslationTask):
         if cfg.left_pad_target:
             raise ValueError("targets are padded on the right: leave --left-pad-target out")
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
-            cfg.eval_bleu_remove_bpe = _subword_scheme(tgt_dict)
+            cfg.eval_bleu_remove_bpe = subword_scheme(tgt_dict)
         self.parallel = False
         """Whether the model is a non-autoregressive one."""
         self.side_inputs: tuple[str, ...] = ()
@@ -289,8 +289,7 @@ class NartTranslationTask(TranslationTask):
         for other dictionaries.
         """
         state = checkpoint_utils.load_checkpoint_to_cpu(path)
-        args = state.get("args")
-        cfg = convert_namespace_to_omegaconf(args) if args else state["cfg"]
+        cfg = options_of(state)
         arch = getattr(cfg.model, "arch", None) or cfg.model._name
         kind = models.ARCH_MODEL_REGISTRY.get(arch, models.MODEL_REGISTRY.get(arch, object))
         if issubclass(kind, (_backbone.NartModel, FairseqNATModel)):
@@ -336,7 +335,7 @@ class NartTranslationTask(TranslationTask):
         return super().build_dataset_for_inference(cut, lengths, **kwargs)
 
 
-def _subword_scheme(dictionary: Dictionary) -> str | None:
+def subword_scheme(dictionary: Dictionary) -> str | None:
     """What fairseq's --remove-bpe must be told, read off the dictionary's symbols."""
     if any(symbol.startswith("\N{LOWER ONE EIGHTH BLOCK}") for symbol in dictionary.symbols):
         return "sentencepiece"

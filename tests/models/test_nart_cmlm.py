@@ -88,7 +88,7 @@ def test_one_iteration_says_everything_at_once(model, batch, device):
     seen, decoded = passes_of(model, source, lengths, 1)
     ((_, masked),) = seen
     assert torch.equal(masked, decoded.mask) and decoded.mask.sum(1).tolist() == [3, 5, 4, 1, 6, 2]
-    logits = model.sayable(model.emissions(model.encode(source), 0 * masked.long(), masked, masked))
+    logits = model.forbid(model.emissions(model.encode(source), 0 * masked.long(), masked, masked))
     best, tokens = logits.log_softmax(dim=2).max(dim=2)
     assert torch.equal(decoded.tokens[masked], tokens[masked])
     torch.testing.assert_close(decoded.log_probs[masked], best[masked])
@@ -111,7 +111,7 @@ def test_the_least_sure_are_said_again_and_the_others_stay(model, batch, device)
     seen, decoded = passes_of(model, source, lengths, 7)
     for (before, was), (after, _) in itertools.pairwise(seen):
         assert torch.equal(before[~was], after[~was]), "what is not masked is not said again"
-    first = model.sayable(model.emissions(model.encode(source), *seen[0], decoded.mask))
+    first = model.forbid(model.emissions(model.encode(source), *seen[0], decoded.mask))
     surest = first.log_softmax(dim=2).max(dim=2).values.argmax(dim=1)
     assert torch.equal((~seen[1][1]).int().argmax(dim=1), surest)
     assert decoded.iterations == 7

@@ -63,7 +63,7 @@ def test_an_empty_output_has_its_probability(task, batch, device):
 
     def likely_blanks(states):
         logits, blank, mask = frames(states)
-        logits = model.sayable(logits)
+        logits = model.forbid(logits)
         logits[..., 5] += 8.0  # one word at any frame: many paths, each a little less probable
         blank = logits.logsumexp(dim=2) + 0.1  # a little more probable than all else together
         found["blanks"] = -torch.nn.functional.softplus(-(blank - logits.logsumexp(dim=2)))

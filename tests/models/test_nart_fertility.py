@@ -281,7 +281,9 @@ def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):
         ValueError, match=r"type --max-source-positions 40 --max-target-positions 40"
     ):
         short = ["--max-source-positions", "40", "--max-target-positions", "40"]
-        reader = fairseq_train(data, tmp_path / "short", *TEACHERS["transformer"], *short)
+        reader = fairseq_train(
+            data, tmp_path / "short", *TEACHERS["transformer"], *short, "--max-update", "1"
+        )
         fairseq_train(data, tmp_path / "third", *words, "--finetune-with", str(reader))
     capsys.readouterr()
     for file in data.glob("*fertilities*"):

@@ -141,7 +141,7 @@ def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
     said = decode(model, states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
     mask = said.mask
     features, emissions = model.run_decoder(states, mask)
-    emissions[..., model.never] = float("-inf")
+    emissions[..., model.forbidden] = float("-inf")
     likelihood = model.crf.log_likelihood(emissions, said.tokens, mask, features)
     torch.testing.assert_close(said.log_probs.sum(dim=1), likelihood, rtol=1e-4, atol=1e-4)
     assert not said.log_probs[~mask].any()

@@ -4,13 +4,8 @@ import sys
 import types
 from collections import Counter
 
-import sentencepiece
-import torch
-from fairseq.data import encoders
-from toys import build
-
-from fairseq_nart import hub
 from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools._ctranslate2 import submit
 from fairseq_nart.tools.benchmark import stages
 from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
@@ -18,7 +13,6 @@ from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 from fairseq_nart.tools.benchmark.measuring import Measuring, Timed
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 from fairseq_nart.tools.benchmark.session import Text
-from fairseq_nart.tools.benchmark.subwords import Subwords
 
 
 class Slow:
@@ -93,27 +87,3 @@ def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):
     submit(translator, [["a"]], search, 7)
     found = [seen[x] for x in ("beam_size", "length_penalty", "max_decoding_length")]
     assert found == [1, 0.5, 8]
-
-
-def test_text_becomes_pieces_and_text_again(tmp_path, task):
-    lines = ["der mann liest ein buch .", "die frau schreibt einen brief ."]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines * 9),
-        model_prefix=str(tmp_path / "spm"),
-        vocab_size=99,
-        hard_vocab_limit=False,
-        model_type="char",
-    )
-    subwords = Subwords(tmp_path / "spm.model")
-    file = str(tmp_path / "spm.model")
-    cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=file)
-    theirs = encoders.sentencepiece_bpe.SentencepieceBPE(cfg)
-    api = hub.Translator(build(task, "nart_tiny"), task, theirs)
-    for line in lines:
-        pieces = subwords.encode(line)
-        assert pieces == theirs.encode(line).split() != line.split()
-        assert subwords.decode(pieces) == line
-    ((_, source),) = api.batches(lines[:1], 1)
-    assert source.size(1) == len(subwords.encode(lines[0])) + 1
-    words = task.tgt_dict.string(torch.tensor([5, 6]))
-    assert api.text(torch.tensor([5, 6, 2])) == theirs.decode(words) != words

@@ -24,7 +24,7 @@ from fairseq_nart.cli import main
 from fairseq_nart.tools import distill
 from fairseq_nart.tools.distillation import backends
 from fairseq_nart.tools.distillation.parts import Part, gather
-from fairseq_nart.tools.distillation.translate import in_batches
+from fairseq_nart.tools.distillation.translate import batches_by_tokens
 
 COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
@@ -383,11 +383,11 @@ def test_sources_beyond_the_teacher(small, run, teacher, tmp_path):
 
 def test_batches_hold_sources_of_one_length():
     sizes = np.random.default_rng(0).integers(1, 9, 100)
-    batches = list(in_batches(range(100), sizes, 20))
+    batches = list(batches_by_tokens(range(100), sizes, 20))
     assert sorted(itertools.chain(*batches)) == list(range(100))
     assert all(len({sizes[i] for i in batch}) == 1 for batch in batches)
     assert all(sizes[batch].sum() <= 20 for batch in batches)
-    assert list(in_batches([3, 5], sizes, 1)) in ([[3], [5]], [[5], [3]])
+    assert list(batches_by_tokens([3, 5], sizes, 1)) in ([[3], [5]], [[5], [3]])
 
 
 def test_parts_name_what_is_wrong_with_them(tmp_path):

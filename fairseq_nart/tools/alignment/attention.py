@@ -16,7 +16,7 @@ from tqdm import tqdm
 from fairseq_nart.tools.alignment.repair import CHUNK, Ints, Links
 from fairseq_nart.tools.distillation.data import Split
 from fairseq_nart.tools.distillation.teacher import Teacher
-from fairseq_nart.tools.distillation.translate import in_batches
+from fairseq_nart.tools.distillation.translate import batches_by_tokens
 
 
 class AttentionAligner:
@@ -55,7 +55,7 @@ class AttentionAligner:
                 chunk = range(start, min(start + CHUNK, len(sizes)))
                 words = [i for i in chunk if fits[i]]
                 parts = []
-                for batch in in_batches(words, sizes, self.max_tokens):
+                for batch in batches_by_tokens(words, sizes, self.max_tokens):
                     parts.append(self._batch(split, np.array(batch), start))
                     bar.update(len(batch))
                 bar.update(len(chunk) - len(words))

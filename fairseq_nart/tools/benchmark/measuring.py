@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fairseq_nart.compat import allocator
+from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.clock import PartsClock
 from fairseq_nart.tools.benchmark.engines import Engine, Layout
-from fairseq_nart.tools.benchmark.subwords import Subwords
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Measuring:
 
         The longest batch was translated before, unmeasured.
         """
-        batches = list(in_batches(self._sources(lines), batch, len))
+        batches = list(batches_by_size(self._sources(lines), batch, len))
         self.engine.translate(batches[-1:])
         self.engine.wait()
         start = time.perf_counter()
@@ -117,7 +117,7 @@ class Measuring:
     def translate(self, lines: Sequence[str], batch: int) -> Translated:
         """All lines, in batches of like length; their order is kept."""
         sources = self._sources(lines)
-        batches = list(in_batches(range(len(lines)), batch, lambda index: len(sources[index])))
+        batches = list(batches_by_size(range(len(lines)), batch, lambda index: len(sources[index])))
         found = self.engine.translate([[sources[i] for i in some] for some in batches])
         outputs = _restored(batches, found)
         lengths = None
@@ -135,7 +135,7 @@ class Measuring:
         return [self.engine.encode(self.subwords.encode(line)) for line in lines]
 
 
-def in_batches(items: Iterable[T], batch: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+def batches_by_size(items: Iterable[T], batch: int, size: Callable[[T], int]) -> Iterator[list[T]]:
     """Neighbours in size share a batch."""
     ordered = sorted(items, key=size)
     for start in range(0, len(ordered), batch):

@@ -31,8 +31,9 @@
     parameter = "crf_candidates"
     values = [1, 4, 16, 64]
 
-A list stands for a system with each of its values. What is not said below of a system is an option
-of fairseq-generate. Paths are relative to one folder.
+A list stands for a system with each of its values. Every key of a system but name, family,
+checkpoint, engine, precision and threads is an option of fairseq-generate. Paths are relative to
+one folder.
 """
 
 import ast

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools._files import (
     read_json,
@@ -33,7 +34,6 @@ from fairseq_nart.tools.benchmark.records import (
     read,
     write,
 )
-from fairseq_nart.tools.benchmark.subwords import Subwords
 from fairseq_nart.tools.benchmark.worker import Worker
 
 R = TypeVar("R", bound=Record)

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
-from fairseq_nart.tools.benchmark.subwords import Subwords
 
 
 class Worker:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary, data_utils
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+from fairseq_nart.compat.checkpoints import options_of
 from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
 from fairseq_nart.tools._files import sha256
 
@@ -31,8 +31,7 @@ class Teacher:
     def load(cls, path: Path, data: Path) -> "Teacher":
         """ValueError where it is missing, non-autoregressive or has other dictionaries."""
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
-        args = state.get("args")
-        cfg = convert_namespace_to_omegaconf(args) if args else state["cfg"]
+        cfg = options_of(state)
         record = {"path": str(path), "sha256": sha256(path), **_scores(state, cfg)}
         source, target = languages = language_pair(cfg.task, data)
         options = NartTranslationConfig(data=str(data), source_lang=source, target_lang=target)

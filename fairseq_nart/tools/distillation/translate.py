@@ -15,7 +15,9 @@ from fairseq_nart.tools.distillation.data import Split
 from fairseq_nart.tools.distillation.parts import Part
 
 
-def in_batches(indices: Iterable[int], sizes: np.ndarray, max_tokens: int) -> Iterator[list[int]]:
+def batches_by_tokens(
+    indices: Iterable[int], sizes: np.ndarray, max_tokens: int
+) -> Iterator[list[int]]:
     """Batches of at most `max_tokens` source tokens, or of one sentence.
 
     All sources of a batch have one length, so nothing is padded: a translation depends neither on
@@ -47,7 +49,7 @@ def translate_part(
         ready = {index: "" for index in missing if sizes[index] < 2}
         ready |= {index: kept[index] for index in missing if index in kept}
         append(ready)
-        batches = list(in_batches((i for i in missing if i not in ready), sizes, max_tokens))
+        batches = list(batches_by_tokens((i for i in missing if i not in ready), sizes, max_tokens))
         sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
         total, left = (sum(sizes[i] for i in x) for x in (part.indices, itertools.chain(*batches)))
         with tqdm(

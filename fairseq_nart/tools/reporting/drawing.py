@@ -83,7 +83,7 @@ def looks(systems: Mapping[str, System]) -> dict[str, Look]:
 def canvas(
     file: Path, height: float, rows: int = 1, columns: int = 1, width: float = WIDTH
 ) -> Iterator[list[Axes]]:
-    """Axes to draw on, row by row; saved as PNG when the block ends. Sizes in inches."""
+    """Axes to draw on, row by row; saved when the block ends. Sizes in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         grid = figure.subplots(rows, columns, squeeze=False)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 
 class Subwords:
-    """A sentencepiece model; without one, lines come and go in pieces, divided by spaces."""
+    """A sentencepiece model; without one lines come in pieces, divided by spaces, and go so, those
+    of BPE (`@@ `) joined."""
 
-    def __init__(self, model: Path | None) -> None:
+    def __init__(self, model: str | Path | None) -> None:
         self.model = None
         if model is not None:
             import sentencepiece
