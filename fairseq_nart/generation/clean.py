@@ -14,17 +14,17 @@ class Candidates:
     """
 
     tokens: Tensor
-    """(B,L) token ids, `pad` behind the EOS."""
+    """(BN,L) token ids, `pad` behind the EOS."""
     mask: Tensor
-    """(B,L) bool, True up to and with the EOS: what a teacher scores and what lengths count."""
+    """(BN,L) bool, True up to and with the EOS: what a teacher scores and what lengths count."""
     log_probs: Tensor
-    """(B,L) the system's log-probability of each kept token; 0 where the EOS had to be added."""
+    """(BN,L) the system's log-probability of each kept token; 0 where the EOS had to be added."""
 
 
 def finish(
     tokens: Tensor, log_probs: Tensor, mask: Tensor, eos: int, pad: int, dedup: bool
 ) -> Candidates:
-    """tokens, log_probs, mask (B,T), mask True on real positions."""
+    """tokens, log_probs, mask (BN,T), mask True on real positions."""
     batch, width = tokens.shape
     is_end = (tokens == eos) & mask
     keep = mask & (is_end.cumsum(dim=1) == 0)  # before the first EOS
@@ -33,7 +33,7 @@ def finish(
         repeats[:, 1:] = tokens[:, 1:] == tokens[:, :-1]
         keep &= ~repeats
     kept = keep.cumsum(dim=1)
-    count = kept[:, -1:]  # (B,1)
+    count = kept[:, -1:]  # (BN,1)
     # Kept tokens move left; all others fall into the last column, which is cut off.
     column = torch.where(keep, kept - 1, width + 1)
     moved = tokens.new_full((batch, width + 2), pad).scatter_(1, column, tokens)

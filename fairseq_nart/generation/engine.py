@@ -1,7 +1,7 @@
 """Parallel decoding: encode, propose lengths, decode, clean, rescore, pick. The only path there is.
 
 fairseq-generate, fairseq-interactive, validation and the Python API all call `Engine`.
-N candidates per sentence; the R = B N rows are those of the first sentence, and so on.
+N candidates per sentence; the BN rows are those of the first sentence, then of the next.
 """
 
 from collections.abc import Iterator

@@ -67,9 +67,9 @@ class TeacherRescorer:
         return self.teacher.encoder(source_tokens, src_lengths=lengths)
 
     def log_probs(self, encoded: Any, rows: Tensor, candidates: Candidates) -> Tensor:
-        """(R,T) log-probability of each candidate token, 0 at padding.
+        """(BN,T) log-probability of each candidate token, 0 at padding.
 
-        Candidate r (of R) translates the encoded sentence rows[r].
+        Candidate r translates the encoded sentence rows[r].
         """
         everything = self.distributions(encoded, rows, candidates.tokens)
         chosen = everything.gather(2, candidates.tokens[..., None]).squeeze(2)
@@ -77,9 +77,9 @@ class TeacherRescorer:
         return scores
 
     def distributions(self, encoded: Any, rows: Tensor, tokens: Tensor) -> Tensor:
-        """(R,T,V) log-probabilities of what may follow each prefix of `tokens` (R,T), from none on.
+        """(BN,T,V) log-probabilities of what may follow each prefix, none too, of `tokens` (BN,T).
 
-        Row r (of R) translates the encoded sentence rows[r]. ValueError for one that is longer than
+        Row r translates the encoded sentence rows[r]. ValueError for one that is longer than
         the teacher can say.
         """
         self._require_room("candidate", tokens, self.teacher.max_positions()[1])
@@ -99,5 +99,5 @@ class TeacherRescorer:
             )
 
     def score(self, log_probs: Tensor, mask: Tensor) -> Tensor:
-        """log_probs and mask (R,T) -> (R,) normalised scores."""
+        """log_probs and mask (BN,T) -> (BN,) normalised scores."""
         return normalize(log_probs.sum(dim=1), mask.sum(dim=1), self.normalization, self.alpha)

@@ -16,7 +16,7 @@ class StoppingRule:
     """False compares bags of words: their Jaccard index is 1."""
 
     def ended(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """outputs (R,P,T) of P passes, oldest first, mask (R,T) of their tokens -> (R,) bool."""
+        """outputs (BN,P,T) of P passes, oldest first, mask (BN,T) of their tokens -> (BN,) bool."""
         if outputs.size(1) < self.window:
             return mask.new_zeros(len(mask))
         last = outputs[:, -self.window :].masked_fill(~mask[:, None], -1)
