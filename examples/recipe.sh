@@ -147,12 +147,24 @@ tune() {  # tune NAME OPTIONS...: sets rule to how the teacher best ranks, on va
     rule+=(--rescore-with "$teacher")
 }
 
-translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths
+translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths, and where there is a
+    # CRF with the 4 best paths of 5
     local lengths
     translate "$run/$1.pt" "$2" "$3/$1.1"
     tune "$1" --length-candidates 19
     for lengths in 9 19; do
         translate "$run/$1.pt" "$2" "$3/$1.$lengths" --length-candidates "$lengths" "${rule[@]}"
+    done
+    if [[ "$1" = *crf* ]]; then
+        translate "$run/$1.pt" "$2" "$3/$1.5x4" --length-candidates 5 --crf-paths 4 "${rule[@]}"
+    fi
+}
+
+students_of() {  # students_of OUT LENGTHS: sets students to what SYSTEMS have so in OUT
+    local system
+    students=()
+    for system in "${systems[@]}"; do
+        if [ -e "$1/$system.$2" ]; then students+=("$1/$system.$2"); fi
     done
 }
 

@@ -2,6 +2,8 @@
 # BLEU on the lower-cased, tokenised test set, as papers give it for IWSLT14.
 source "$(dirname "$0")/settings.sh"
 translate_all test "$run/out"
-students=("${systems[@]/#/$run/out/}")
-bleu test "$run/out/teacher" \
-    "${students[@]/%/.1}" "${students[@]/%/.9}" "${students[@]/%/.19}"
+bleu test "$run/out/teacher"
+for lengths in 1 9 19 5x4; do
+    students_of "$run/out" "$lengths"
+    if [ ${#students[@]} != 0 ]; then bleu test "${students[@]}"; fi
+done

@@ -8,6 +8,6 @@ for system in nart_crf nart_dcrf; do
     for set in valid:valid test2016:test test2017:test1; do
         out="$run/out/${set%:*}"
         translate_lengths "$name" "${set#*:}" "$out"
-        bleu "${set%:*}" "$out/$name".{1,9,19}
+        bleu "${set%:*}" "$out/$name".{1,9,19,5x4}
     done
 done

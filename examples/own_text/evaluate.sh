@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# BLEU of the teacher and of the students with 1, 9 and 19 lengths; paired bootstrap against the teacher.
+# BLEU of the teacher and of the students with 1, 9 and 19 lengths and with 4 paths of 5; paired bootstrap
+# against the teacher.
 source "$(dirname "$0")/settings.sh"
 for set in valid test; do
     out="$run/out/$set"
     translate_all "$set" "$out"
-    students=("${systems[@]/#/$out/}")
-    compare "$set" "$out/teacher" "${students[@]/%/.1}" "${students[@]/%/.9}" \
-        "${students[@]/%/.19}"
+    for lengths in 1 9 19 5x4; do
+        students_of "$out" "$lengths"
+        if [ ${#students[@]} != 0 ]; then compare "$set" "$out/teacher" "${students[@]}"; fi
+    done
 done

@@ -4,13 +4,17 @@
 source "$(dirname "$0")/settings.sh"
 command -v sacremoses > /dev/null || { echo "pip install sacremoses first" >&2; exit 1; }
 bleu_options=(--tokenize none --force)
-systems=(teacher "${systems[@]/%/.1}" "${systems[@]/%/.9}" "${systems[@]/%/.19}")
+names=(teacher)
+for lengths in 1 9 19 5x4; do
+    students_of "$run/out" "$lengths"
+    names+=("${students[@]##*/}")
+done
 moses="$run/moses"
 mkdir -p "$moses/split"
-for file in "$text/test.raw.$tgt" "${systems[@]/#/$run/out/}"; do
+for file in "$text/test.raw.$tgt" "${names[@]/#/$run/out/}"; do
     sacremoses -l "$tgt" -q tokenize < "$file" > "$moses/${file##*/}"
     sed -E 's/(\S)-(\S)/\1 ##AT##-##AT## \2/g' "$moses/${file##*/}" > "$moses/split/${file##*/}"
 done
 for text in "$moses" "$moses/split"; do
-    bleu test "${systems[@]/#/$text/}"
+    bleu test "${names[@]/#/$text/}"
 done

@@ -185,7 +185,8 @@ def test_only_the_systems_that_were_asked_for(variables, play):
     trained = [parsed(c).arch for c in commands if c[0] == "fairseq-train"]
     assert len(trained) == 4 and "dcrf" in trained[3] and not any("_crf" in x for x in trained)
     scored = [Path(word).name for c in commands if c[0] == "sacrebleu" for word in c]
-    assert {"nart.1", "nart_dcrf.9", "nart_dcrf.19"} <= set(scored)
+    assert {"nart.1", "nart_dcrf.9", "nart_dcrf.19", "nart_dcrf.5x4"} <= set(scored)
+    assert "nart.5x4" not in scored  # it has no CRF
     assert not any(name.startswith("nart_crf") for name in scored)
 
 
@@ -194,7 +195,7 @@ def test_one_system_alone(variables, play):
     recipe, given = variables
     commands = steps(play, recipe, {**given, "SYSTEMS": "nart_dcrf"})
     last = [c for c in commands if c[0] == "sacrebleu"][-1]
-    assert last[-1].endswith("nart_dcrf.19")  # and sacrebleu did not refuse
+    assert last[-1].endswith("nart_dcrf.5x4")  # and sacrebleu did not refuse
     assert ("none" in last) == (recipe == "iwslt14_de_en")  # its text is tokenised
 
 

@@ -77,6 +77,13 @@ def test_one_candidate_is_not_ranked_and_so_stands_once(plan):
         "NART, 9 lengths, rescore_alpha 1",
         "NART, 9 lengths, rescore_alpha 2",
     ]
+    text = SYSTEM + 'length_candidates = 1\ncrf_paths = [1, 9]\nrescore_with = "nart.pt"\n'
+    systems = plan(text).systems
+    assert [system.name for system in systems] == [
+        "NART, 1 length, 1 path",
+        "NART, 1 length, 9 paths",
+    ]
+    assert ["rescore_with" in system.options for system in systems] == [False, True]
 
 
 def test_a_sweep_keeps_what_the_system_overrides(plan):

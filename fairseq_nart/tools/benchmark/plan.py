@@ -54,7 +54,7 @@ PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16", "int8"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
 }
-CANDIDATES = ("length_candidates", "fertility_samples", "ctc_beam")
+CANDIDATES = ("length_candidates", "crf_paths", "fertility_samples", "ctc_beam")
 """Options that say among how many a teacher picks; of one it picks nothing."""
 
 RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha")
@@ -233,7 +233,7 @@ class _Reader:
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}
-        if 1 in (entry.get(option) for option in CANDIDATES):
+        if {entry[option] for option in CANDIDATES if option in entry} == {1}:
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
         own = {key: value for key, value in entry.items() if key in OWN}
         options = {key: value for key, value in entry.items() if key not in OWN}
@@ -257,6 +257,7 @@ def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
 
 _COUNTED = {
     "length_candidates": "length",
+    "crf_paths": "path",
     "fertility_samples": "sample",
     "refinement_iterations": "iteration",
 }
