@@ -120,13 +120,17 @@ second_stage() {  # second_stage NAME SYSTEM UPDATES FROM
     average "$1" "$run/$1.pt"
 }
 
+generate() {  # generate CHECKPOINT SUBSET OPTIONS...: fairseq-generate's log
+    fairseq-generate "$data" --user-dir fairseq_nart --path "$1" --gen-subset "$2" \
+        --remove-bpe sentencepiece --num-workers 0 "${@:3}"
+}
+
 translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line per sentence
     local checkpoint="$1" subset="$2" out="$3"
     shift 3
     if [ -e "$out" ]; then return; fi
     mkdir -p "$(dirname "$out")"
-    fairseq-generate "$data" --user-dir fairseq_nart --path "$checkpoint" --gen-subset "$subset" \
-        --remove-bpe sentencepiece --num-workers 0 "$@" > "$out.log"
+    generate "$checkpoint" "$subset" "$@" > "$out.log"
     grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.part"
     mv "$out.part" "$out"
 }
@@ -136,9 +140,7 @@ tune() {  # tune NAME OPTIONS...: sets rule to how the teacher best ranks, on va
     local found="$run/tune/$1"
     if [ ! -e "$found" ]; then
         mkdir -p "$run/tune"
-        fairseq-generate "$data" --user-dir fairseq_nart --path "$run/$1.pt" --gen-subset valid \
-            --remove-bpe sentencepiece --num-workers 0 --rescore-with "$teacher" --nbest 1000 \
-            "${@:2}" > "$found.log"
+        generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$found.log"
         fairseq-nart tune "$found.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" \
             > "$found.part"
         mv "$found.part" "$found"
@@ -184,7 +186,8 @@ translate_all() {  # translate_all SUBSET OUT: the teacher and every student
     done
 }
 
-bleu() {  # bleu SET OUT...: against $text/SET.raw.$tgt
+bleu() {  # bleu SET OUT...: against $text/SET.raw.$tgt; of no OUT none
+    if [ $# = 1 ]; then return; fi
     sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
 }
 

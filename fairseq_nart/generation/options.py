@@ -84,14 +84,14 @@ class DecodingOptions:
         ):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise ValueError(f"{_typed(name)} must be at least 1, {one}, not {number}")
+                raise ValueError(f"{typed(name)} must be at least 1, {one}, not {number}")
         for name, known in (
             ("refinement_stop", list(RefinementStop)),
             ("fertility_decoding", list(FertilityDecoding)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"{_typed(name)} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                    f"{typed(name)} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
                 )
 
     def decoder_passes(self) -> int:
@@ -106,8 +106,9 @@ def require_understood(options: DecodingOptions, understood: Collection[str], sy
     for option in fields(options):
         is_set = getattr(options, option.name) != option.default
         if is_set and option.name not in understood:
-            raise ValueError(f"{_typed(option.name)} means nothing to {system}: leave it out")
+            raise ValueError(f"{typed(option.name)} means nothing to {system}: leave it out")
 
 
-def _typed(name: str) -> str:
+def typed(name: str) -> str:
+    """An option as it is typed."""
     return f"--{name.replace('_', '-')}"

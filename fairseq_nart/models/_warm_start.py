@@ -57,7 +57,7 @@ def _unequal_twins(
     first: dict[int, str] = {}
     for name in shared:
         twin = first.setdefault(own[name].data_ptr(), name)
-        if not torch.equal(theirs[twin], theirs[name]):
+        if twin != name and not torch.equal(theirs[twin], theirs[name]):
             return twin, name
     return None
 

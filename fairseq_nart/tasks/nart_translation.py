@@ -24,7 +24,7 @@ from fairseq_nart.compat.checkpoints import options_of
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
-from fairseq_nart.generation.options import DecodingOptions, require_understood
+from fairseq_nart.generation.options import DecodingOptions, require_understood, typed
 from fairseq_nart.generation.rescore import DEFAULT_ALPHA, TeacherRescorer, alpha_of
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
@@ -94,8 +94,7 @@ class NartTranslationTask(TranslationTask):
         for name in () if cfg.rescore_with else ("rescore_normalization", "rescore_alpha"):
             if getattr(cfg, name) != getattr(NartTranslationConfig, name):
                 raise ValueError(
-                    f"--{name.replace('_', '-')} is about a teacher: name it by --rescore-with, or "
-                    "leave it out"
+                    f"{typed(name)} is about a teacher: name it by --rescore-with, or leave it out"
                 )
         if cfg.int8 and cfg.eval_bleu:
             raise ValueError("--int8 is for decoding, --eval-bleu for training: leave one out")
@@ -244,7 +243,7 @@ class NartTranslationTask(TranslationTask):
             fits = (option.default, 1) if option.name == "beam" else (option.default,)
             if option.name not in HARMLESS and value not in fits:
                 raise ValueError(
-                    f"--{option.name.replace('_', '-')} is not for a non-autoregressive model: "
+                    f"{typed(option.name)} is not for a non-autoregressive model: "
                     "leave it out (README lists its own, such as --length-candidates, --ctc-beam)"
                 )
         models[0].eval()

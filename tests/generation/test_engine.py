@@ -68,8 +68,7 @@ def test_batched_is_single_and_left_is_right_with_fertilities(
 
 @pytest.mark.parametrize("arch", ["nart_crf_tiny", "nart_dcrf_tiny"])
 def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
-    """The best of each length is Viterbi's, and all are distinct; with two tokens to choose from
-    there are no more than two to the power of the length."""
+    """The best of each length is Viterbi's, all are distinct, and what does not exist is none."""
     source = padded(sources[:3], "left", device)
     model = build(task, arch, "--crf-candidates", "2").to(device)
     viterbi = engine(model, length_candidates=3)(source)
@@ -83,6 +82,12 @@ def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
         assert {tuple(h.tokens.tolist()) for h in few} <= set(said)
         assert len(few) < len(said) == len(set(said)) <= 27
         assert all(h.token_scores.isfinite().all() for h in many)
+    model.crf.candidates = 1  # and so one path a length
+    same(
+        engine(model, length_candidates=3)(source),
+        engine(model, length_candidates=3, crf_paths=9)(source),
+    )
+    model.crf.candidates = 2
     teacher = build_teacher(task, "transformer").to(device)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     options = DecodingOptions(length_candidates=3, crf_paths=9)

@@ -173,7 +173,7 @@ def test_long_lines_are_cut_with_a_warning(data, caplog):
     assert "line 2 of this batch has 10 tokens: only the first 6" in caplog.text
 
 
-def testsubword_scheme():
+def test_subword_scheme():
     def scheme(*symbols):
         return subword_scheme(Namespace(symbols=list(symbols)))
 
