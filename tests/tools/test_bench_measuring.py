@@ -4,6 +4,9 @@ import sys
 import types
 from collections import Counter
 
+import pytest
+
+from fairseq_nart.crf import chain
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools._ctranslate2 import submit
@@ -48,17 +51,27 @@ def test_what_is_timed(work):
     assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
 
 
-def test_the_teachers_pass_is_rescoring(data, student, teacher, monkeypatch, work):
-    options = {"length_candidates": 3, "rescore_with": str(teacher)}
+@pytest.mark.parametrize(
+    ("options", "owner", "function", "part"),
+    [
+        ({"length_candidates": 3}, TeacherRescorer, "distributions", "rescoring"),
+        ({}, chain, "_backtrace", "viterbi"),
+        ({"crf_paths": 2}, chain, "_backtrace", "viterbi"),
+    ],
+)
+def test_what_a_part_is(
+    options, owner, function, part, data, student, teacher, monkeypatch, work
+):
+    options = {**options, "rescore_with": str(teacher)} if options else options
     engine = FairseqEngine(SystemPlan("x", "x", student, options=options), data, "cpu")
-    plain = TeacherRescorer.distributions
+    plain = getattr(owner, function)
 
     def slow(*arguments):
         work(7)
         return plain(*arguments)
 
-    monkeypatch.setattr(TeacherRescorer, "distributions", slow)
-    assert Measuring(engine, Subwords(None)).parts(["der mann"])[0]["rescoring"] == 7
+    monkeypatch.setattr(owner, function, slow)
+    assert Measuring(engine, Subwords(None)).parts(["der mann"])[0][part] == 7
 
 
 def test_of_each_sentence_the_median_counts(tmp_path):

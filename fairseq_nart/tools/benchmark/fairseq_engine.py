@@ -18,6 +18,7 @@ from fairseq_nart.generation.engine import Engine as ParallelEngine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.models import nart_ctc
 from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers, mends fairseq)
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
@@ -29,7 +30,9 @@ _PARALLEL: list[Part] = [
     (LowRankTransitions, "forward", "transitions"),
     (DynamicLowRankTransitions, "forward", "transitions"),
     (chain, "best_path", "viterbi"),
+    (chain, "k_best", "viterbi"),
     (chain, "path_log_probs", "viterbi"),
+    (nart_ctc, "prefix_beam_search", "search"),
     (generation, "finish", "clean"),
     (TeacherRescorer, "encode", "rescoring"),
     (TeacherRescorer, "log_probs", "rescoring"),

@@ -22,7 +22,8 @@ PARTS = (
     *("batch", "encoder", "length", "decoder", "candidates", "transitions", "viterbi", "clean"),
     *("rescoring", "pick", "search"),
 )
-"""Of the time of a sentence, in the order in which they run; `search` is beam search's own work."""
+"""Of the time of a sentence, in the order in which they run; `search` is the own work of
+a beam search, a teacher's or CTC's."""
 
 Parameter = Literal["crf_candidates", "trained_crf_candidates", "crf_rank"]
 """What a sweep changes: K in decoding alone, K in training and decoding, or R."""
