@@ -1,12 +1,18 @@
-"""Spares teachers, fairseq's own models, two kernels of torch that are slow when a CPU trains."""
+"""Spares teachers, fairseq's own models, what is slow in torch and fairseq when a CPU trains."""
 
 import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
 
+from fairseq.criterions import FairseqCriterion
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairseq_nart.layers.dropout import dropout
+from fairseq_nart.losses.tokens import token_cross_entropy
 
 
 class FastDropout(FairseqDropout):
@@ -30,3 +36,35 @@ def plain_attention() -> contextlib.AbstractContextManager[None]:
     fused CPU kernel takes several times as long, a fifth of a training step.
     """
     return sdpa_kernel(SDPBackend.MATH)
+
+
+def use_fast_loss(criterion: FairseqCriterion) -> None:
+    """Has `criterion` compute fairseq's label-smoothed loss in passes that stay in the cache.
+
+    The class stays fairseq's, whose name a checkpoint must hold for a training to go on.
+    """
+    if type(criterion) is LabelSmoothedCrossEntropyCriterion and not criterion.ignore_prefix_size:
+        plain = criterion.compute_loss
+        criterion.compute_loss = functools.partial(_smoothed_loss, criterion, plain)
+
+
+def _smoothed_loss(
+    criterion: LabelSmoothedCrossEntropyCriterion,
+    plain: Callable[..., tuple[Tensor, Tensor]],
+    model: Any,
+    net_output: Any,
+    sample: dict[str, Any],
+    reduce: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The loss and its part without smoothing, as fairseq's: `plain` where it must be."""
+    logits = net_output[0]  # (B,T,V)
+    decoder = getattr(getattr(model, "module", model), "decoder", None)
+    adaptive = getattr(decoder, "adaptive_softmax", None) is not None
+    if adaptive or not reduce or logits.device.type != "cpu":
+        return plain(model, net_output, sample, reduce=reduce)
+    target = model.get_targets(sample, net_output)
+    mask = target.ne(criterion.padding_idx)
+    # fairseq spreads epsilon over all tokens but the target, ours over all tokens.
+    smoothing = criterion.eps * logits.size(2) / (logits.size(2) - 1)
+    nll = token_cross_entropy(logits.detach(), target, mask)
+    return token_cross_entropy(logits, target, mask, smoothing, overwrite=True), nll

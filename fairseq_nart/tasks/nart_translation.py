@@ -174,7 +174,9 @@ class NartTranslationTask(TranslationTask):
             raise ValueError("--int8 is for decoding: leave it out of a training")
         self.learning = True
         allocator.keep_freed_memory()
-        return super().build_criterion(cfg, from_checkpoint)
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        _cpu_training.use_fast_loss(criterion)
+        return criterion
 
     def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
         """As fairseq's, without a kernel that is slow on a CPU."""

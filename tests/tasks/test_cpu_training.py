@@ -1,12 +1,17 @@
 """Teachers train as fairseq trains them, only faster."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 import toys
 from fairseq import options
+from fairseq.criterions import label_smoothed_cross_entropy
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.modules import FairseqDropout
 
+from fairseq_nart.tasks import _cpu_training
 from fairseq_nart.tasks._cpu_training import FastDropout
 
 
@@ -35,16 +40,35 @@ def test_dropout_is_ours_at_the_rate_asked_for(kind, task):
 
 
 @pytest.mark.parametrize("kind", toys.TEACHERS)
-def test_gradients_are_those_of_fairseq(kind, task):
+def test_losses_and_gradients_are_those_of_fairseq(kind, task, monkeypatch):
     task.load_dataset("train")
     data = task.dataset("train")
-    sample = data.collater([data[i] for i in range(4)])
-    gradients = []
-    for step in (task.train_step, super(type(task), task).train_step):
+    sample = data.collater([data[i] for i in range(4)])  # some of them padded
+    plain = LabelSmoothedCrossEntropyCriterion(task, True, 0.1, report_accuracy=True)
+    ours = copy.copy(plain)
+    _cpu_training.use_fast_loss(ours)
+    assert type(ours) is type(plain)
+    base = super(type(task), task)
+    found = []
+    for step, valid_step, criterion in (
+        (base.train_step, base.valid_step, plain),
+        (task.train_step, task.valid_step, ours),
+    ):
         model = teacher(task, kind, 0.0)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         optimizer.backward = torch.Tensor.backward
-        step(sample, model, LabelSmoothedCrossEntropyCriterion(task, True, 0.1), optimizer, 1)
-        gradients.append({name: p.grad for name, p in model.named_parameters()})
-    assert gradients[0]
-    torch.testing.assert_close(*gradients)
+        logs = [step(sample, model, criterion, optimizer, 1)[2]]
+        logs.append(valid_step(sample, model, criterion)[2])
+        found.append((logs, {name: p.grad for name, p in model.named_parameters()}))
+        monkeypatch.setattr(label_smoothed_cross_entropy, "label_smoothed_nll_loss", None)
+    assert found[0][1]
+    torch.testing.assert_close(*found)
+
+
+def test_an_adaptive_softmax_keeps_its_own_loss(task):
+    criterion = LabelSmoothedCrossEntropyCriterion(task, True, 0.1)
+    criterion.compute_loss = lambda *_, **words: words
+    _cpu_training.use_fast_loss(criterion)
+    model = SimpleNamespace(decoder=SimpleNamespace(adaptive_softmax=torch.nn.Identity()))
+    outputs = torch.zeros(1, 1, 8), None
+    assert criterion.compute_loss(model, outputs, {}, reduce=True) == {"reduce": True}
