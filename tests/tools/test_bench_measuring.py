@@ -59,9 +59,7 @@ def test_what_is_timed(work):
         ({"crf_paths": 2}, chain, "_backtrace", "viterbi"),
     ],
 )
-def test_what_a_part_is(
-    options, owner, function, part, data, student, teacher, monkeypatch, work
-):
+def test_what_a_part_is(options, owner, function, part, data, student, teacher, monkeypatch, work):
     options = {**options, "rescore_with": str(teacher)} if options else options
     engine = FairseqEngine(SystemPlan("x", "x", student, options=options), data, "cpu")
     plain = getattr(owner, function)
