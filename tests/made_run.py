@@ -152,7 +152,13 @@ def _measurements(
         seconds = [_milliseconds(made, n, more, rng) / 1000 for n in tokens]
         numbers = list(range(len(tokens)))
         yield Latency(
-            **about, scope=scope, seconds=seconds, target_tokens=tokens, sentences=numbers
+            **about,
+            scope=scope,
+            seconds=seconds,
+            target_tokens=tokens,
+            sentences=numbers,
+            repeats=3,
+            begun=COMMON["time"],
         )
     mean = made.fixed + made.per_token * sum(tokens) / len(tokens)
     for batch in (1, 4, 16, 64):

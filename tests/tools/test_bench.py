@@ -16,6 +16,7 @@ import toys
 from fairseq_nart import hub
 from fairseq_nart.cli import main
 from fairseq_nart.models.nart import Nart
+from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 from fairseq_nart.tools.benchmark.records import (
     FILE,
@@ -28,7 +29,7 @@ from fairseq_nart.tools.benchmark.records import (
     Translation,
     read,
 )
-from fairseq_nart.tools.benchmark.session import Session
+from fairseq_nart.tools.benchmark.session import Session, Text, _Layouts
 from fairseq_nart.tools.benchmark.worker import Worker
 from fairseq_nart.tools.report import compare
 
@@ -221,6 +222,10 @@ def test_a_cut_run_goes_on(bench, tmp_path):
             "was measured with precision float32, now it is bfloat16",
         ),
         (
+            SYSTEMS["NART-DCRF, 1 length"] + 'name = "NART-DCRF, 1 length"\nthreads = 77\n',
+            "now it is 77",
+        ),
+        (
             'family = "x"\ncheckpoint = "{student}"\nbeem = 2\n',
             "x: fairseq-generate does not understand",
         ),
@@ -291,6 +296,37 @@ def test_what_is_timed_runs_in_the_layout_that_is_recorded(bench, tmp_path, monk
     file.write_text(json.dumps({f"{name}: {what}": found for what, found in tried.items()}))
     assert bench(out, [name], stages=["latency", "throughput"], repeats=3) == 0
     assert used == {("time", 1), ("throughput", 2)}
+
+
+def test_layouts_are_looked_at_in_turns(tmp_path, monkeypatch):
+    """And the median decides, where a mean or a minimum would choose the other."""
+    seconds = {("a", 1): [3, 3, 3, 3, 1], ("a", 2): [2, 2, 9, 2, 9], ("b", 1): [1], ("b", 2): [2]}
+    seen = []
+
+    def worker(name):
+        now = [0]
+
+        def call(what, argument, *_):
+            if what == "lay_out":
+                now[0] = argument.threads
+                return None
+            seen.append((name, now[0]))
+            times = seconds[name, now[0]]
+            return [Timed(0, times[seen.count((name, now[0])) % len(times) - 1], 1)]
+
+        plan = types.SimpleNamespace(name=name, threads=None)
+        return types.SimpleNamespace(plan=plan, call=call)
+
+    monkeypatch.setattr("fairseq_nart.tools.benchmark.circumstances.cores", lambda: 2)
+    file, text = tmp_path / "threads.json", Text("made", "", ["x"], ["x"], [0])
+    workers = [worker("a"), worker("b")]
+    found = _Layouts(file)
+    found.find(workers, text, "latency")
+    assert seen == [(name, threads) for name in "ab" for threads in (1, 2)] * 5
+    assert [found.best(x.plan, "latency").threads for x in workers] == [2, 1]
+    again = _Layouts(file)
+    again.find(workers, text, "latency")
+    assert len(seen) == 20 and again.best(workers[0].plan, "latency").threads == 2
 
 
 def test_lengths_are_those_of_each_sentence(ran, data, text, student):

@@ -22,6 +22,8 @@ LATENCY = Latency(
     seconds=[0.5, 1],
     target_tokens=[7, 9],
     sentences=[0, 1],
+    repeats=3,
+    begun="2026-01-31T12:00:00+00:00",
 )
 
 

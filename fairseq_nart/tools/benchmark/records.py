@@ -134,6 +134,11 @@ class Latency(Measurement):
     """How many each output has."""
     sentences: list[int]
     """Which sentences of the test set these were, counted from 0."""
+    repeats: int
+    """How often each was translated; the median of its times counts."""
+    begun: str
+    """When the turns began of which these are a part, ISO 8601: only times of the same turns are
+    divided by each other."""
 
     def __post_init__(self) -> None:
         sizes = {len(self.seconds), len(self.target_tokens), len(self.sentences)}

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import signal
+import statistics
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
@@ -58,9 +57,11 @@ class Text:
         """Their sources."""
         return [self.sources[index] for index in self.chosen]
 
-    def repeated(self, count: int) -> list[str]:
-        """So many sources with words, from the start again and again."""
-        return list(islice(cycle(line for line in self.sources if line.strip()), count))
+    def spread(self, count: int) -> list[str]:
+        """So many sources with words, from all over the text; repeated where they are too few."""
+        words = [line for line in self.sources if line.strip()]
+        step = max(1, len(words) / count)
+        return [words[int(n * step) % len(words)] for n in range(count)]
 
 
 class Session:
@@ -100,9 +101,13 @@ class Session:
         subject = (kind.kind, *(identity[name] for name in kind.identity))
         return cast(R | None, self.records.get(subject))
 
-    def layout(self, worker: Worker, purpose: Purpose) -> Layout:
-        """The threads with which a system is fastest, tried out at first."""
-        return self.layouts.best(worker, self.texts[0], purpose)
+    def find_layouts(self, workers: Sequence[Worker], purpose: Purpose) -> None:
+        """Tries out with which threads each system is fastest, where that is not known."""
+        self.layouts.find(workers, self.texts[0], purpose)
+
+    def layout(self, plan: SystemPlan, purpose: Purpose) -> Layout:
+        """The threads with which a system is fastest."""
+        return self.layouts.best(plan, purpose)
 
     def write(self, kind: type[R], worker: Worker, layout: Layout, **fields: Any) -> R:
         """Adds a record of what `worker` did."""
@@ -152,6 +157,7 @@ class Session:
                 stack.enter_context(self.start(plan))
                 for plan in tqdm(self.runnable, desc="loading", unit="system")
             ]
+            self.find_layouts(started, "latency")
             for worker in started:
                 self._introduce(worker)
             yield started
@@ -193,9 +199,9 @@ class Session:
         return folder
 
     def _introduce(self, worker: Worker) -> None:
-        """Finds the threads of a system and writes its record."""
+        """Has a system use its threads and writes its record."""
         plan = worker.plan
-        layout = self.layout(worker, "latency")
+        layout = self.layout(plan, "latency")
         worker.call("lay_out", layout)
         about = {
             "name": plan.name,
@@ -206,7 +212,8 @@ class Session:
             "options": {name: _identified(name, value) for name, value in plan.options.items()},
         }
         if before := self.known(System, name=plan.name):
-            for name, value in {**about, "precision": plan.precision}.items():
+            own = {**about, "precision": plan.precision, "threads": layout.total}
+            for name, value in own.items():
                 if getattr(before, name) != value:
                     raise ValueError(
                         f"{self.out / FILE}: {plan.name!r} was measured with {name} "
@@ -234,42 +241,49 @@ class _Layouts:
         self.file = file
         self.tried: dict[str, Any] = read_json(file) or {}
 
-    def best(self, worker: Worker, text: Text, purpose: Purpose) -> Layout:
-        plan = worker.plan
-        if plan.threads is not None:
-            return Layout(plan.threads)
-        key = f"{plan.name}: {purpose}"
-        if key not in self.tried:
-            streams = purpose == "throughput" and worker.about["can_stream"]
-            possible = layouts(circumstances.cores(), streams)
-            # In turns and again, because one look may meet a slow moment of the machine.
-            looks: list[list[float]] = []
-            end = time.monotonic() + TRIAL_SECONDS
-            while len(looks) < 2 or (len(looks) < 5 and time.monotonic() < end):
-                looks.append([_trial(worker, x, text, purpose) for x in possible])
-            self.tried[key] = [
-                [layout.threads, layout.streams, min(seconds)]
-                for layout, *seconds in zip(possible, *looks, strict=True)
-            ]
-            write_json(self.file, self.tried)
+    def find(self, workers: Sequence[Worker], text: Text, purpose: Purpose) -> None:
+        """Looks at all systems in turns, again and again: a machine has slow moments, and those
+        minutes would decide for a system that is looked at in one go."""
+        trials = []
+        for worker in workers:
+            if worker.plan.threads is None and _key(worker.plan, purpose) not in self.tried:
+                streams = purpose == "throughput" and worker.about["can_stream"]
+                trials += [(worker, x) for x in layouts(circumstances.cores(), streams)]
+        looks = [
+            [_trial(worker, layout, text, purpose) for worker, layout in trials]
+            for _ in tqdm(range(LOOKS if trials else 0), desc=f"threads for {purpose}", unit="look")
+        ]
+        for (worker, layout), *seconds in zip(trials, *looks):
+            found = self.tried.setdefault(_key(worker.plan, purpose), [])
+            found.append([layout.threads, layout.streams, statistics.median(seconds)])
+        for key in dict.fromkeys(_key(worker.plan, purpose) for worker, _ in trials):
             found = ", ".join(f"{Layout(t, s)} {1e3 * x:.1f} ms" for t, s, x in self.tried[key])
             tqdm.write(f"{key}: {found}")
-        threads, streams, _ = min(self.tried[key], key=lambda row: row[2])
+        write_json(self.file, self.tried)
+
+    def best(self, plan: SystemPlan, purpose: Purpose) -> Layout:
+        if plan.threads is not None:
+            return Layout(plan.threads)
+        threads, streams, _ = min(self.tried[_key(plan, purpose)], key=lambda row: row[2])
         return Layout(threads, streams)
 
 
-TRIAL_BATCH = 16
-TRIAL_SECONDS = 2
-"""All layouts are looked at twice, and up to five times within these."""
+def _key(plan: SystemPlan, purpose: Purpose) -> str:
+    return f"{plan.name}: {purpose}"
+
+
+LOOKS = 5
+"""At each layout of threads; their median counts."""
+TRIAL_SENTENCES, TRIAL_BATCH = 10, 16
 
 
 def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> float:
     """Seconds per sentence."""
     worker.call("lay_out", layout)
     if purpose == "latency":
-        timed = worker.call("time", text.timed[:20])
+        timed = worker.call("time", text.spread(TRIAL_SENTENCES))
         return float(sum(one.tokens for one in timed) / len(timed))
-    lines = text.sources[: TRIAL_BATCH * max(4, 2 * layout.streams)]
+    lines = text.spread(2 * TRIAL_BATCH * circumstances.cores())
     worker.call("throughput", lines[:TRIAL_BATCH], TRIAL_BATCH)
     seconds, _ = worker.call("throughput", lines, TRIAL_BATCH)
     return float(seconds / len(lines))

@@ -1,6 +1,7 @@
 """What a benchmark does with its systems: latency, parts, memory, texts, throughput, sweeps."""
 
 import json
+import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -36,9 +37,10 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
     for text in session.texts:
         about = [_about(text, worker) for worker in workers]
         known = [session.known(Latency, **one, scope="tokens") for one in about]
-        if all(record and record.sentences == text.chosen for record in known):
+        asked = (text.chosen, repeats, known[0].begun if known[0] else None)
+        if all(x and (x.sentences, x.repeats, x.begun) == asked for x in known):
             continue
-        layouts = [session.layout(worker, "latency") for worker in workers]
+        layouts = [session.layout(worker.plan, "latency") for worker in workers]
         header = {
             "commit": session.commit,
             "data_sha256": text.sha256,
@@ -64,6 +66,8 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
                     seconds=[getattr(sentence, scope) for sentence in timed],
                     target_tokens=[sentence.target_tokens for sentence in timed],
                     sentences=text.chosen,
+                    repeats=repeats,
+                    begun=rounds.begun,
                 )
 
 
@@ -74,11 +78,8 @@ def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeat
     with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=there) as bar:
         for turn, start in enumerate(starts[there:], there):
             block = text.timed[start : start + BLOCK]
-            first = turn % len(workers)  # nobody always follows the same one
-            timed = {
-                worker.plan.name: worker.call("time", block)
-                for worker in (*workers[first:], *workers[:first])
-            }
+            order = random.Random(turn).sample(workers, len(workers))  # none always follows another
+            timed = {worker.plan.name: worker.call("time", block) for worker in order}
             rounds.add({name: [asdict(one) for one in found] for name, found in timed.items()})
             bar.update()
 
@@ -103,11 +104,13 @@ class _Rounds:
         self.file = file
         lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
         whole = [json.loads(line) for line in lines if line.endswith("\n")]
+        self.begun = circumstances.now()
         self.done: list[dict[str, list[dict[str, Any]]]] = []
-        if whole and whole[0] == header:
-            self.done = whole[1:]
+        if whole and whole[0] == {**header, "begun": whole[0].get("begun")}:
+            self.begun, self.done = whole[0]["begun"], whole[1:]
         elif whole[1:]:
             print(f"{file}: begun under other circumstances, and so measured from the start")
+        header = {**header, "begun": self.begun}
         text = "".join(f"{json.dumps(line)}\n" for line in (header, *self.done))
         with replacing(file) as temporary:
             temporary.write_text(text, "utf-8")
@@ -124,7 +127,7 @@ class _Rounds:
 def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
     """One sentence at a time: where the time goes, and the most memory."""
     for text, worker, about in _each(session, workers, "parts and memory"):
-        layout = session.layout(worker, "latency")
+        layout = session.layout(worker.plan, "latency")
         known = session.known(Memory, **about)
         if not known and (peak := worker.call("peak_bytes", text.timed)):
             session.write(Memory, worker, layout, **about, peak_bytes=peak)
@@ -147,7 +150,7 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
         session.write(
             Translation,
             worker,
-            session.layout(worker, "latency"),
+            session.layout(worker.plan, "latency"),
             **about,
             outputs=session.write_text(found.outputs, "outputs", text.name, worker.plan.name),
             iterations=found.iterations if any(found.iterations) else None,
@@ -171,7 +174,8 @@ def _about(text: Text, worker: Worker) -> dict[str, str]:
 
 def throughput(session: Session, workers: Sequence[Worker], largest: int) -> None:
     """Batches of 1, 2, 4 and so on, systems in turns; each until its throughput fell twice."""
-    layouts = {worker.plan.name: session.layout(worker, "throughput") for worker in workers}
+    session.find_layouts(workers, "throughput")
+    layouts = {worker.plan.name: session.layout(worker.plan, "throughput") for worker in workers}
     for worker in workers:
         worker.call("lay_out", layouts[worker.plan.name])
     sizes = [2**n for n in range(largest.bit_length())]
@@ -180,7 +184,7 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
         for size in tqdm(sizes, desc=f"throughput, {text.name}", unit="batch size"):
             # The same for all systems, also for one that is added later: two batches for each of
             # as many streams as there can be.
-            lines = text.repeated(max(LEAST, 2 * circumstances.cores() * size))
+            lines = text.spread(max(LEAST, 2 * circumstances.cores() * size))
             going = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
             about = {worker.plan.name: {**_about(text, worker), "batch": size} for worker in going}
             new = [x for x in going if not session.known(Throughput, **about[x.plan.name])]
@@ -200,7 +204,7 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
                 if record := session.known(Throughput, **one):
                     rates[name].append(record.sentences_per_second)
     for worker in workers:  # all else is done one sentence at a time
-        worker.call("lay_out", session.layout(worker, "latency"))
+        worker.call("lay_out", session.layout(worker.plan, "latency"))
 
 
 LEAST = 64
@@ -223,7 +227,7 @@ def sweeps(session: Session, batch: int) -> None:
             if not missing:
                 continue
             with session.start(plan) as worker:
-                layout = session.layout(worker, "latency")
+                layout = session.layout(plan, "latency")
                 worker.call("lay_out", layout)
                 for text in missing:
                     found = worker.call("translate", text.sources, batch)

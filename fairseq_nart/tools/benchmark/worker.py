@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fairseq_nart.compat.allocator import keep_freed_memory
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
@@ -106,13 +107,12 @@ def _serve(
 
 def _engine(plan: SystemPlan, model: Path, device: str) -> Any:
     """`model` is the folder with the dictionaries or, for CTranslate2, the converted model."""
+    keep_freed_memory()  # the same for all engines
     # Each process imports what it runs, no more.
     if plan.engine == "ctranslate2":
         from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
 
         return CTranslate2Engine(plan, model, device)
-    from fairseq_nart.compat.allocator import keep_freed_memory
     from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 
-    keep_freed_memory()  # fairseq's own tasks too
     return FairseqEngine(plan, model, device)

@@ -39,6 +39,8 @@ class Collection:
     translations: dict[tuple[str, str], Text] = field(default_factory=dict)
     latencies: dict[tuple[str, str, str], Latency] = field(default_factory=dict)
     """By system, data and scope."""
+    in_turns: dict[tuple[str, str, str, str], Latency] = field(default_factory=dict)
+    """By system, data, scope and when the turns began; older ones than those of `latencies` too."""
     throughputs: dict[tuple[str, str, int], Throughput] = field(default_factory=dict)
     """By system, data and batch."""
     parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
@@ -68,7 +70,8 @@ def collect(folders: Sequence[Path]) -> Collection:
     runs = [(folder, read(folder)) for folder in folders]
     _same_systems(runs)
     # Of two records that say the same of the same thing the later counts.
-    latest = {record.subject: (folder, record) for folder, run in runs for record in run}
+    everything = [(folder, record) for folder, run in runs for record in run]
+    latest = {record.subject: (folder, record) for folder, record in everything}
     found = list(latest.values())
     if not found:
         raise ValueError(f"{folders[0] / FILE} holds no records: run the benchmark again")
@@ -78,6 +81,10 @@ def collect(folders: Sequence[Path]) -> Collection:
     # Sweeps last: they are scored with the references of the translations.
     for folder, record in sorted(found, key=lambda pair: isinstance(pair[1], Sweep)):
         _add(collection, folder, record)
+    for _, record in everything:
+        if isinstance(record, Latency):
+            turns = (record.system, record.data, record.scope, record.begun)
+            collection.in_turns[turns] = record
     _known_systems(collection)
     _one_precision(collection)
     return collection

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fairseq_nart.tools.benchmark.records import Translation
 from fairseq_nart.tools.reporting.collection import Collection
 from fairseq_nart.tools.reporting.quality import Assessment, Quality, Swept
-from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, same_sentences, speed_up
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, speed_up
 
 PARAMETERS = {
     "crf_candidates": "candidates per position (K)",
@@ -76,21 +76,19 @@ def notes(of: Comparison) -> list[str]:
         where, latencies = f"{data}, {SCOPES[scope]}", of.collection.latencies
         if lacking := [s for s in of.collection.systems if (s, data, scope) not in latencies]:
             said.append(f"Latency not measured ({where}): {'; '.join(lacking)}.")
-        base = latencies.get((of.baseline, data, scope))
-        for system in of.collection.systems if base else ():
-            ours = latencies.get((system, data, scope))
-            if base and ours and not same_sentences(ours, base):
+        for system in of.collection.systems if (of.baseline, data, scope) in latencies else ():
+            if (system, data, scope) in latencies and not of.speed_up(system, data, scope):
                 said.append(
-                    f"No speed-up of {system} ({where}): it was timed on other sentences than "
-                    f"{of.baseline}."
+                    f"No speed-up of {system} ({where}): it was not timed in turns with "
+                    f"{of.baseline}; run the benchmark with both."
                 )
     return said
 
 
 def csv_rows(of: Comparison) -> list[dict[str, object]]:
     """A row a system with all numbers in full; seconds are milliseconds, shares are not percent."""
-    rows = []
-    for name, system in of.collection.systems.items():
+    rows, found = [], of.collection
+    for name, system in found.systems.items():
         row: dict[str, object] = {"system": name, "family": system.family, "engine": system.engine}
         row["lengths"] = "" if system.lengths is None else system.lengths
         for data in of.assessments:
@@ -98,12 +96,19 @@ def csv_rows(of: Comparison) -> list[dict[str, object]]:
                 row |= {f"{data}: {key}": value for key, value in vars(quality).items()}
                 row[f"{data}: gap"] = of.gap(name, data)
                 row[f"{data}: iterations"] = of.iterations(name, data)
-        for data, scope in measured(of.collection):
+        for data, scope in measured(found):
             if times := of.times(name, data, scope):
                 where = f"{data}, {SCOPES[scope]}"
                 row |= {f"{where}: {key} ms": value for key, value in vars(times).items()}
                 row[f"{where}: speed_up"] = of.speed_up(name, data, scope)
+        for (of_system, data, batch), record in found.throughputs.items():
+            if of_system == name:
+                row[f"{data}: sentences per second, batch {batch}"] = record.sentences_per_second
+        for (of_system, data), memory in found.memories.items():
+            if of_system == name:
+                row[f"{data}: peak bytes"] = memory.peak_bytes
         row["threads"] = of.circumstance(name, "threads")
         row["precision"] = of.circumstance(name, "precision")
+        row["machine"], row["commit"] = str(system.machine), system.commit
         rows.append(row)
     return rows

@@ -106,14 +106,14 @@ _LATENCY: Facts = [
     (
         "Latency",
         "Seconds on the clock for one sentence at a time (batch 1): from raw text to raw text, or "
-        "from token ids to token ids, rescoring included. Systems of a run take turns of a few "
-        "sentences, those of different runs do not, and of each sentence the median of its repeats "
-        "counts. Mean, median and the times within "
-        "which 95 and 99 % of the sentences were done.",
+        "from token ids to token ids, rescoring included. The systems take turns of a few "
+        "sentences, and of each sentence the median of its repeats counts. Mean, median and the "
+        "times within which 95 and 99 % of the sentences were done.",
     ),
     (
         "Speed-up",
-        "The baseline's mean latency to the system's, over the same sentences, before rounding.",
+        "The baseline's mean latency to the system's, before rounding; only of times that were "
+        "measured in turns.",
     ),
     (
         "Threads",
@@ -129,8 +129,9 @@ _LATENCY: Facts = [
 ]
 
 _THROUGHPUT = (
-    "Translated in batches of this many sentences, the same ones for all systems, at the number of "
-    "threads and streams that is best for each; the better of two looks."
+    "Translated in batches of this many sentences, the same ones for all systems, from all over "
+    "the test set and repeated where it has too few, at the number of threads and streams that is "
+    "best for each in batches of 16; the better of two looks."
 )
 
 _MEMORY = (
@@ -139,6 +140,7 @@ _MEMORY = (
 )
 
 _PARTS = (
-    f'Mean milliseconds per sentence, with a clock around each part; "{OTHER}" is what no part '
-    "explains of the total, which has a clock of its own."
+    "Mean milliseconds per sentence, token ids to token ids, with a clock around each part, in one "
+    f'pass for each system that is not that of the latencies; "{OTHER}" is what no part explains '
+    "of the total, which has a clock of its own."
 )

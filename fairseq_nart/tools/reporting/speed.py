@@ -29,20 +29,13 @@ class Times:
 
 
 def speed_up(collection: Collection, system: str, data: str, scope: str, base: str) -> float | None:
-    """How many times as fast as `base`, by mean latency over the same sentences.
-
-    None where one of the two was not measured, or on other sentences.
-    """
+    """How many times as fast as `base`, by mean latency: of times that were measured in turns, of
+    the same sentences therefore. None where there are no such ones."""
     ours = collection.latencies.get((system, data, scope))
-    theirs = collection.latencies.get((base, data, scope))
-    if ours is None or theirs is None or not same_sentences(ours, theirs):
+    theirs = collection.in_turns.get((base, data, scope, ours.begun)) if ours else None
+    if ours is None or theirs is None:
         return None
     return Times.of(theirs).mean / Times.of(ours).mean
-
-
-def same_sentences(one: Latency, other: Latency) -> bool:
-    """Only over the same sentences is a ratio of times one of systems."""
-    return sorted(one.sentences) == sorted(other.sentences)
 
 
 def measured(collection: Collection) -> list[tuple[str, str]]:

@@ -153,7 +153,7 @@ def throughput_batch(of: Comparison, data: str, file: Path) -> Plot | None:
         file,
         "Throughput against batch size",
         f"{data}. Where lines meet as the batch grows, the advantage of a single pass is used up. "
-        f"Most sentences per second in batches of {'; of '.join(said)}.",
+        f"Most sentences per second, of what was measured, in batches of {'; of '.join(said)}.",
     )
 
 

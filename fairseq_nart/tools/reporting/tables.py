@@ -1,9 +1,11 @@
 """The tables of a report, out of the records and the scores of their translations."""
 
+import statistics
 from collections.abc import Callable
 
 from fairseq_nart.tools.benchmark.records import OTHER, PARTS
 from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
+from fairseq_nart.tools.reporting.groups import by_size
 from fairseq_nart.tools.reporting.markup import Table, ratio, significant
 from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
 from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured
@@ -77,6 +79,23 @@ def speed_table(of: Comparison, data: str, scope: str) -> Table:
     return Table(f"Latency in detail: {data}, {SCOPES[scope]}", header, rows)
 
 
+def length_table(of: Comparison, data: str, scope: str) -> Table:
+    """Mean latencies by length: of groups of sentences, the same for all that took turns."""
+    title = f"Latency by length, ms: {data}, {SCOPES[scope]}"
+    base = of.collection.latencies.get((of.baseline, data, scope))
+    if base is None:
+        return Table(title, [], [])
+    groups = by_size(base.target_tokens)
+    rows = []
+    for system in of.collection.systems:
+        latency = of.collection.latencies.get((system, data, scope))
+        if latency and latency.sentences == base.sentences:
+            means = (statistics.fmean(latency.seconds[i] for i in group) for _, group in groups)
+            rows.append([system, *(significant(1000 * mean) for mean in means)])
+    spans = (f"{low}" if low == high else f"{low} to {high}" for (low, high), _ in groups)
+    return Table(title, ["system", *spans], rows, f"Columns: target tokens of {of.baseline}.")
+
+
 def throughput_table(of: Comparison, data: str) -> Table:
     """Sentences per second by batch size."""
     found = of.collection.throughputs
@@ -132,6 +151,7 @@ def details(of: Comparison) -> list[Table]:
     """The tables beside the main one that have something to say."""
     tables = [quality_table(of, data) for data in of.collection.data]
     tables += [table for data in of.collection.data for table in sweep_tables(of, data)]
-    tables += [speed_table(of, data, scope) for data, scope in measured(of.collection)]
+    for table in (speed_table, length_table):
+        tables += [table(of, data, scope) for data, scope in measured(of.collection)]
     tables += [throughput_table(of, data) for data in of.collection.data]
     return [table for table in tables if table.rows]
