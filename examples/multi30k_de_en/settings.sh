@@ -5,7 +5,8 @@
 #   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
 #             sentencepiece.model and, if there, its translation of train, train.distilled.sp.TGT.gz
 #   TEACHER_UPDATES  updates of every autoregressive model trained here
-#   N         updates of every student: N/2 as NART, then N/2 as itself, to a learning rate of 0
+#   N         updates of every student, to a learning rate of 0: N/2 as NART, then N/2 as itself; those
+#             that are no NART as themselves
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 : "${MULTI30K:?set it to the folder with train.de.gz, train.en.gz, ...}"
 src="${SRC:-de}"
@@ -19,3 +20,9 @@ size=cpu averaged=1 saving=() first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
 second_options+=(--total-num-update $((N / 2)))
 source examples/recipe.sh
+
+alone() {  # alone SYSTEM OPTIONS...: all N updates as itself, from the teacher's weights
+    train "$1" "$distilled" "$N" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+        "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
+    average "$1" "$run/$1.pt"
+}

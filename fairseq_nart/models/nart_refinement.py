@@ -32,10 +32,17 @@ class NartRefinement(Nart):
     decoding_options = (*Nart.decoding_options, "refinement_iterations", "refinement_stop")
 
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
-        """ValueError where no pass is to be trained."""
+        """ValueError where no pass is to be trained, or the probability is none."""
         super().__init__(cfg, task)
         if cfg.train_iterations < 1:
             raise ValueError(f"--train-iterations must be at least 1, not {cfg.train_iterations}")
+        if not 0 <= cfg.denoising_probability <= 1:
+            raise ValueError(
+                f"--denoising-probability must be 0 to 1, not {cfg.denoising_probability}"
+            )
+        self.refines = cfg.train_iterations > 1
+        if not self.refines:  # it is NART, and its second decoder has learned nothing
+            self.decoding_options = Nart.decoding_options
         # The share of words that is corrupted before each refinement: later ones mend less. (The
         # code's own arithmetic starts below 0.9: 0.63, 0.37, 0.1 for four passes.)
         self.corruption = torch.linspace(
@@ -44,7 +51,7 @@ class NartRefinement(Nart):
         self.first_word = task.target_dictionary.nspecial
         self.eos = task.target_dictionary.eos()
         # Several GPUs would wait for the gradients of weights that no pass uses.
-        self.refiner = copy.deepcopy(self.decoder).requires_grad_(cfg.train_iterations > 1)
+        self.refiner = copy.deepcopy(self.decoder).requires_grad_(self.refines)
         self.refiner.output_projection = self.decoder.output_projection
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -92,7 +99,8 @@ class NartRefinement(Nart):
 
         A sentence is computed as long as one of its candidates goes on.
         """
-        passes, rule = options.decoder_passes(), STOPPING_RULES[options.refinement_stop]
+        passes = options.decoder_passes() if self.refines else 1
+        rule = STOPPING_RULES[options.refinement_stop]
         features, emissions, mask = self.start_decoding(states, proposal.lengths)
         tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
         said = tokens[:, None].repeat(1, passes, 1)  # (BN,P,T)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from fairseq_nart.ctc.loss import ctc_loss, label_log_probs
 
 V = 4
-MISFITS = [((3, 2, 1, 1), 1), ((4, 1, 1, 1), 1), ((2, 1, 1, 1), 2)]
 
 
 def collapsed(path, blank):
@@ -74,7 +73,7 @@ def test_equals_torch_over_the_whole_vocabulary(device):
 @pytest.mark.parametrize(
     "given, misfits", [((3, 2, 1, 1), 1), ((4, 1, 1, 1), 1), ((2, 1, 1, 1), 2)]
 )
-def test_what_does_not_fit_is_counted_and_has_no_gradient(given, misfits, device):
+def test_what_does_not_fit_is_counted_and_has_neither_loss_nor_gradient(given, misfits, device):
     """1 1 3 needs four frames, 2 0 two."""
     logits, blank, labels, frames, lengths = problem(device, given)
     logits.requires_grad_()
@@ -84,6 +83,8 @@ def test_what_does_not_fit_is_counted_and_has_no_gradient(given, misfits, device
     fits = frames >= torch.tensor([4, 2, 1, 0])
     moved = logits.grad.abs().sum(dim=(1, 2)) > 0
     assert moved.tolist() == fits.tolist()
+    rows = [x[fits] for x in (logits.detach(), blank, labels, frames, lengths)]
+    torch.testing.assert_close(loss.detach(), loss_of(*rows)[0])
 
 
 def test_padding_changes_nothing(device):

@@ -116,6 +116,7 @@ def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, de
         ("nart_refinement_tiny", {"refinement_iterations": 3}),
         ("nart_refinement_tiny", {"refinement_iterations": 8, "refinement_stop": "unchanged"}),
         ("nart_refinement_tiny", {"refinement_iterations": 8, "refinement_stop": "equality"}),
+        ("nart_refinement_tiny", {"refinement_iterations": 8, "refinement_stop": "jaccard"}),
         ("nart_cmlm_tiny", {"refinement_iterations": 4}),
     ],
 )
@@ -211,11 +212,22 @@ def test_hypotheses_are_distinct_and_sorted(task, sources, device):
             assert not any(a == b for a, b in zip(h.tokens[:-2], h.tokens[1:-1]))
 
 
-def test_an_empty_source_has_an_empty_translation(task, sources, device):
-    model = build(task, "nart_dcrf_tiny").to(device)
+@pytest.mark.parametrize(
+    "arch, options",
+    [
+        ("nart_dcrf_tiny", {"length_candidates": 3}),
+        ("nart_refinement_tiny", {"refinement_stop": "jaccard"}),
+        ("nart_cmlm_tiny", {"length_candidates": 3}),
+        ("nart_fertility_tiny", {"fertility_samples": 3}),
+        ("nart_ctc_tiny", {}),
+        ("nart_ctc_tiny", {"ctc_beam": 3}),
+    ],
+)
+def test_an_empty_source_has_an_empty_translation(arch, options, task, sources, device):
+    model = build(task, arch).to(device)
     empty = torch.tensor([EOS])
-    both = engine(model, length_candidates=3)(padded([sources[0], empty], "left", device))
-    assert len(both[0][0].tokens) > 1
+    both = engine(model, **options)(padded([sources[0], empty], "left", device))
+    assert both[0][0].tokens[-1] == EOS
     assert [h.tokens.tolist() for h in both[1]] == [[EOS]]
 
 

@@ -23,8 +23,9 @@ def engine(task, model, beam):
     return Engine(model, **ends, options=DecodingOptions(ctc_beam=beam))
 
 
+@pytest.mark.parametrize("likely_blank", [False, True])
 @pytest.mark.parametrize("beam", [1, 4])
-def test_specials_are_never_said(beam, task, batch, device):
+def test_specials_and_blanks_are_never_said(beam, likely_blank, task, batch, device):
     """However probable; nor is anything longer than k times its source."""
     model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
     specials = [task.tgt_dict.bos(), task.tgt_dict.pad(), task.tgt_dict.eos()]
@@ -34,7 +35,7 @@ def test_specials_are_never_said(beam, task, batch, device):
     def eager(states):
         logits, blank, mask = frames(states)
         logits[..., specials] = 100
-        return logits, blank - 100, mask
+        return logits, blank + (5 if likely_blank else -100), mask
 
     model.frames = eager
     for sentence, hypotheses in enumerate(engine(task, model, beam)(source)):

@@ -1,5 +1,6 @@
 """NAT with fertilities: what it learns from and proposes, noisy parallel decoding, fine-tuning."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -157,7 +158,8 @@ def test_more_samples_are_never_worse_to_the_teacher(task, batch, device):
 @pytest.fixture
 def student(task, device):
     """In fine-tuning, by a random teacher."""
-    model = build(task, "nart_fertility_tiny", "--finetune-weight", "0.4").to(device)
+    model = build(task, "nart_fertility_tiny").to(device)
+    model.cfg = dataclasses.replace(model.cfg, finetune_weight=0.4)
     model.teacher = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 0.0)
     return model.train()
 
@@ -223,29 +225,40 @@ def test_words_of_the_teacher_are_those_of_its_own_distribution(student, batch):
 
 
 def test_draws_are_compared_with_the_average(student, batch, monkeypatch):
-    """The baseline is what the average fertilities cost, each sentence by its own source."""
-    seen = []
+    """What is rewarded is the likelihood of the draw, by what it costs; the baseline is what the
+    average costs; each sentence by its own source."""
+    seen, drawn = [], []
+    draw = torch.multinomial
 
     def spy(likelihood, costs, baseline):
-        seen.append((costs, baseline))
+        seen.append((likelihood, costs, baseline))
         return likelihood.sum()
 
+    def drawing(*arguments):
+        drawn.append(draw(*arguments))
+        return drawn[-1]
+
     monkeypatch.setattr(nart_fertility, "reinforce", spy)
+    monkeypatch.setattr(torch, "multinomial", drawing)
     terms_of(student, batch)
-    ((costs, baseline),) = seen
     source, expected = batch["net_input"]["src_tokens"], []
-    for row in source:
-        one = row[row != PAD][None]
+    (chosen,) = drawn
+    for row, fertilities in zip(source, chosen.view(source.shape), strict=True):
+        one, own = row[row != PAD][None], fertilities[row != PAD][None]
         states = student.encode(one)
-        average = fertility.average(student.fertility(states))[:, None]
-        proposal = student._proposal(states, average)
-        mask = torch.ones(1, int(proposal.lengths), dtype=torch.bool, device=one.device)
-        words = student.emissions(states, proposal.fertilities, mask)
-        encoded = student.teacher.encode(one, states.lengths)
-        rows = torch.zeros(1, dtype=torch.long, device=one.device)
-        expected.append(student._costs(student.teacher, encoded, rows, words, mask))
-    torch.testing.assert_close(baseline, torch.cat(expected), rtol=1e-4, atol=1e-3)
-    assert not torch.allclose(costs, baseline)
+        logits, costs = student.fertility(states), []
+        for several in (own, fertility.average(logits)):
+            proposal = student._proposal(states, several[:, None])
+            mask = torch.ones(1, int(proposal.lengths), dtype=torch.bool, device=one.device)
+            words = student.emissions(states, proposal.fertilities, mask)
+            encoded = student.teacher.encode(one, states.lengths)
+            rows = torch.zeros(1, dtype=torch.long, device=one.device)
+            costs.append(student._costs(student.teacher, encoded, rows, words, mask))
+        likelihood = logits.log_softmax(dim=2).gather(2, own[..., None]).sum()
+        expected.append(torch.stack([likelihood, *(cost[0] for cost in costs)]))
+    found = torch.stack(seen[0], dim=1)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(found[:, 1], found[:, 2])
 
 
 def test_bf16_is_close_to_fp32(student, batch):
@@ -265,6 +278,8 @@ def test_lengths_mean_nothing_to_fertilities(task):
 def test_weight_that_is_no_share(task):
     with pytest.raises(ValueError, match=r"--finetune-weight must be 0 to 1, not 1\.5"):
         build(task, "nart_fertility_tiny", "--finetune-weight", "1.5")
+    with pytest.raises(ValueError, match="name it by --finetune-with, or leave it out"):
+        build(task, "nart_fertility_tiny", "--finetune-weight", "0.5")
 
 
 def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):

@@ -55,8 +55,11 @@ def test_one_pass_is_nart(task, batch, device):
     sum(term.sum for term in ours).backward()
     assert all(x.grad is not None for x in refinement.parameters() if x.requires_grad)
     source = batch["net_input"]["src_tokens"]
-    first = engine(task, refinement.eval(), refinement_iterations=1, length_candidates=3)(source)
+    first = engine(task, refinement.eval(), length_candidates=3)(source)
     assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
+    assert {h[0].iterations for h in first} == {1}
+    with pytest.raises(ValueError, match="--refinement-iterations means nothing to NartRefin"):
+        engine(task, refinement, refinement_iterations=2)
 
 
 def test_tokens_and_states_of_the_pass_before_are_both_read(task, batch, device):
@@ -89,8 +92,9 @@ def test_denoising(probability, expected, task, batch, device, monkeypatch):
     """In training the next tokens are a corrupted reference, by a share that falls."""
     shares = []
 
-    def spy(tokens, words, share, *rest):
+    def spy(tokens, words, share, first_word, vocab_size):
         shares.append(share)
+        assert (first_word, vocab_size) == (task.tgt_dict.nspecial, len(task.tgt_dict))
         assert torch.equal(tokens, batch["target"])
         assert torch.equal(words, tokens.ne(task.tgt_dict.pad()) & tokens.ne(task.tgt_dict.eos()))
         return torch.full_like(tokens, 7)
@@ -214,5 +218,7 @@ def test_both_decoders_start_from_a_decoder(task):
 def test_what_cannot_be_is_refused(task):
     with pytest.raises(ValueError, match="--train-iterations must be at least 1"):
         build(task, "nart_refinement_tiny", "--train-iterations", "0")
+    with pytest.raises(ValueError, match=r"--denoising-probability must be 0 to 1, not 1\.5"):
+        build(task, "nart_refinement_tiny", "--denoising-probability", "1.5")
     with pytest.raises(ValueError, match="--refinement-iterations means nothing to Nart"):
         engine(task, build(task, "nart_tiny"), refinement_iterations=2)

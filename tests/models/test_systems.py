@@ -189,12 +189,18 @@ def test_bf16_is_close_to_fp32(arch, task, batch, device):
         assert value.item() == pytest.approx(high[name], rel=2e-2)
 
 
-@pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny"])
+@pytest.mark.parametrize(
+    "arch", [f"nart{x}_tiny" for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc")]
+)
 def test_targets_of_one_token(arch, task, device):
-    model = build(task, arch, "--mask-self-attention-diagonal").to(device)
+    model = build(task, arch, "--mask-self-attention-diagonal").to(device).train()
     source = torch.tensor([[5, 2], [6, 2]], device=device)
-    terms = model(source, torch.tensor([[2], [2]], device=device))
+    target = torch.tensor([[2], [2]], device=device)
+    side = {x: torch.tensor([[0, 1], [1, 0]], device=device) for x in model.side_inputs}
+    terms = model(source, target, **side)
+    sum(term.weight * term.sum for term in terms).backward()
     assert all(term.sum.isfinite() for term in terms)
+    assert all(x.grad is None or x.grad.isfinite().all() for x in model.parameters())
 
 
 def test_warm_start_refuses_two_embeddings_where_there_is_one(task):

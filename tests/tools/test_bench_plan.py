@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_nart.tools.benchmark.plan import read_plan
+from fairseq_nart.tools.tune import Score
 
 HEAD = """
 binarised = "data"
@@ -106,6 +107,21 @@ def test_sweeps_change_one_number(plan):
         (8, "k8.pt"),
         (16, "k16.pt"),
     ]
+
+
+def test_a_tuned_rule_is_what_tune_found(plan, tmp_path, capsys):
+    text = SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "teacher.pt"\ntuned = "tune"\n'
+    assert plan(SYSTEM + "beam = 3\n" + text, skip_missing=True).systems[0].options == {"beam": 3}
+    assert capsys.readouterr().out.count("is left out: there is no") == 2
+    for rule, alpha in (("reward", 2.25), ("mean", None)):
+        best = Score(rule, alpha, 39.8, 0.98)
+        (tmp_path / "tune").write_text(f"| rule |\n\nbest: {best.options()} (BLEU 39.80)\n")
+        one, nine = plan(text).systems
+        assert one.options == {"length_candidates": 1}
+        assert " ".join(nine.words[-2 if alpha is None else -4 :]) == best.options()
+    (tmp_path / "tune").write_text("cut")
+    with pytest.raises(ValueError, match="is not what `fairseq-nart tune` prints"):
+        plan(text)
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,14 @@
     values = [1, 4, 16, 64]
 
 A list stands for a system with each of its values. Every key of a system but name, family,
-checkpoint, engine, precision and threads is an option of fairseq-generate. Paths are relative to
+checkpoint, engine, precision, threads and tuned is an option of fairseq-generate; `tuned` is a file
+with what `fairseq-nart tune` printed, by whose best rule the teacher ranks. Paths are relative to
 one folder.
 """
 
 import ast
 import itertools
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -57,7 +59,7 @@ PRECISIONS = {
 CANDIDATES = ("length_candidates", "crf_paths", "fertility_samples", "ctc_beam")
 """Options that say among how many a teacher picks; of one it picks nothing."""
 
-RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha")
+RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha", "tuned")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """What CTranslate2 understands of fairseq-generate's options."""
 
@@ -223,7 +225,7 @@ class _Reader:
         found: list[SystemPlan] = []
         for values in itertools.product(*(entry[key] for key in lists)):
             one = {**entry, **dict(zip(lists, values))}
-            files = (one.get(key) for key in ("checkpoint", "rescore_with"))
+            files = (one.get(key) for key in ("checkpoint", "rescore_with", "tuned"))
             lacking = [name for name in files if name and not (self.root / name).exists()]
             if self.skip_missing and lacking:
                 print(f"{_name(one, lists)} is left out: there is no {self.root / lacking[0]}")
@@ -235,6 +237,9 @@ class _Reader:
         entry = {key: value for key, value in entry.items() if value is not False}
         if {entry[option] for option in CANDIDATES if option in entry} == {1}:
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
+        if "tuned" in entry:
+            entry = {**entry, **_best_rule(self.path("tuned", entry["tuned"]))}
+            del entry["tuned"]
         own = {key: value for key, value in entry.items() if key in OWN}
         options = {key: value for key, value in entry.items() if key not in OWN}
         if "rescore_with" in options:
@@ -253,6 +258,18 @@ def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
     except ValueError as error:
         which = entry.get("name") or entry.get("system") or ""
         raise ValueError(f"[[{kind}]] {which}: {error}") from error
+
+
+def _best_rule(file: Path) -> dict[str, str]:
+    """The options of rescoring in what `fairseq-nart tune` printed."""
+    best = re.search(r"^best: (--.*) \(BLEU", file.read_text("utf-8"), re.MULTILINE)
+    if best is None:
+        raise ValueError(f"tuned: {file} is not what `fairseq-nart tune` prints")
+    words = best[1].split()
+    return {
+        option.removeprefix("--").replace("-", "_"): value
+        for option, value in zip(words[::2], words[1::2], strict=True)
+    }
 
 
 _COUNTED = {
