@@ -142,5 +142,5 @@ def test_training_resumes_and_validates_with_the_real_generator(data, tmp_path, 
     )
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, rtol=1e-4, atol=1e-5)
-    started = torch.load(cut.parent / "checkpoint_best.pt", weights_only=True)["model"]
-    assert any((whole[n] - started[n]).abs().max() > 1e-3 for n in whole), "nothing was learned"
+    before = state["model"]  # the best checkpoint may be the last one
+    assert any((whole[n] - before[n]).abs().max() > 1e-3 for n in whole), "nothing was learned"
