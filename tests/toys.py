@@ -72,7 +72,7 @@ def load_task(data: Path, **decoding: object) -> NartTranslationTask:
 
 
 def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
-    """A small student with random weights, also where they start at 0, fertilities small."""
+    """A small student with random weights, its CRF transitions random too, fertilities small."""
     torch.manual_seed(seed)
     parser = options.get_training_parser()
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
@@ -80,8 +80,6 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
     for name, parameter in model.named_parameters():
         if name in ("crf.transitions.target.weight", "crf.transitions.f.2.weight"):
             torch.nn.init.normal_(parameter)  # else the CRF is none, and the dynamic one static
-        if name.endswith("positional_attn.out_proj.weight"):
-            torch.nn.init.normal_(parameter, std=0.1)
         if name == "fertility.projection.bias":  # mostly 0 to 2, not even over 0 to 49
             parameter.data = -(torch.arange(len(parameter)) - 1.0).square()
     return model.eval()

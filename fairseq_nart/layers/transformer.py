@@ -72,8 +72,6 @@ class DecoderLayer(Layer):
         self.positional_attn = None
         if positional:
             self.positional_attn = PositionalAttention(size.dim, size.heads, size.attention_dropout)
-            # Adds nothing at first: what a teacher's layers have learned goes on undisturbed.
-            nn.init.zeros_(self.positional_attn.out_proj.weight)
             self.positional_attn_layer_norm = nn.LayerNorm(size.dim)
         self.encoder_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
