@@ -26,7 +26,7 @@ from fairseq_nart.tools.benchmark.worker import Worker
 
 BLOCK = 10
 """Sentences a system translates before the next has its turn: long enough that its caches are
-warm, short enough that a slow moment of the machine strikes all systems alike."""
+warm, short enough that slow minutes of the machine strike all systems alike."""
 
 
 def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int) -> None:
