@@ -104,6 +104,7 @@ def system(made_name: str, **changes: Any) -> System:
         "engine": made.engine,
     }
     about |= {"checkpoint": f"{made.family}.pt", "checkpoint_sha256": f"{made.family:0<64}"}
+    about["vocabulary_sha256"] = f"{0:064}"
     return System(**{**COMMON, **about, "options": {}, **changes})
 
 
@@ -147,10 +148,10 @@ def _measurements(
     yield translated
     about["data_sha256"] = translated.data_sha256
     tokens = [len(line.split()) + 2 for line in outputs]
+    numbers = list(range(len(tokens)))
     for scope in scopes:
         more = 1.2 if scope == "text" else 0
         seconds = [_milliseconds(made, n, more, rng) / 1000 for n in tokens]
-        numbers = list(range(len(tokens)))
         yield Latency(
             **about,
             scope=scope,
@@ -167,8 +168,8 @@ def _measurements(
         yield Throughput(
             **about, batch=batch, sentences_per_second=rate, tokens_per_second=rate * 12
         )
-    yield _parts(about, made, mean / 1000)
-    yield Memory(**about, peak_bytes=2**29 + 10**7 * (made.lengths or 4))
+    yield _parts({**about, "sentences": numbers}, made, mean / 1000)
+    yield Memory(**about, peak_bytes=2**29 + 10**7 * (made.lengths or 4), sentences=numbers)
     if made.family in ("NART-CRF", "NART-DCRF") and made.lengths == 1:
         for parameter, values in (("crf_candidates", (1, 4, 16, 64, 256)), ("crf_rank", (8, 32))):
             for value in values:

@@ -18,7 +18,13 @@ class ByLengthModel(NartModel):
     decoding_options = ("length_candidates", "dedup")
 
     def __init__(self, cfg: ByLengthConfig, task: FairseqTask) -> None:
+        """ValueError where there is a weight of a loss, and no such loss."""
         super().__init__(cfg, task)
+        if cfg.length_predictor == "offset" and cfg.length_loss_weight != 1:
+            raise ValueError(
+                f"--length-loss-weight {cfg.length_loss_weight} weighs the loss of "
+                "--length-predictor classifier; offset has none"
+            )
         self.lengths = build_length_predictor(cfg.length_predictor, cfg.embed_dim)
 
     def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:

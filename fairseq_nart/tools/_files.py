@@ -36,10 +36,13 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def sha256(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256(*files: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content, or of several files' one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()
 
 
 def sha256_of_test(sources: Sequence[str], references: Sequence[str]) -> str:

@@ -89,6 +89,12 @@ def test_terms_weigh_what_is_asked_for(arch, option, name, task, batch, device):
     assert {term.name: term.weight for term in model(*batch)}[name] == 3
 
 
+def test_a_weight_of_no_loss_is_refused(task):
+    words = ("--length-predictor", "offset", "--length-loss-weight", "0.5")
+    with pytest.raises(ValueError, match=r"--length-loss-weight 0\.5 .*; offset has none"):
+        build(task, "nart_tiny", *words)
+
+
 def test_rank_and_smoothing_are_those_asked_for(task, batch, device):
     assert build(task, "nart_crf_tiny", "--crf-rank", "5").crf.transitions.rank == 5
     for arch in ("nart_tiny", "nart_crf_tiny"):

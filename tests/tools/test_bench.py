@@ -17,7 +17,7 @@ from fairseq_nart import hub
 from fairseq_nart.cli import main
 from fairseq_nart.models.nart import Nart
 from fairseq_nart.tools.benchmark.measuring import Timed
-from fairseq_nart.tools.benchmark.plan import SystemPlan
+from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan
 from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
@@ -368,9 +368,17 @@ def test_other_sentences_are_refused_and_nothing_is_lost(bench, ran, text, capsy
 def test_more_sentences_are_timed_anew(bench, tmp_path):
     names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
     for sentences in (2, 4, 4):
-        assert bench(out, names, stages=["latency"], sentences=sentences) == 0
+        assert bench(out, names, stages=["latency", "parts"], sentences=sentences) == 0
+    for kind in (Parts, Memory):
+        assert [x.sentences for x in of_kind(out, kind)] == [[0, 4], [0, 1, 4, 5]]
     scoped = [len(x.seconds) for x in of_kind(out, Latency) if x.scope == "tokens"]
     assert scoped == [2, 4]
+
+
+def test_another_vocabulary_is_refused(bench, ran, monkeypatch, capsys):
+    monkeypatch.setattr(Plan, "vocabulary_sha256", "another")
+    assert bench(ran) == 1
+    assert "now it is another: give the system another name" in capsys.readouterr().err
 
 
 def test_a_folder_without_records_is_begun_anew(bench, tmp_path):

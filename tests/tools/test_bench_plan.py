@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ SWEEP = '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
 @pytest.fixture
 def plan(tmp_path):
     """Reads a plan given as text, beside which all files are that it may name."""
-    for name in ("data", "test.de", "test.en", "nart.pt", "teacher.pt", "k8.pt", "k16.pt"):
+    (tmp_path / "data").mkdir()
+    for name in ("test.de", "test.en", "nart.pt", "teacher.pt", "k8.pt", "k16.pt"):
         (tmp_path / name).touch()
 
     def read(text, skip_missing=False):
@@ -32,6 +34,15 @@ def plan(tmp_path):
         return read_plan(file, tmp_path, skip_missing)
 
     return read
+
+
+def test_a_vocabulary_is_dictionaries_and_sentencepiece(plan, tmp_path):
+    found = []
+    for name, text in (("data/dict.de.txt", "a 1"), ("data/dict.en.txt", "b 1"), ("spm", "c")):
+        (tmp_path / name).write_text(text)
+        found.append(plan(SYSTEM).vocabulary_sha256)
+    read = replace(plan(SYSTEM), sentencepiece=tmp_path / "spm")
+    assert len({*found, read.vocabulary_sha256}) == 3  # the plan as it stands names no `spm`
 
 
 def test_a_list_stands_for_a_system_with_each_value(plan):

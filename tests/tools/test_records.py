@@ -34,6 +34,7 @@ def memory(peak):
         data="Made",
         data_sha256="0" * 64,
         peak_bytes=peak,
+        sentences=[0, 1],
     )
 
 

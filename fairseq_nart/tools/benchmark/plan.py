@@ -46,6 +46,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fairseq_nart.tools._files import sha256
 from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
 
@@ -135,6 +136,12 @@ class Plan:
     tests: list[TestSet]
     systems: list[SystemPlan]
     sweeps: list[SweepPlan]
+
+    @property
+    def vocabulary_sha256(self) -> str:
+        """Of the dictionaries and the sentencepiece model."""
+        dictionaries = sorted(self.binarised.glob("dict.*.txt"))
+        return sha256(*dictionaries, *([self.sentencepiece] if self.sentencepiece else []))
 
     def swept(self, sweep: SweepPlan) -> Iterator[tuple[int, SystemPlan]]:
         """Each value with the system that has it."""

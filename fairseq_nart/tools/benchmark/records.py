@@ -84,6 +84,8 @@ class System(Record):
     """What runs it: fairseq_nart, fairseq or ctranslate2."""
     checkpoint: str
     checkpoint_sha256: str
+    vocabulary_sha256: str
+    """Of the dictionaries and the sentencepiece model."""
     options: dict[str, Any]
     """Of decoding; files by name and digest."""
 
@@ -172,6 +174,8 @@ class Parts(Measurement):
     """Mean seconds per sentence by part: those of PARTS that the system has, or others."""
     total: float
     """Mean seconds per sentence, measured around everything."""
+    sentences: list[int]
+    """Which sentences of the test set these were, counted from 0."""
 
     def __post_init__(self) -> None:
         _positive("total", self.total)
@@ -188,6 +192,8 @@ class Memory(Measurement):
 
     kind = "memory"
     peak_bytes: int
+    sentences: list[int]
+    """Which sentences of the test set these were, counted from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -209,6 +209,7 @@ class Session:
             "lengths": worker.about["lengths"],
             "engine": worker.about["name"],
             "checkpoint_sha256": sha256(plan.checkpoint),
+            "vocabulary_sha256": self.plan.vocabulary_sha256,
             "options": {name: _identified(name, value) for name, value in plan.options.items()},
         }
         if before := self.known(System, name=plan.name):

@@ -128,10 +128,12 @@ def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
     """One sentence at a time: where the time goes, and the most memory."""
     for text, worker, about in _each(session, workers, "parts and memory"):
         layout = session.layout(worker.plan, "latency")
-        known = session.known(Memory, **about)
-        if not known and (peak := worker.call("peak_bytes", text.timed)):
+        known = {x: session.known(x, **about) for x in (Memory, Parts)}
+        new = [x for x, record in known.items() if not record or record.sentences != text.chosen]
+        about["sentences"] = text.chosen
+        if Memory in new and (peak := worker.call("peak_bytes", text.timed)):
             session.write(Memory, worker, layout, **about, peak_bytes=peak)
-        if not session.known(Parts, **about):
+        if Parts in new:
             seconds, total = worker.call("parts", text.timed)
             if seconds:
                 session.write(Parts, worker, layout, **about, seconds=seconds, total=total)
@@ -161,7 +163,7 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
 
 def _each(
     session: Session, workers: Sequence[Worker], what: str
-) -> Iterator[tuple[Text, Worker, dict[str, str]]]:
+) -> Iterator[tuple[Text, Worker, dict[str, Any]]]:
     """Each test set with each system, and what a record says of the two."""
     pairs = [(text, worker) for text in session.texts for worker in workers]
     for text, worker in tqdm(pairs, desc=what, unit="system"):
