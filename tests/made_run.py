@@ -11,6 +11,7 @@ from fairseq_nart.tools.benchmark.records import (
     Latency,
     Machine,
     Memory,
+    Operations,
     Parts,
     Record,
     Sweep,
@@ -170,6 +171,7 @@ def _measurements(
         )
     yield _parts({**about, "sentences": numbers}, made, mean / 1000)
     yield Memory(**about, peak_bytes=2**29 + 10**7 * (made.lengths or 4), sentences=numbers)
+    yield Operations(**about, flop=1e8 * (made.lengths or 4), sentences=numbers[::5])
     if made.family in ("NART-CRF", "NART-DCRF") and made.lengths == 1:
         for parameter, values in (("crf_candidates", (1, 4, 16, 64, 256)), ("crf_rank", (8, 32))):
             for value in values:

@@ -22,6 +22,7 @@ from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
     Memory,
+    Operations,
     Parts,
     Sweep,
     System,
@@ -98,6 +99,10 @@ def test_every_system_has_every_record(ran):
     }
     for kind in (Memory, Translation):
         assert {x.system for x in of_kind(ran, kind)} == set(SYSTEMS)
+    counted = {x.system: x.flop for x in of_kind(ran, Operations)}
+    closed = "Transformer, greedy, CTranslate2 int8"
+    assert counted.keys() == set(SYSTEMS) - {closed}
+    assert counted["NART-DCRF, 3 lengths"] > 2 * counted["NART-DCRF, 1 length"]
     engines = {x.name: (x.engine, x.lengths) for x in of_kind(ran, System)}
     assert list(engines.values()) == [
         ("fairseq", None),
@@ -371,6 +376,7 @@ def test_more_sentences_are_timed_anew(bench, tmp_path):
         assert bench(out, names, stages=["latency", "parts"], sentences=sentences) == 0
     for kind in (Parts, Memory):
         assert [x.sentences for x in of_kind(out, kind)] == [[0, 4], [0, 1, 4, 5]]
+    assert len(of_kind(out, Operations)) == 1  # of the first of five, which is the same
     scoped = [len(x.seconds) for x in of_kind(out, Latency) if x.scope == "tokens"]
     assert scoped == [2, 4]
 

@@ -5,9 +5,12 @@ import types
 from collections import Counter
 
 import pytest
+import torch
 
 from fairseq_nart.crf import chain
 from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.layers import linear
+from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools._ctranslate2 import submit
 from fairseq_nart.tools.benchmark import stages
@@ -70,6 +73,34 @@ def test_what_a_part_is(options, owner, function, part, data, student, teacher, 
 
     monkeypatch.setattr(owner, function, slow)
     assert Measuring(engine, Subwords(None)).parts(["der mann"])[0][part] == 7
+
+
+@pytest.mark.parametrize("packed_from", [0, 2**60])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_operations_are_those_of_the_sizes(precision, packed_from, data, student, monkeypatch):
+    """In whatever kernels they are computed."""
+    monkeypatch.setattr(linear, "WORTH_PACKING", packed_from)
+    monkeypatch.setattr(ByLengthModel, "predict_lengths", lambda _, states: states.lengths - 2)
+    engine = FairseqEngine(SystemPlan("x", "x", student, precision=precision), data, "cpu")
+    measuring, line = Measuring(engine, Subwords(None)), "der mann " * 4
+    measuring.time([line])  # what is kept from the first call on
+    d, ffn, layers, source, target, words, rank, k = 16, 32, 2, 9, 7, 224, 32, 64
+    products = layers * (source * 4 * d * d + 2 * source * source * d + source * 2 * d * ffn)
+    own = target * 4 * d * d + 2 * target * target * d
+    positional = own if precision == "bfloat16" else own - target * 2 * d * d  # queries, keys kept
+    other = target * 2 * d * d + source * 2 * d * d + 2 * target * source * d
+    products += layers * (own + positional + other + target * 2 * d * ffn) + target * d * words
+    dynamic = 2 * d * d + d * rank * rank
+    products += (target - 1) * (dynamic + k * rank * rank + k * rank * k)
+    assert measuring.operations([line, line]) == 2 * products
+
+
+def test_operations_of_an_lstm(data, student):
+    engine = FairseqEngine(SystemPlan("x", "x", student), data, "cpu")
+    layer, rows = torch.nn.LSTM(8, 4, bidirectional=True), torch.zeros(5, 3, 8)
+    with torch.inference_mode():
+        found = engine.operations(lambda: layer(rows))
+    assert found == 2 * 5 * 3 * 2 * (8 + 4) * 4 * 4
 
 
 def test_of_each_sentence_the_median_counts(tmp_path):

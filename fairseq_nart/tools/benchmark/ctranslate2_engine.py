@@ -62,6 +62,9 @@ class CTranslate2Engine:
     def wait(self) -> None:
         """A translation that is there is finished."""
 
+    def operations(self, work: Callable[[], object]) -> int | None:
+        return None
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         work()
         return None

@@ -72,5 +72,9 @@ class Engine(Protocol):
     def wait(self) -> None:
         """Returns when the device has nothing left to do."""
 
+    def operations(self, work: Callable[[], object]) -> int | None:
+        """Floating-point operations of the products of matrices in `work`; None where the engine
+        is closed."""
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         """The most memory of a GPU that `work` took; None without one, or where it is not known."""

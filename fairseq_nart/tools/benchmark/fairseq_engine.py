@@ -1,6 +1,7 @@
 """fairseq's generators and ours: any checkpoint, as fairseq-generate runs it."""
 
 import ast
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import torch
 from fairseq import checkpoint_utils, options, tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_nart.crf import chain
 from fairseq_nart.crf import layer as crf_layer
@@ -137,6 +140,13 @@ class FairseqEngine:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def operations(self, work: Callable[[], object]) -> int | None:
+        counter = FlopCounterMode(display=False, custom_mapping=_fused_products())
+        # Attention and a GPU's LSTM step by step, for torch does not count them in one.
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False), counter:
+            work()
+        return counter.get_total_flops()
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -149,3 +159,24 @@ class FairseqEngine:
         data = self.task.build_dataset_for_inference(list(batch), sizes)
         sample: dict[str, Any] = data.collater([data[index] for index in range(len(batch))])
         return utils.move_to_cuda(sample) if self.device == "cuda" else sample
+
+
+def _fused_products() -> dict[Any, Callable[..., int]]:
+    """Operations of what torch does not count: the products of `layers.linear`, as far as it has
+    them, and a CPU's LSTM."""
+
+    def linear(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+        return 2 * math.prod(x) * out_shape[-1]
+
+    def lstm(x: Sequence[int], *weights: Sequence[int], **_: object) -> int:
+        return 2 * math.prod(x[:2]) * sum(map(math.prod, weights[:2]))
+
+    names = (
+        ("mkldnn", "_linear_pointwise", linear),
+        ("quantized", "linear_dynamic", linear),
+        ("aten", "mkldnn_rnn_layer", lstm),
+    )
+    found = (
+        (getattr(getattr(torch.ops, space), name, None), count) for space, name, count in names
+    )
+    return {kernel: count for kernel, count in found if kernel}

@@ -102,6 +102,12 @@ class Measuring:
                 total += time.perf_counter() - start
         return {part: x / len(lines) for part, x in clock.seconds.items()}, total / len(lines)
 
+    def operations(self, lines: Sequence[str]) -> float | None:
+        """Mean floating-point operations per line translated alone; None of a closed engine."""
+        sources = self._sources(lines)
+        total = self.engine.operations(lambda: self.engine.translate([[x] for x in sources]))
+        return None if total is None else total / len(lines)
+
     def peak_bytes(self, lines: Sequence[str]) -> int | None:
         """The most memory that translating each line on its own took: of a GPU, or resident.
 

@@ -197,6 +197,20 @@ class Memory(Measurement):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Operations(Measurement):
+    """How much is computed for a sentence translated alone."""
+
+    kind = "operations"
+    flop: float
+    """Mean floating-point operations of the products of matrices, two for each pair of factors."""
+    sentences: list[int]
+    """Which sentences of the test set these were, counted from 0."""
+
+    def __post_init__(self) -> None:
+        _positive("flop", self.flop)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep(Measurement):
     """The test set translated with one option of the system changed."""
 
@@ -218,7 +232,8 @@ def _positive(name: str, value: float) -> None:
 
 
 KINDS: dict[str, type[Record]] = {
-    kind.kind: kind for kind in (System, Translation, Latency, Throughput, Parts, Memory, Sweep)
+    kind.kind: kind
+    for kind in (System, Translation, Latency, Throughput, Parts, Memory, Operations, Sweep)
 }
 
 

@@ -16,6 +16,7 @@ from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.records import (
     Latency,
     Memory,
+    Operations,
     Parts,
     Sweep,
     Throughput,
@@ -125,18 +126,33 @@ class _Rounds:
 
 
 def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
-    """One sentence at a time: where the time goes, and the most memory."""
+    """One sentence at a time: where the time goes, the most memory, what is computed."""
     for text, worker, about in _each(session, workers, "parts and memory"):
         layout = session.layout(worker.plan, "latency")
-        known = {x: session.known(x, **about) for x in (Memory, Parts)}
-        new = [x for x, record in known.items() if not record or record.sentences != text.chosen]
-        about["sentences"] = text.chosen
-        if Memory in new and (peak := worker.call("peak_bytes", text.timed)):
-            session.write(Memory, worker, layout, **about, peak_bytes=peak)
-        if Parts in new:
+        every, some = text.chosen, text.chosen[::COUNTED]
+        new = _missing(session, Memory, about, every)
+        if new and (peak := worker.call("peak_bytes", text.timed)):
+            session.write(Memory, worker, layout, **about, sentences=every, peak_bytes=peak)
+        if _missing(session, Parts, about, every):
             seconds, total = worker.call("parts", text.timed)
             if seconds:
-                session.write(Parts, worker, layout, **about, seconds=seconds, total=total)
+                fields = {"sentences": every, "seconds": seconds, "total": total}
+                session.write(Parts, worker, layout, **about, **fields)
+        new = _missing(session, Operations, about, some)
+        if new and (flop := worker.call("operations", [text.sources[n] for n in some])):
+            session.write(Operations, worker, layout, **about, sentences=some, flop=flop)
+
+
+def _missing(
+    session: Session, kind: type[Memory | Parts | Operations], about: dict[str, str], of: list[int]
+) -> bool:
+    """Whether there is no record of such sentences."""
+    known = session.known(kind, **about)
+    return known is None or known.sentences != of
+
+
+COUNTED = 5
+"""Of so many sentences that are timed one's operations are counted, which is slow."""
 
 
 def translations(session: Session, workers: Sequence[Worker], batch: int) -> None:
@@ -163,7 +179,7 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
 
 def _each(
     session: Session, workers: Sequence[Worker], what: str
-) -> Iterator[tuple[Text, Worker, dict[str, Any]]]:
+) -> Iterator[tuple[Text, Worker, dict[str, str]]]:
     """Each test set with each system, and what a record says of the two."""
     pairs = [(text, worker) for text in session.texts for worker in workers]
     for text, worker in tqdm(pairs, desc=what, unit="system"):

@@ -11,6 +11,7 @@ from fairseq_nart.tools.benchmark.records import (
     Latency,
     Measurement,
     Memory,
+    Operations,
     Parts,
     Record,
     Sweep,
@@ -45,6 +46,7 @@ class Collection:
     """By system, data and batch."""
     parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
     memories: dict[tuple[str, str], Memory] = field(default_factory=dict)
+    operations: dict[tuple[str, str], Operations] = field(default_factory=dict)
     sweeps: dict[tuple[str, str, str, int], Text] = field(default_factory=dict)
     """By system, data, parameter and value."""
 
@@ -104,6 +106,8 @@ def _add(to: Collection, folder: Path, record: Record) -> None:
             to.parts[record.system, record.data] = record
         case Memory():
             to.memories[record.system, record.data] = record
+        case Operations():
+            to.operations[record.system, record.data] = record
         case Sweep():
             key = (record.system, record.data, record.parameter, record.value)
             to.sweeps[key] = _sweep(to, folder, record)
@@ -158,7 +162,7 @@ def _lines(file: Path, what: str) -> list[str]:
 
 
 _OF_A_ROW = ("family", "lengths", "engine")
-_OF_A_SYSTEM = (*_OF_A_ROW, "checkpoint_sha256", "options")
+_OF_A_SYSTEM = (*_OF_A_ROW, "checkpoint_sha256", "vocabulary_sha256", "options")
 
 
 def _same_systems(runs: Sequence[tuple[Path, list[Record]]]) -> None:

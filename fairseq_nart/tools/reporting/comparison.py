@@ -107,6 +107,9 @@ def csv_rows(of: Comparison) -> list[dict[str, object]]:
         for (of_system, data), memory in found.memories.items():
             if of_system == name:
                 row[f"{data}: peak bytes"] = memory.peak_bytes
+        for (of_system, data), counted in found.operations.items():
+            if of_system == name:
+                row[f"{data}: operations"] = counted.flop
         row["threads"] = of.circumstance(name, "threads")
         row["precision"] = of.circumstance(name, "precision")
         row["machine"], row["commit"] = str(system.machine), system.commit

@@ -57,6 +57,8 @@ def methods(of: Comparison) -> Facts:
         facts.append(("Sentences per second", _THROUGHPUT))
     if of.collection.memories:
         facts.append(("Peak memory", _MEMORY))
+    if of.collection.operations:
+        facts.append(("GFLOP", _OPERATIONS))
     if of.collection.parts:
         facts.append(("Parts", _PARTS))
     return facts
@@ -137,6 +139,12 @@ _THROUGHPUT = (
 _MEMORY = (
     "The most that translating sentences one at a time took: resident memory of a process, its "
     "libraries included, or memory allocated on a GPU."
+)
+
+_OPERATIONS = (
+    "Billions of floating-point operations of the products of matrices for one sentence, two for "
+    "each pair of factors, counted in every fifth timed sentence; per second of the latency of the "
+    "same ones. Not of engines that show nothing of what they compute."
 )
 
 _PARTS = (

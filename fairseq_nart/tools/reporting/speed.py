@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_nart.tools.benchmark.records import Latency
+from fairseq_nart.tools.benchmark.records import Latency, Operations
 from fairseq_nart.tools.reporting.collection import Collection
 
 SCOPES = {"text": "text to text", "tokens": "tokens to tokens"}
@@ -26,6 +26,15 @@ class Times:
         return cls(
             float(milliseconds.mean()), *map(float, np.percentile(milliseconds, [50, 95, 99]))
         )
+
+
+def gigaflop_per_second(latency: Latency, counted: Operations | None) -> float | None:
+    """How fast the counted operations ran; None where none were counted of sentences timed."""
+    seconds = dict(zip(latency.sentences, latency.seconds, strict=True))
+    if counted is None or not seconds.keys() >= set(counted.sentences):
+        return None
+    mean = sum(seconds[sentence] for sentence in counted.sentences) / len(counted.sentences)
+    return counted.flop / 1e9 / mean
 
 
 def speed_up(collection: Collection, system: str, data: str, scope: str, base: str) -> float | None:

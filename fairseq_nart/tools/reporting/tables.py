@@ -8,7 +8,7 @@ from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.groups import by_size
 from fairseq_nart.tools.reporting.markup import Table, ratio, significant
 from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
-from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, gigaflop_per_second, measured
 
 
 def main_table(of: Comparison) -> Table:
@@ -67,7 +67,7 @@ def quality_table(of: Comparison, data: str) -> Table:
 def speed_table(of: Comparison, data: str, scope: str) -> Table:
     """Latencies, and under which circumstances they were measured."""
     header = ["system", "mean, ms", "median", "95 %", "99 %", "speed-up", "sentences"]
-    header += ["engine", "threads", "precision", "peak memory, GiB"]
+    header += ["engine", "threads", "precision", "peak memory, GiB", "GFLOP", "GFLOP/s"]
     rows = []
     for system, about in of.collection.systems.items():
         if latency := of.collection.latencies.get((system, data, scope)):
@@ -75,7 +75,10 @@ def speed_table(of: Comparison, data: str, scope: str) -> Table:
             row = [system, *map(significant, (times.mean, times.median, times.p95, times.p99))]
             row += [ratio(of.speed_up(system, data, scope)), str(len(latency.seconds))]
             row += [about.engine, str(latency.threads), latency.precision]
-            rows.append([*row, f"{memory.peak_bytes / 2**30:.2f}" if memory else ""])
+            row.append(f"{memory.peak_bytes / 2**30:.2f}" if memory else "")
+            counted = of.collection.operations.get((system, data))
+            row.append(significant(counted.flop / 1e9) if counted else "")
+            rows.append([*row, significant(gigaflop_per_second(latency, counted))])
     return Table(f"Latency in detail: {data}, {SCOPES[scope]}", header, rows)
 
 

@@ -116,12 +116,20 @@ def test_details_show_the_numbers(run, out):
 
     speed, quality = details("Latency in detail"), details("Quality in detail")
     rates, memory = details("Sentences per second"), raw(run, "memory")
+    operations = raw(run, "operations")
+    timed = {r.system: r for r in read(run) if r.kind == "latency" and r.scope == "text"}
     recorded = {(r.system, r.batch): r for r in read(run) if r.kind == "throughput"}
     columns = {"mean, ms": "mean", "median": "median", "95 %": "p95", "99 %": "p99"}
     for name, row in rows.items():
         for column, key in columns.items():
             value = float(row[f"{SPEED}: {key} ms"])
             assert float(speed[name][column]) == pytest.approx(value, rel=0.006)
+        flop = operations[name]["flop"]
+        assert float(speed[name]["GFLOP"]) == pytest.approx(flop / 1e9, rel=0.006)
+        seconds = [timed[name].seconds[n] for n in operations[name]["sentences"]]
+        fast = flop / 1e9 / statistics.mean(seconds)
+        assert float(speed[name]["GFLOP/s"].replace(",", "")) == pytest.approx(fast, rel=0.006)
+        assert row[f"{DATA}: operations"] == str(flop)
         gib = memory[name]["peak_bytes"] / 2**30
         assert speed[name]["peak memory, GiB"] == f"{gib:.2f}"
         interval = f"{float(row[f'{DATA}: confidence']):.2f}"
