@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# NAT with fertilities, which come from the teacher's attention; from there N/6 of fine-tuning with the
+# NAT with fertilities. They come from eflomal's links (pip install eflomal), or without eflomal from the
+# teacher's attention, which is harder to learn from (RESULTS.md). From there N/6 of fine-tuning with the
 # teacher, at five times the published rate, which is for a far longer one, and as many without the
 # teacher, to tell what comes of the teacher. BLEU of all three with 1, 10 and 100 candidates.
 source "$(dirname "$0")/settings.sh"
-once align fairseq-nart align "$distilled" --teacher "$teacher" --splits train valid
+aligner=(--teacher "$teacher")
+if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
+once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
 alone nart_fertility
 further() {  # further NAME OPTIONS...
     train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \

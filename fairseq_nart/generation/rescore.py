@@ -69,10 +69,14 @@ class TeacherRescorer:
     def log_probs(self, encoded: Any, rows: Tensor, candidates: Candidates) -> Tensor:
         """(BN,T) log-probability of each candidate token, 0 at padding.
 
-        Candidate r translates the encoded sentence rows[r].
+        Candidate r translates the encoded sentence rows[r]. Equal ones of a sentence are scored
+        once: of a hundred fertilities that are drawn many say the same.
         """
-        everything = self.distributions(encoded, rows, candidates.tokens)
-        chosen = everything.gather(2, candidates.tokens[..., None]).squeeze(2)
+        each = torch.cat([rows[:, None], candidates.tokens], dim=1)
+        distinct, which = each.unique(dim=0, return_inverse=True)
+        tokens = distinct[:, 1:]
+        everything = self.distributions(encoded, distinct[:, 0], tokens)
+        chosen = everything.gather(2, tokens[..., None]).squeeze(2)[which]
         scores: Tensor = chosen.float().masked_fill(~candidates.mask, 0.0)
         return scores
 
