@@ -73,7 +73,7 @@ class TeacherRescorer:
         once: of a hundred fertilities that are drawn many say the same.
         """
         each = torch.cat([rows[:, None], candidates.tokens], dim=1)
-        distinct, which = each.unique(dim=0, return_inverse=True)
+        distinct, which = each.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
         tokens = distinct[:, 1:]
         everything = self.distributions(encoded, distinct[:, 0], tokens)
         chosen = everything.gather(2, tokens[..., None]).squeeze(2)[which]

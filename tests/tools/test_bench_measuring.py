@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from fairseq_nart.compat import allocator
 from fairseq_nart.crf import chain
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers import linear
@@ -52,6 +53,18 @@ def test_what_is_timed(work):
     assert measuring().time(["a", "b b"]) == [Timed(111, 10, 2), Timed(111, 10, 3)]
     assert measuring().throughput(["a", "b b", "c"], 2) == (30, 7)
     assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
+
+
+def test_what_large_batches_took_is_returned(work, monkeypatch):
+    """Else processes that stand still hold what the next ones need."""
+    returned, engine = [], Slow(work)
+    engine.lengths, engine.iterations = None, len
+    monkeypatch.setattr(allocator, "return_free_memory", lambda: returned.append(True))
+    measuring = Measuring(engine, Subwords(None))
+    measuring.throughput(["a", "b"], 2)
+    assert len(returned) == 1
+    measuring.translate(["a", "b"], 2)
+    assert len(returned) == 2
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def quality_table(of: Comparison, data: str) -> Table:
 def speed_table(of: Comparison, data: str, scope: str) -> Table:
     """Latencies, and under which circumstances they were measured."""
     header = ["system", "mean, ms", "median", "95 %", "99 %", "speed-up", "sentences"]
-    header += ["engine", "threads", "precision", "peak memory, GiB", "GFLOP", "GFLOP/s"]
+    header += ["engine", "threads", "precision", "peak memory, GiB"]
     rows = []
     for system, about in of.collection.systems.items():
         if latency := of.collection.latencies.get((system, data, scope)):
@@ -75,11 +75,23 @@ def speed_table(of: Comparison, data: str, scope: str) -> Table:
             row = [system, *map(significant, (times.mean, times.median, times.p95, times.p99))]
             row += [ratio(of.speed_up(system, data, scope)), str(len(latency.seconds))]
             row += [about.engine, str(latency.threads), latency.precision]
-            row.append(f"{memory.peak_bytes / 2**30:.2f}" if memory else "")
-            counted = of.collection.operations.get((system, data))
-            row.append(significant(counted.flop / 1e9) if counted else "")
-            rows.append([*row, significant(gigaflop_per_second(latency, counted))])
+            rows.append([*row, f"{memory.peak_bytes / 2**30:.2f}" if memory else ""])
     return Table(f"Latency in detail: {data}, {SCOPES[scope]}", header, rows)
+
+
+def operations_table(of: Comparison, data: str, scope: str) -> Table:
+    """What a sentence needs, and how fast that runs."""
+    rows, found = [], of.collection
+    for system in found.systems:
+        counted, latency = (
+            found.operations.get((system, data)),
+            found.latencies.get((system, data, scope)),
+        )
+        if counted and latency:
+            fast = significant(gigaflop_per_second(latency, counted))
+            rows.append([system, significant(counted.flop / 1e9), fast])
+    header = ["system", "GFLOP", "GFLOP/s"]
+    return Table(f"Operations: {data}, {SCOPES[scope]}", header, rows)
 
 
 def length_table(of: Comparison, data: str, scope: str) -> Table:
@@ -154,7 +166,7 @@ def details(of: Comparison) -> list[Table]:
     """The tables beside the main one that have something to say."""
     tables = [quality_table(of, data) for data in of.collection.data]
     tables += [table for data in of.collection.data for table in sweep_tables(of, data)]
-    for table in (speed_table, length_table):
+    for table in (speed_table, operations_table, length_table):
         tables += [table(of, data, scope) for data, scope in measured(of.collection)]
     tables += [throughput_table(of, data) for data in of.collection.data]
     return [table for table in tables if table.rows]
