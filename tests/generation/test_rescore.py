@@ -55,6 +55,20 @@ def test_equals_fairseqs_scorer(kind, packed, task, device):
             )
 
 
+def test_equal_candidates_are_scored_once(task, monkeypatch):
+    rescorer = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 0.0)
+    batch, asked, plain = batch_of(task, "cpu"), [], rescorer.distributions
+    monkeypatch.setattr(
+        rescorer, "distributions", lambda *words: asked.append(len(words[1])) or plain(*words)
+    )
+    encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
+    rows, same = torch.tensor([0, 0, 1]), torch.tensor([3, 3, 3])  # of two sentences
+    tokens = batch["target"][same]
+    mask = tokens.ne(PAD)
+    rescorer.log_probs(encoded, rows, Candidates(tokens, mask, mask.float()))
+    assert asked == [2]
+
+
 def test_the_choice_is_the_teachers_best(task, device):
     """Among the same candidates, recomputed one by one with fairseq's scorer."""
     model = build(task, "nart_dcrf_tiny").to(device)

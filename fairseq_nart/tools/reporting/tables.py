@@ -83,10 +83,8 @@ def operations_table(of: Comparison, data: str, scope: str) -> Table:
     """What a sentence needs, and how fast that runs."""
     rows, found = [], of.collection
     for system in found.systems:
-        counted, latency = (
-            found.operations.get((system, data)),
-            found.latencies.get((system, data, scope)),
-        )
+        counted = found.operations.get((system, data))
+        latency = found.latencies.get((system, data, scope))
         if counted and latency:
             fast = significant(gigaflop_per_second(latency, counted))
             rows.append([system, significant(counted.flop / 1e9), fast])
