@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # NAT with fertilities. They come from eflomal's links (pip install eflomal), or without eflomal from the
 # teacher's attention, which is harder to learn from (RESULTS.md). From there N/6 of fine-tuning with the
-# teacher, at five times the published rate, which is for a far longer one, and as many without the
-# teacher, to tell what comes of the teacher. BLEU of all three with 1, 10 and 100 candidates.
+# teacher, from fifteen times the published rate, which is for a far longer one, to 0, and as many without
+# the teacher, to tell what comes of the teacher. BLEU of all three with 1, 10 and 100 candidates.
 source "$(dirname "$0")/settings.sh"
 aligner=(--teacher "$teacher")
 if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
@@ -10,7 +10,8 @@ once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
 alone nart_fertility
 further() {  # further NAME OPTIONS...
     train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
-        --init-from "$run/nart_fertility.pt" --lr-scheduler fixed --lr 1e-4 "${@:2}"
+        --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
+        --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
     average "$1" "$run/$1.pt"
 }
 further nart_fertility.finetuned --finetune-with "$teacher"

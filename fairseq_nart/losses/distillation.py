@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 REWARD_SCALE = 0.1
-"""Of the code of Gu et al., whose costs are means over tokens; these are sums, as the paper's."""
+"""Of the code of Gu et al."""
 
 
 def reverse_cross_entropy(emissions: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -128,7 +128,10 @@ class NartFertility(NartModel):
             words = self.emissions(states, proposal.fertilities, theirs)
             rows = torch.arange(len(mask), device=mask.device)
             pairs = rows.repeat_interleave(2)
-            costs = self._costs(teacher, encoded, pairs, words, theirs).view(-1, 2)
+            # As the released code and not the paper, a draw costs what its tokens do on average: a
+            # sum rewards short outputs. It counts as the tokens of the reference.
+            each = self._costs(teacher, encoded, pairs, words, theirs) / proposal.lengths.flatten()
+            costs = each.view(-1, 2) * mask.sum(dim=1, keepdim=True)
         gold = self._costs(teacher, encoded, rows, emissions, mask).sum()
         likelihood = fertility.log_likelihood(logits, drawn, states.mask)
         rewarded = reinforce(likelihood, costs[:, 0], baseline=costs[:, 1])

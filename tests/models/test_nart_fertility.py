@@ -225,8 +225,9 @@ def test_words_of_the_teacher_are_those_of_its_own_distribution(student, batch):
 
 
 def test_draws_are_compared_with_the_average(student, batch, monkeypatch):
-    """What is rewarded is the likelihood of the draw, by what it costs; the baseline is what the
-    average costs; each sentence by its own source."""
+    """What is rewarded is the likelihood of the draw, by what its tokens cost on average, as often
+    as the reference has tokens; the baseline is what the average costs; each sentence by its own
+    source."""
     seen, drawn = [], []
     draw = torch.multinomial
 
@@ -241,9 +242,10 @@ def test_draws_are_compared_with_the_average(student, batch, monkeypatch):
     monkeypatch.setattr(nart_fertility, "reinforce", spy)
     monkeypatch.setattr(torch, "multinomial", drawing)
     terms_of(student, batch)
-    source, expected = batch["net_input"]["src_tokens"], []
+    (source, target, _), expected = arguments(batch), []
     (chosen,) = drawn
-    for row, fertilities in zip(source, chosen.view(source.shape), strict=True):
+    lengths = target.ne(PAD).sum(dim=1)
+    for row, fertilities, length in zip(source, chosen.view(source.shape), lengths, strict=True):
         one, own = row[row != PAD][None], fertilities[row != PAD][None]
         states = student.encode(one)
         logits, costs = student.fertility(states), []
@@ -253,9 +255,10 @@ def test_draws_are_compared_with_the_average(student, batch, monkeypatch):
             words = student.emissions(states, proposal.fertilities, mask)
             encoded = student.teacher.encode(one, states.lengths)
             rows = torch.zeros(1, dtype=torch.long, device=one.device)
-            costs.append(student._costs(student.teacher, encoded, rows, words, mask))
+            cost = student._costs(student.teacher, encoded, rows, words, mask)
+            costs.append(cost[0] * length / mask.sum())
         likelihood = logits.log_softmax(dim=2).gather(2, own[..., None]).sum()
-        expected.append(torch.stack([likelihood, *(cost[0] for cost in costs)]))
+        expected.append(torch.stack([likelihood, *costs]))
     found = torch.stack(seen[0], dim=1)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-3)
     assert not torch.allclose(found[:, 1], found[:, 2])

@@ -103,7 +103,7 @@ def plain_log(axes: Axes, which: str, values: Sequence[float], base: float = 10)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    digits = (1, 2, 5) if high < 50 * low else (1,)
+    digits = (1, 2, 5) if high < 100 * low else (1,)
     steps = [digit * 10.0**power for power in range(-3, 7) for digit in digits]
     return [step for step in steps if low / 2 <= step <= high * 2]
 
