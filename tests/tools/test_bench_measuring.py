@@ -14,7 +14,7 @@ from fairseq_nart.layers import linear
 from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools._ctranslate2 import submit
-from fairseq_nart.tools.benchmark import stages
+from fairseq_nart.tools.benchmark import stages, worker
 from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
 from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 from fairseq_nart.tools.benchmark.measuring import Measuring, Timed
@@ -55,16 +55,29 @@ def test_what_is_timed(work):
     assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
 
 
-def test_what_large_batches_took_is_returned(work, monkeypatch):
+def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     """Else processes that stand still hold what the next ones need."""
-    returned, engine = [], Slow(work)
-    engine.lengths, engine.iterations = None, len
-    monkeypatch.setattr(allocator, "return_free_memory", lambda: returned.append(True))
-    measuring = Measuring(engine, Subwords(None))
-    measuring.throughput(["a", "b"], 2)
-    assert len(returned) == 1
-    measuring.translate(["a", "b"], 2)
-    assert len(returned) == 2
+    asked = iter([("time", (["a"],)), ("throughput", (["a", "b"], 2)), ("parts", (["a"],))])
+    seen = []
+    engine = Slow(work)
+    engine.name, engine.libraries, engine.lengths, engine.can_stream = "slow", (), None, False
+
+    class Talk:
+        def recv(self):
+            for request in asked:
+                return request
+            raise EOFError
+
+        def send(self, answer):
+            seen.append("answered")
+
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker.logging, "disable", lambda *_: None)
+    monkeypatch.setattr(worker, "_engine", lambda *_: engine)
+    monkeypatch.setattr(allocator, "return_free_memory", lambda: seen.append("returned"))
+    worker._serve(Talk(), None, None, None, "cpu")
+    both = ["returned", "answered"]  # first of all a worker says what it is
+    assert seen == [*both, "answered", *both, *both]
 
 
 @pytest.mark.parametrize(

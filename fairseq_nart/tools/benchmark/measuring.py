@@ -84,7 +84,6 @@ class Measuring:
         translated = self.engine.translate(batches)
         self.engine.wait()
         seconds = time.perf_counter() - start
-        allocator.return_free_memory()  # large batches': else all processes together keep too much
         targets = (target for found in translated for target in found)
         return seconds, sum(len(self.engine.decode(target)) + 1 for target in targets)
 
@@ -126,7 +125,6 @@ class Measuring:
         sources = self._sources(lines)
         batches = list(batches_by_size(range(len(lines)), batch, lambda index: len(sources[index])))
         found = self.engine.translate([[sources[i] for i in some] for some in batches])
-        allocator.return_free_memory()
         outputs = _restored(batches, found)
         lengths = None
         if self.engine.lengths is not None:

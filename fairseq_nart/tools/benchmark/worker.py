@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fairseq_nart.compat.allocator import keep_freed_memory
+from fairseq_nart.compat import allocator
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
@@ -95,7 +95,10 @@ def _serve(
             else:
                 request = connection.recv()
             name, args = request
-            connection.send((False, getattr(measuring, name)(*args)))
+            answer = getattr(measuring, name)(*args)
+            if name != "time":  # after which the next turn would have to fetch it again
+                allocator.return_free_memory()  # else all processes together keep too much
+            connection.send((False, answer))
         except EOFError:
             return
         except Exception as error:
@@ -107,7 +110,7 @@ def _serve(
 
 def _engine(plan: SystemPlan, model: Path, device: str) -> Any:
     """`model` is the folder with the dictionaries or, for CTranslate2, the converted model."""
-    keep_freed_memory()  # the same for all engines
+    allocator.keep_freed_memory()  # the same for all engines
     # Each process imports what it runs, no more.
     if plan.engine == "ctranslate2":
         from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
