@@ -57,7 +57,7 @@ def test_what_is_timed(work):
 
 def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     """Else processes that stand still hold what the next ones need."""
-    asked = iter([("time", (["a"],)), ("throughput", (["a", "b"], 2)), ("parts", (["a"],))])
+    asked = iter([("time", (["a"],)), ("rest", ()), ("parts", (["a"],))])
     seen = []
     engine = Slow(work)
     engine.name, engine.libraries, engine.lengths, engine.can_stream = "slow", (), None, False
@@ -130,10 +130,13 @@ def test_operations_of_an_lstm(data, student):
 
 
 def test_of_each_sentence_the_median_counts(tmp_path):
-    """Over more sentences than have a turn together."""
-    lines, seen = [str(n) for n in range(12)], Counter()
+    """Over more sentences than have a turn together; first it is warmed up, last it rests."""
+    lines, seen, calls = [str(n) for n in range(12)], Counter(), []
 
-    def call(_, block):
+    def call(what, block=()):
+        calls.append(what)
+        if len(calls) == 1:  # to warm up
+            return []
         seen.update(block)
         return [Timed(9, int(x) + (0, 1, 20)[seen[x] - 1], int(x)) for x in block]
 
@@ -142,6 +145,7 @@ def test_of_each_sentence_the_median_counts(tmp_path):
     stages._take_turns(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
     found = stages._medians(rounds.of("x"), 12)
     assert [(x.tokens, x.target_tokens) for x in found] == [(n + 1, n) for n in range(12)]
+    assert calls == ["time"] * 7 + ["rest"]
 
 
 def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):

@@ -59,6 +59,9 @@ class Measuring:
         """Each line on its own, the first once more before, unmeasured: caches are then warm."""
         return [self._time(line) for line in (lines[0], *lines)][1:]
 
+    def rest(self) -> None:
+        """Turns have ended, and what they took is given back, as after all other work."""
+
     def _time(self, line: str) -> Timed:
         engine, clock = self.engine, time.perf_counter
         engine.wait()

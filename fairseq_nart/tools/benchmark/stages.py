@@ -72,10 +72,17 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
                 )
 
 
+WARM_UP = 20
+"""Sentences of all lengths that are translated first, unmeasured: a shape that is met for the first
+time is compiled, and the first ten sentences took NART three times as long."""
+
+
 def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
     """All blocks of sentences by every system, all of it `repeats` times; each round is kept."""
     starts = list(range(0, len(text.timed), BLOCK)) * repeats
     there = len(rounds.done)
+    for worker in workers if there < len(starts) else ():
+        worker.call("time", text.spread(WARM_UP))
     with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=there) as bar:
         for turn, start in enumerate(starts[there:], there):
             block = text.timed[start : start + BLOCK]
@@ -83,6 +90,8 @@ def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeat
             timed = {worker.plan.name: worker.call("time", block) for worker in order}
             rounds.add({name: [asdict(one) for one in found] for name, found in timed.items()})
             bar.update()
+    for worker in workers:
+        worker.call("rest")
 
 
 def _medians(timed: list[Timed], sentences: int) -> list[Timed]:
