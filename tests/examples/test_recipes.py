@@ -41,6 +41,16 @@ if "tune" in sys.argv:
     print(f"best: --rescore-normalization reward --rescore-alpha {{len(sys.argv[2]) % 7}} (BLEU 1)")
 """
 
+SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 TEACHER SRC TGT SIZE N TEACHER_UPDATES FIRST_UPDATES"
+SETTINGS += " SECOND_UPDATES PIECES TOKENS SEED SYSTEMS PRECISION GPUS"
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_fresh_machine(monkeypatch):
+    """Without what whoever runs the tests has set for a run of their own."""
+    for name in SETTINGS.split():
+        monkeypatch.delenv(name, raising=False)
+
 
 @pytest.fixture
 def play(tmp_path):
