@@ -57,7 +57,7 @@ def test_what_is_timed(work):
 
 def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     """Else processes that stand still hold what the next ones need."""
-    asked = iter([("time", (["a"],)), ("rest", ()), ("parts", (["a"],))])
+    asked = iter([("warm_up", ("a",)), ("time", ("a",)), ("rest", ()), ("parts", ("a",))])
     seen = []
     engine = Slow(work)
     engine.name, engine.libraries, engine.lengths, engine.can_stream = "slow", (), None, False
@@ -77,7 +77,16 @@ def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     monkeypatch.setattr(allocator, "return_free_memory", lambda: seen.append("returned"))
     worker._serve(Talk(), None, None, None, "cpu")
     both = ["returned", "answered"]  # first of all a worker says what it is
-    assert seen == [*both, "answered", *both, *both]
+    assert seen == [*both, "answered", "answered", *both, *both]
+
+
+def test_a_sentence_warms_up_once(work):
+    measuring = Measuring(Slow(work), Subwords(None))
+    met = []
+    measuring._time = met.append
+    measuring.warm_up(["a", "b"])
+    measuring.warm_up(["b", "c", "c"])
+    assert met == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +144,9 @@ def test_of_each_sentence_the_median_counts(tmp_path):
 
     def call(what, block=()):
         calls.append(what)
-        if len(calls) == 1:  # to warm up
+        if what == "warm_up":
+            assert block == lines
+        if what != "time":
             return []
         seen.update(block)
         return [Timed(9, int(x) + (0, 1, 20)[seen[x] - 1], int(x)) for x in block]
@@ -145,7 +156,7 @@ def test_of_each_sentence_the_median_counts(tmp_path):
     stages._take_turns(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
     found = stages._medians(rounds.of("x"), 12)
     assert [(x.tokens, x.target_tokens) for x in found] == [(n + 1, n) for n in range(12)]
-    assert calls == ["time"] * 7 + ["rest"]
+    assert calls == ["warm_up"] + ["time"] * 6 + ["rest"]
 
 
 def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):

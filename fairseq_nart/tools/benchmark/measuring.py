@@ -45,6 +45,7 @@ class Measuring:
     def __init__(self, engine: Engine, subwords: Subwords) -> None:
         self.engine = engine
         self.subwords = subwords
+        self._met: set[str] = set()
 
     def about(self) -> dict[str, Any]:
         """What a record says of the engine."""
@@ -54,6 +55,16 @@ class Measuring:
     def lay_out(self, layout: Layout) -> None:
         """Uses so many threads from now on."""
         self.engine.lay_out(layout)
+
+    def warm_up(self, lines: Sequence[str]) -> None:
+        """Translates those that are new here, for what is kept from a first time is kept by shape.
+
+        After 20 sentences of all lengths NART took 11.5 ms for each of the next, and later 5.
+        """
+        for line in lines:
+            if line not in self._met:
+                self._time(line)
+                self._met.add(line)
 
     def time(self, lines: Sequence[str]) -> list[Timed]:
         """Each line on its own, the first once more before, unmeasured: caches are then warm."""

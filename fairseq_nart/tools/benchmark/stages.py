@@ -72,18 +72,12 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
                 )
 
 
-WARM_UP = 20
-"""Sentences of all lengths that are translated first, unmeasured. They warm up in part: the first
-ten that count took NART 18.8 ms each without and 11.5 with them, where later ones take 5. That the
-median of the repeats leaves out; a single repeat has it."""
-
-
 def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
     """All blocks of sentences by every system, all of it `repeats` times; each round is kept."""
     starts = list(range(0, len(text.timed), BLOCK)) * repeats
     there = len(rounds.done)
-    for worker in workers if there < len(starts) else ():
-        worker.call("time", text.spread(WARM_UP))
+    for worker in tqdm(workers if there < len(starts) else (), desc="warming up", unit="system"):
+        worker.call("warm_up", text.timed)
     with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=there) as bar:
         for turn, start in enumerate(starts[there:], there):
             block = text.timed[start : start + BLOCK]

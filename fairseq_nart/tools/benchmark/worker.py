@@ -96,7 +96,7 @@ def _serve(
                 request = connection.recv()
             name, args = request
             answer = getattr(measuring, name)(*args)
-            if name != "time":  # after which the next turn would have to fetch it again
+            if name not in ("warm_up", "time"):  # the next turn would have to fetch it again
                 allocator.return_free_memory()  # else all processes together keep too much
             connection.send((False, answer))
         except EOFError:
