@@ -13,9 +13,10 @@ from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTrans
 class LinearChainCRF(nn.Module):
     """A chain over the K best tokens of each position, with low-rank transitions.
 
-    Every method takes ``emissions`` (B, T, V), the raw output scores; ``mask`` (B, T) bool, True
-    on real positions, which come first; and ``states`` (B, T, D) if and only if the transitions
-    are dynamic. K is ``candidates`` or V, whichever is smaller. A wrong shape raises ValueError.
+    Every method takes ``emissions`` (B, T, V), the raw output scores, decoding also (P, V), those
+    of the P real positions alone; ``mask`` (B, T) bool, True on real positions, which come first;
+    and ``states`` (B, T, D) if and only if the transitions are dynamic. K is ``candidates`` or V,
+    whichever is smaller. A wrong shape raises ValueError.
 
     Args:
         vocab_size: V.
@@ -79,20 +80,24 @@ class LinearChainCRF(nn.Module):
         return chain.log_likelihood(scores, self.transitions(ids, states), path, mask)
 
     def lattice(
-        self, emissions: Tensor, states: Tensor | None = None
+        self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What decoding chooses from: the candidates' ids (B, T, K), the largest emission first,
         their emissions (B, T, K) and their transitions (B, T-1, K, K)."""
-        self._check(emissions)
-        ids = top_candidates(emissions, self.candidates)
-        return ids, emissions.gather(2, ids), self.transitions(ids, states)
+        every = emissions if emissions.dim() == 3 else emissions.unsqueeze(0)
+        self._check(every)
+        ids = top_candidates(every, self.candidates)
+        scores = every.gather(2, ids)
+        if emissions.dim() == 2:
+            ids, scores = _at_real_positions(ids, mask), _at_real_positions(scores, mask)
+        return ids, scores, self.transitions(ids, states)
 
     @torch.no_grad()
     def decode(
         self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The best path's raw score (B,) and its tokens (B, T), 0 at padding."""
-        ids, scores, moves = self.lattice(emissions, states)
+        ids, scores, moves = self.lattice(emissions, mask, states)
         best, path = chain.best_path(scores, moves, mask)
         return best, _tokens(ids, path, mask)
 
@@ -104,7 +109,7 @@ class LinearChainCRF(nn.Module):
 
         The log-probabilities are 0 at padding and sum to that of the path among the candidates.
         """
-        ids, scores, moves = self.lattice(emissions, states)
+        ids, scores, moves = self.lattice(emissions, mask, states)
         _, path = chain.best_path(scores, moves, mask)
         return chain.path_log_probs(scores, moves, path, mask), _tokens(ids, path, mask)
 
@@ -116,7 +121,7 @@ class LinearChainCRF(nn.Module):
 
         Missing paths score -inf. Raises ValueError if ``k`` < 1.
         """
-        ids, scores, moves = self.lattice(emissions, states)
+        ids, scores, moves = self.lattice(emissions, mask, states)
         best, paths = chain.k_best(scores, moves, mask, k)
         return best, _tokens_of_several(ids, paths, mask)
 
@@ -128,7 +133,7 @@ class LinearChainCRF(nn.Module):
 
         They are those of ``decode_with_log_probs``.
         """
-        ids, scores, moves = self.lattice(emissions, states)
+        ids, scores, moves = self.lattice(emissions, mask, states)
         best, paths = chain.k_best(scores, moves, mask, k)
         along = [chain.path_log_probs(scores, moves, path, mask) for path in paths.unbind(1)]
         return best, torch.stack(along, dim=1), _tokens_of_several(ids, paths, mask)
@@ -142,6 +147,11 @@ class LinearChainCRF(nn.Module):
                 f"emissions: expected shape (B, T, {self.vocab_size}), "
                 f"found {tuple(emissions.shape)}"
             )
+
+
+def _at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
+    """(1, P, K) of the real positions -> (B, T, K), 0 at padding."""
+    return x.new_zeros(*mask.shape, x.shape[2]).masked_scatter(mask.unsqueeze(2), x)
 
 
 def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import copy
 from typing import Any
 
 import torch
+from fairseq.models.lstm import LSTMDecoder
+from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates
@@ -43,6 +45,11 @@ def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
     raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(DEFAULT_ALPHA)}")
 
 
+FEATURES_FIRST = (TransformerDecoderBase.forward, LSTMDecoder.forward)
+"""Of decoders that do nothing but `extract_features`, then `output_layer`, which then need not work
+for padding: where 19 lengths are scored, two positions of five."""
+
+
 class TeacherRescorer:
     """Scores candidates with an autoregressive teacher that shares the student's dictionaries."""
 
@@ -75,13 +82,17 @@ class TeacherRescorer:
         each = torch.cat([rows[:, None], candidates.tokens], dim=1)
         distinct, which = each.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
         tokens = distinct[:, 1:]
-        everything = self.distributions(encoded, distinct[:, 0], tokens)
-        chosen = everything.gather(2, tokens[..., None]).squeeze(2)[which]
-        scores: Tensor = chosen.float().masked_fill(~candidates.mask, 0.0)
-        return scores
+        real = torch.zeros_like(tokens, dtype=torch.bool)
+        real[which] = candidates.mask  # equal ones have the same
+        said = self.distributions(encoded, distinct[:, 0], tokens, real)[0]  # (P,V)
+        chosen = said.gather(1, tokens[real][:, None]).squeeze(1).float()
+        return chosen.new_zeros(tokens.shape).masked_scatter(real, chosen)[which]
 
-    def distributions(self, encoded: Any, rows: Tensor, tokens: Tensor) -> Tensor:
-        """(BN,T,V) log-probabilities of what may follow each prefix, none too, of `tokens` (BN,T).
+    def distributions(
+        self, encoded: Any, rows: Tensor, tokens: Tensor, real: Tensor | None = None
+    ) -> Tensor:
+        """(BN,T,V) log-probabilities of what may follow each prefix, none too, of `tokens` (BN,T);
+        with `real` (BN,T) bool (1,P,V), those of the P positions that it has.
 
         Row r translates the encoded sentence rows[r]. ValueError for one that is longer than
         the teacher can say.
@@ -90,7 +101,13 @@ class TeacherRescorer:
         previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
         # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
         states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
-        output = self.teacher.decoder(previous, encoder_out=states)
+        decoder = self.teacher.decoder
+        if real is not None and type(decoder).forward in FEATURES_FIRST:
+            features, more = decoder.extract_features(previous, encoder_out=states)
+            output = decoder.output_layer(features[real][None]), more
+        else:
+            logits, more = decoder(previous, encoder_out=states)
+            output = logits if real is None else logits[real][None], more
         # computed in fp32 by fairseq
         log_probs: Tensor = self.teacher.get_normalized_probs(output, log_probs=True)
         return log_probs

@@ -106,10 +106,21 @@ class NartModel(BaseFairseqModel):
         return None
 
     def forbid(self, emissions: Tensor) -> Tensor:
-        """emissions (BN,T,V), raw logits -> the same, now -inf for what no target holds."""
+        """emissions (...,V), raw logits -> the same, now -inf for what no target holds."""
         for token in self.forbidden:  # one by one: to index by a list would wait for a GPU
             emissions[..., token] = float("-inf")
         return emissions
+
+    def decoding_emissions(self, features: Tensor, mask: Tensor) -> Tensor:
+        """features (BN,T,D), mask (BN,T) -> what tokens are chosen by; -inf for what none may be.
+
+        (P,V) of the P positions in the mask alone: of 19 lengths of a sentence two positions of
+        five are padding. Where all are in it, and on a GPU, which would have to be waited for,
+        (BN,T,V) of all.
+        """
+        if mask.device.type == "cpu" and not mask.all():
+            features = features[mask]
+        return self.forbid(self.decoder.output_projection(features))
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
         """The targets to decode for each sentence."""
@@ -133,7 +144,12 @@ class NartModel(BaseFairseqModel):
         raise NotImplementedError
 
 
-def most_probable(emissions: Tensor) -> tuple[Tensor, Tensor]:
-    """emissions (B,T,V) -> the most probable tokens (B,T) and their log-probabilities (B,T)."""
-    best, tokens = emissions.float().max(dim=2)
-    return tokens, best - emissions.float().logsumexp(dim=2)
+def most_probable(emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable tokens (B,T) and their log-probabilities (B,T), anything where not in the
+    mask (B,T); emissions as `NartModel.decoding_emissions` has them."""
+    best, tokens = emissions.float().max(dim=-1)
+    log_probs = best - emissions.float().logsumexp(dim=-1)
+    if emissions.dim() == 2:
+        tokens = tokens.new_zeros(mask.shape).masked_scatter(mask, tokens)
+        log_probs = log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs)
+    return tokens, log_probs

@@ -26,22 +26,26 @@ class Nart(ByLengthModel):
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
 
+    def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), what the decoder makes of it."""
+        features: Tensor = self.decoder(self.source_map(states, mask), mask, states)
+        return features
+
     def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
         """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
-        x = self.source_map(states, mask)
-        features = self.decoder(x, mask, states)
+        features = self.features(states, mask)
         return features, self.decoder.output_projection(features)
 
     def start_decoding(
         self, states: EncoderStates, lengths: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What tokens are chosen by: features (BN,T,D), emissions (BN,T,V) and mask (BN,T).
+        """What tokens are chosen by: features (BN,T,D), `decoding_emissions`, and mask (BN,T).
 
-        lengths (B,N), N targets of each sentence; the emission of what no target holds is -inf.
+        lengths (B,N), N targets of each sentence.
         """
         mask = length_mask(lengths.flatten(), int(lengths.max()))
-        features, emissions = self.run_decoder(states, mask)
-        return features, self.forbid(emissions), mask
+        features = self.features(states, mask)
+        return features, self.decoding_emissions(features, mask), mask
 
     def decode(
         self,
@@ -58,8 +62,8 @@ class Nart(ByLengthModel):
     def decode_emissions(
         self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
     ) -> tuple[Tensor, Tensor]:
-        """features (BN,T,D), emissions (BN,T,V), mask (BN,T) -> tokens, log-probs (BN,T)."""
-        return most_probable(emissions)
+        """What `start_decoding` found -> tokens, log-probs (BN,T)."""
+        return most_probable(emissions, mask)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

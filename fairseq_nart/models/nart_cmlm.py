@@ -31,12 +31,20 @@ class NartCmlm(ByLengthModel):
         super().__init__(cfg, task)
         self.masked = nn.Parameter(torch.randn(cfg.embed_dim))
 
+    def features(
+        self, states: EncoderStates, tokens: Tensor, masked: Tensor, mask: Tensor
+    ) -> Tensor:
+        """tokens, masked, mask (BN,T) -> (BN,T,D), which see no token where masked."""
+        x = torch.where(masked[..., None], self.masked, self.decoder.embed(tokens))
+        features: Tensor = self.decoder(x, mask, states)
+        return features
+
     def emissions(
         self, states: EncoderStates, tokens: Tensor, masked: Tensor, mask: Tensor
     ) -> Tensor:
-        """tokens, masked, mask (BN,T) -> (BN,T,V), raw logits that see no token where masked."""
-        x = torch.where(masked[..., None], self.masked, self.decoder.embed(tokens))
-        emissions: Tensor = self.decoder.output_projection(self.decoder(x, mask, states))
+        """As `features` -> (BN,T,V), raw logits."""
+        features = self.features(states, tokens, masked, mask)
+        emissions: Tensor = self.decoder.output_projection(features)
         return emissions
 
     def word_loss_terms(
@@ -68,8 +76,8 @@ class NartCmlm(ByLengthModel):
         for t in range(passes):
             if t:
                 masked = lowest(scores, mask, lengths * (passes - t) // passes)
-            emissions = self.forbid(self.emissions(states, tokens, masked, mask))
-            best, log = most_probable(emissions)
+            features = self.features(states, tokens, masked, mask)
+            best, log = most_probable(self.decoding_emissions(features, masked), masked)
             tokens, scores = torch.where(masked, best, tokens), torch.where(masked, log, scores)
         return Decoded(tokens, scores, mask, proposal.valid, passes)
 

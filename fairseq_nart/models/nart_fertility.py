@@ -69,10 +69,16 @@ class NartFertility(NartModel):
         lengths = fertilities.sum(dim=2)
         return Proposal(lengths, torch.ones_like(lengths, dtype=torch.bool), fertilities)
 
-    def emissions(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
-        """fertilities (B,N,S), mask (BN,T) of their targets -> (BN,T,V), raw logits."""
+    def features(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
+        """fertilities (B,N,S), mask (BN,T) of their targets -> (BN,T,D)."""
         index = fertility.copy_index(fertilities.flatten(0, 1), mask.size(1))
-        return self.decoder.output_projection(self.decoder(copied(states, index), mask, states))
+        features: Tensor = self.decoder(copied(states, index), mask, states)
+        return features
+
+    def emissions(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
+        """As `features` -> (BN,T,V), raw logits."""
+        emissions: Tensor = self.decoder.output_projection(self.features(states, fertilities, mask))
+        return emissions
 
     def decode(
         self,
@@ -83,8 +89,9 @@ class NartFertility(NartModel):
     ) -> Decoded:
         """As the base class says."""
         mask = length_mask(proposal.lengths.flatten(), int(proposal.lengths.max()))
-        emissions = self.emissions(states, proposal.fertilities, mask)
-        return Decoded(*most_probable(self.forbid(emissions)), mask, proposal.valid)
+        features = self.features(states, proposal.fertilities, mask)
+        said = most_probable(self.decoding_emissions(features, mask), mask)
+        return Decoded(*said, mask, proposal.valid)
 
     def forward(self, source_tokens: Tensor, target: Tensor, fertilities: Tensor) -> list[LossTerm]:
         """As the base class says; fertilities (B,S) sum to the targets' lengths, 0 at padding."""

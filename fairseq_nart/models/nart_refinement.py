@@ -61,13 +61,11 @@ class NartRefinement(Nart):
 
     def refine(
         self, states: EncoderStates, tokens: Tensor, features: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One pass: tokens (BN,T) and features (BN,T,D) of the one before, mask (BN,T).
-
-        Returns features (BN,T,D) and emissions (BN,T,V), raw logits.
-        """
-        features = self.refiner(self.refiner.embed(tokens) + features, mask, states)
-        return features, self.refiner.output_projection(features)
+    ) -> Tensor:
+        """One pass: tokens (BN,T) and features (BN,T,D) of the one before, mask (BN,T) -> features
+        (BN,T,D)."""
+        refined: Tensor = self.refiner(self.refiner.embed(tokens) + features, mask, states)
+        return refined
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
@@ -81,7 +79,8 @@ class NartRefinement(Nart):
                 said = corrupt(target, words, share, self.first_word, self.vocab_size)
             else:
                 said = emissions.argmax(dim=2)
-            passes.append(self.refine(states, said, features, mask))
+            refined = self.refine(states, said, features, mask)
+            passes.append((refined, self.refiner.output_projection(refined)))
         smoothing = self.cfg.label_smoothing
         losses = (
             token_cross_entropy(x, target, mask, smoothing, overwrite=True) for _, x in passes
@@ -116,10 +115,9 @@ class NartRefinement(Nart):
                 sentences = going.view_as(proposal.lengths).any(dim=1)
                 rows = sentences.repeat_interleave(proposal.lengths.size(1))
             here = mask[rows]
-            new, emissions = self.refine(
-                states.select(sentences), said[rows, n - 1], features[rows], here
-            )
-            tokens, log = self.decode_emissions(new, self.forbid(emissions), here, log_probs)
+            new = self.refine(states.select(sentences), said[rows, n - 1], features[rows], here)
+            emissions = self.decoding_emissions(new, here)
+            tokens, log = self.decode_emissions(new, emissions, here, log_probs)
             features[rows] = new
             on = going[rows, None]
             scores[rows] = torch.where(on, log, scores[rows])

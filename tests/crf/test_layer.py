@@ -262,6 +262,12 @@ def test_padding_and_batching_change_nothing(device: torch.device, dynamic: bool
         )
         assert_close(alone[0][0], short[0][row, :n])
         assert torch.equal(alone[1][0], short[1][row, :n])
+    assert not case.mask.all()
+    real = case.emissions[case.mask]
+    for decode, words in ((case.crf.decode_with_log_probs, ()), (case.crf.k_best, (2,))):
+        every = decode(case.emissions, case.mask, *words, case.states)
+        for mine, theirs in zip(decode(real, case.mask, *words, case.states), every):
+            assert torch.equal(mine, theirs)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -188,6 +188,33 @@ def test_a_training_goes_on_after_decoding(task, sources, device):
     assert not any(weight.is_inference() for weight in teacher.teacher.parameters())
 
 
+@pytest.mark.parametrize(
+    "arch", [*ARCHS, "nart_fertility_tiny", "nart_cmlm_tiny", "nart_refinement_tiny"]
+)
+def test_a_cpu_asks_the_vocabulary_at_no_padding(arch, task, sources, device, monkeypatch):
+    """And says what it says where all positions are asked, as on a GPU."""
+    model, rows = build(task, arch).to(device), []
+    states = model.encode(padded(sources, "left", device))
+    proposal = model.propose(states, DecodingOptions())
+    options = DecodingOptions(refinement_iterations=1) if "cmlm" in arch else DecodingOptions()
+
+    def decode():
+        rows.clear()
+        return model.decode(states, proposal, options)
+
+    layer = model.decoder.output_projection
+    layer.register_forward_hook(lambda *call: rows.append(call[2][..., 0].numel()))
+    found, real = decode(), int(proposal.lengths.sum())
+    assert found.mask.sum() == real < found.mask.numel()
+    assert set(rows) == {real if device.type == "cpu" else found.mask.numel()}
+    monkeypatch.setattr(
+        model, "decoding_emissions", lambda features, _: model.forbid(layer(features))
+    )
+    every, mask = decode(), found.mask
+    assert torch.equal(found.tokens[mask], every.tokens[mask])
+    torch.testing.assert_close(found.log_probs[mask], every.log_probs[mask])
+
+
 def test_passes_do_not_change_the_result(task, sources, device, monkeypatch):
     model = build(task, "nart_dcrf_tiny").to(device)
     decode = engine(model, length_candidates=5)

@@ -39,7 +39,11 @@ def test_equals_fairseqs_scorer(kind, packed, task, device):
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     if packed:
         pack(teacher, int8=False)
-    mask = batch["target"].ne(PAD)
+    mask, asked = batch["target"].ne(PAD), []
+    if kind == "transformer":
+        teacher.decoder.output_projection.register_forward_hook(
+            lambda *call: asked.append(call[2][..., 0].numel())
+        )
     encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
     for order in ([4, 2, 2, 0, 1, 3], [0, 1]):  # a second pass over the same encoding
         rows = torch.tensor(order, device=device)
@@ -53,6 +57,9 @@ def test_equals_fairseqs_scorer(kind, packed, task, device):
             torch.testing.assert_close(
                 token_scores[:end], theirs["positional_scores"], rtol=1e-4, atol=1e-4
             )
+            assert not token_scores[end:].any()
+        if kind == "transformer":
+            assert asked.pop() == mask[rows.unique()].sum(), "none for padding"
 
 
 def test_equal_candidates_are_scored_once(task, monkeypatch):

@@ -31,13 +31,13 @@ def engine(task, model, **options):
 
 def passes_of(model, source, lengths, iterations):
     """Decodes targets of these lengths: what each pass was given, as (tokens, masked)."""
-    seen, emissions = [], model.emissions
+    seen, features = [], model.features
 
     def spy(states, tokens, masked, mask):
         seen.append((tokens.clone(), masked.clone()))
-        return emissions(states, tokens, masked, mask)
+        return features(states, tokens, masked, mask)
 
-    model.emissions = spy
+    model.features = spy
     proposal = Proposal(lengths, torch.ones_like(lengths, dtype=torch.bool))
     options = DecodingOptions(refinement_iterations=iterations)
     return seen, model.decode(model.encode(source), proposal, options)

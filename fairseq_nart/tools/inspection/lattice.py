@@ -73,7 +73,7 @@ def look(translator: Translator, sentence: str, shown: int, length: int | None =
     predicted, _ = candidate_window(model.predict_lengths(states), 1, model.longest_target)
     lengths = predicted if length is None else predicted.new_tensor([[length]])
     features, emissions, mask = model.start_decoding(states, lengths)
-    ids, scores, moves = model.crf.lattice(emissions, model.crf_states(features))
+    ids, scores, moves = model.crf.lattice(emissions, mask, model.crf_states(features))
     _, viterbi = chain.best_path(scores, moves, mask)
     argmax = torch.zeros_like(viterbi)  # the lattice has the largest emission first
 
