@@ -84,12 +84,19 @@ class LinearChainCRF(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What decoding chooses from: the candidates' ids (B, T, K), the largest emission first,
         their emissions (B, T, K) and their transitions (B, T-1, K, K)."""
-        every = emissions if emissions.dim() == 3 else emissions.unsqueeze(0)
-        self._check(every)
-        ids = top_candidates(every, self.candidates)
-        scores = every.gather(2, ids)
-        if emissions.dim() == 2:
-            ids, scores = _at_real_positions(ids, mask), _at_real_positions(scores, mask)
+        if emissions.dim() != 2:
+            self._check(emissions)
+            ids = top_candidates(emissions, self.candidates)
+            return ids, emissions.gather(2, ids), self.transitions(ids, states)
+        real = int(mask.sum())
+        if emissions.shape != (real, self.vocab_size):
+            raise ValueError(
+                f"emissions: expected shape ({real}, {self.vocab_size}) of the real positions "
+                f"alone, found {tuple(emissions.shape)}"
+            )
+        ids = top_candidates(emissions.unsqueeze(0), self.candidates).squeeze(0)
+        scores = _at_real_positions(emissions.gather(1, ids), mask)
+        ids = _at_real_positions(ids, mask)
         return ids, scores, self.transitions(ids, states)
 
     @torch.no_grad()
@@ -150,8 +157,8 @@ class LinearChainCRF(nn.Module):
 
 
 def _at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
-    """(1, P, K) of the real positions -> (B, T, K), 0 at padding."""
-    return x.new_zeros(*mask.shape, x.shape[2]).masked_scatter(mask.unsqueeze(2), x)
+    """(P, K) of the real positions -> (B, T, K), 0 at padding."""
+    return x.new_zeros(*mask.shape, x.shape[1]).masked_scatter(mask.unsqueeze(2), x)
 
 
 def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:

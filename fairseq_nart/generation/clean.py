@@ -22,9 +22,12 @@ class Candidates:
 
 
 def finish(
-    tokens: Tensor, log_probs: Tensor, mask: Tensor, eos: int, pad: int, dedup: bool
+    tokens: Tensor, log_probs: Tensor, mask: Tensor, eos: int, pad: int, dedup: bool, longest: int
 ) -> Candidates:
-    """tokens, log_probs, mask (BN,T), mask True on real positions."""
+    """tokens, log_probs, mask (BN,T), mask True on real positions.
+
+    What is over `longest` tokens with the EOS is cut.
+    """
     batch, width = tokens.shape
     is_end = (tokens == eos) & mask
     keep = mask & (is_end.cumsum(dim=1) == 0)  # before the first EOS
@@ -33,7 +36,8 @@ def finish(
         repeats[:, 1:] = tokens[:, 1:] == tokens[:, :-1]
         keep &= ~repeats
     kept = keep.cumsum(dim=1)
-    count = kept[:, -1:]  # (BN,1)
+    keep &= kept < longest
+    count = kept[:, -1:].clamp(max=longest - 1)  # (BN,1)
     # Kept tokens move left; all others fall into the last column, which is cut off.
     column = torch.where(keep, kept - 1, width + 1)
     moved = tokens.new_full((batch, width + 2), pad).scatter_(1, column, tokens)
@@ -41,7 +45,7 @@ def finish(
     scores = log_probs.new_zeros((batch, width + 2)).scatter_(1, column, log_probs)
     ended = (is_end & (is_end.cumsum(dim=1) == 1)).to(log_probs)
     scores.scatter_(1, count, (ended * log_probs).sum(dim=1, keepdim=True))
-    longest = 1 + int(count.max())  # no more than that is scored
-    real = torch.arange(longest, device=tokens.device) <= count
-    moved, scores = moved[:, :longest], scores[:, :longest]
+    most = 1 + int(count.max())  # no more than that is scored
+    real = torch.arange(most, device=tokens.device) <= count
+    moved, scores = moved[:, :most], scores[:, :most]
     return Candidates(moved.masked_fill(~real, pad), real, scores.masked_fill(~real, 0.0))

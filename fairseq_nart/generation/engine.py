@@ -93,6 +93,7 @@ class Engine:
                 eos=self.eos,
                 pad=self.pad,
                 dedup=self.options.dedup,
+                longest=self.model.longest_target,
             )
             if self.rescorer is None:
                 total, length = done.log_probs.sum(1), done.mask.sum(1)

@@ -5,16 +5,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Optional
 
-# fairseq's options need members that are called what they are worth.
-
-
-class RefinementStop(StrEnum):
-    """Rules by which the refinement of a sentence ends: see `stopping`."""
-
-    none = "none"
-    equality = "equality"
-    jaccard = "jaccard"
-    unchanged = "unchanged"
+from fairseq_nart.generation.stopping import STOPPING_RULES, RefinementStop
 
 
 class FertilityDecoding(StrEnum):
@@ -93,6 +84,13 @@ class DecodingOptions:
                 raise ValueError(
                     f"{typed(name)} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
                 )
+        rule = STOPPING_RULES[self.refinement_stop]
+        if rule is not None and self.decoder_passes() <= rule.window:
+            raise ValueError(
+                f"--refinement-stop {self.refinement_stop} compares {rule.window} passes and so "
+                f"ends none of {self.decoder_passes()}: give --refinement-iterations "
+                f"{rule.window + 1} or more, or leave one of the two out"
+            )
 
     def decoder_passes(self) -> int:
         """How many passes a refining system makes, at most."""

@@ -1,10 +1,20 @@
 """When the refinement of a sentence ends: rules that need its outputs alone, no reference."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from torch import Tensor
 
-from fairseq_nart.generation.options import RefinementStop
+# fairseq's options need members that are called what they are worth.
+
+
+class RefinementStop(StrEnum):
+    """Rules by which the refinement of a sentence ends."""
+
+    none = "none"
+    equality = "equality"
+    jaccard = "jaccard"
+    unchanged = "unchanged"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,10 @@ class MultiheadAttention(nn.Module):
             weights = torch.matmul(q / math.sqrt(q.size(3)), k.transpose(2, 3))  # (B|1,H,T,S)
             if mask is not None:
                 weights = weights.masked_fill(~mask, float("-inf"))
-            out = torch.matmul(dropout(weights.softmax(dim=3), self.dropout, self.training), v)
+            weights = weights.softmax(dim=3)
+            if self.training and self.dropout:  # not the same ones in all sentences
+                weights = dropout(weights.expand(len(v), -1, -1, -1), self.dropout, True)
+            out = torch.matmul(weights, v)
         else:
             q, k = (x.expand(v.size(0), -1, -1, -1) for x in (q, k))
             p = self.dropout if self.training else 0.0

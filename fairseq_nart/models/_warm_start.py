@@ -8,13 +8,17 @@ from fairseq_nart.models._backbone import NartModel
 NOT_WEIGHTS = ("version", "_float_tensor")
 """Last parts of the names of fairseq's buffers that mean nothing to us."""
 
+IN_BOTH = ("encoder.", "decoder.embed_positions.", "decoder.layer_norm.", "decoder.layernorm")
+"""First parts of the names of weights that none has alone."""
+
 
 def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     """Copies every weight of `weights` (from the checkpoint `path`) that `model` has a place for.
 
     Returns a report of what was loaded, what is new in the model and what was left over. ValueError
-    where a shared name has another shape, where one has more layers than the other, where nothing
-    fits or where what is tied here is not there: then the sizes or systems differ.
+    where a shared name has another shape, where one has more layers than the other or parts of an
+    encoder that the other lacks, where nothing fits or where what is tied here is not there: then
+    the sizes or systems differ.
     """
     own = model.state_dict()
     named = model.renamed(weights)
@@ -34,6 +38,13 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         raise ValueError(
             f"--init-from {path}: {there} there, {here} here, and a part of a stack is no start: "
             "choose a Transformer with as many"
+        )
+    if alone := sorted(name for name in own.keys() ^ theirs.keys() if name.startswith(IN_BOTH)):
+        where = "here" if alone[0] in own else "there"
+        raise ValueError(
+            f"--init-from {path}: {alone[0]} is {where} alone, so that layers would read what they "
+            "have not learned to: choose a Transformer with sinusoidal positions that normalizes "
+            "as this model does (--normalize-before)"
         )
     if twins := _unequal_twins(own, theirs, sorted(shared)):
         raise ValueError(

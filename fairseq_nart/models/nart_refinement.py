@@ -41,6 +41,11 @@ class NartRefinement(Nart):
                 f"--denoising-probability must be 0 to 1, not {cfg.denoising_probability}"
             )
         self.refines = cfg.train_iterations > 1
+        if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
+            raise ValueError(
+                "--denoising-probability is about refinements, and --train-iterations 1 trains "
+                "none: leave one of the two out"
+            )
         if not self.refines:  # it is NART, and its second decoder has learned nothing
             self.decoding_options = Nart.decoding_options
         # The share of words that is corrupted before each refinement: later ones mend less. (The

@@ -358,6 +358,12 @@ def test_messages(device: torch.device) -> None:
         dynamic.crf.decode(dynamic.emissions, dynamic.mask, dynamic.states[:, :, 1:])
     with pytest.raises(ValueError, match=r"emissions: expected shape \(B, T, 5\), found \(3, 4, 6"):
         static.crf.decode(torch.zeros(3, 4, 6), static.mask)
+    real = int(static.mask.sum())
+    for shape in ((real + 1, 5), (real, 6)):
+        with pytest.raises(
+            ValueError, match=rf"shape \({real}, 5\) of the real .*, found \({shape[0]}"
+        ):
+            static.crf.decode(torch.zeros(shape), static.mask)
     with pytest.raises(ValueError, match=r"include: expected shape \(3, 4\), found \(3, 3\)"):
         static.crf.log_likelihood(static.emissions, static.targets[:, 1:], static.mask)
     static.crf.candidates = 0

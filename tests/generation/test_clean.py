@@ -9,8 +9,8 @@ from fairseq_nart.generation.clean import finish
 PAD, EOS = 1, 2
 
 
-def by_rule(tokens, scores, dedup):
-    """Tokens before the first EOS, after de-duplication, plus one EOS."""
+def by_rule(tokens, scores, dedup, longest):
+    """Tokens before the first EOS, after de-duplication, as many as have room, plus one EOS."""
     kept, kept_scores, end_score = [], [], 0.0
     for i, (token, score) in enumerate(zip(tokens, scores)):
         if token == EOS:
@@ -20,24 +20,26 @@ def by_rule(tokens, scores, dedup):
             continue
         kept.append(token)
         kept_scores.append(score)
-    return [*kept, EOS], [*kept_scores, end_score]
+    room = longest - 1
+    return [*kept[:room], EOS], [*kept_scores[:room], end_score]
 
 
 @given(
     st.lists(st.lists(st.integers(2, 6), min_size=1, max_size=7), min_size=1, max_size=4),
     st.booleans(),
     st.sampled_from([5, EOS]),  # whatever stands at padding
+    st.integers(1, 9),
 )
-def test_equals_the_rule(lines, dedup, filler):
+def test_equals_the_rule(lines, dedup, filler, longest):
     width = max(len(line) for line in lines)
     tokens = torch.tensor([line + [filler] * (width - len(line)) for line in lines])
     mask = torch.tensor([[i < len(line) for i in range(width)] for line in lines])
     scores = -torch.arange(1.0, tokens.numel() + 1).view_as(tokens)
-    done = finish(tokens, scores, mask, EOS, PAD, dedup)
-    width = max(len(by_rule(line, line, dedup)[0]) for line in lines)
+    done = finish(tokens, scores, mask, EOS, PAD, dedup, longest)
+    width = max(len(by_rule(line, line, dedup, longest)[0]) for line in lines)
     assert done.tokens.shape == (len(lines), width)
     for row, line in enumerate(lines):
-        expected, expected_scores = by_rule(line, scores[row].tolist(), dedup)
+        expected, expected_scores = by_rule(line, scores[row].tolist(), dedup, longest)
         end = len(expected)
         assert done.tokens[row].tolist() == expected + [PAD] * (width - end)
         assert done.mask[row].tolist() == [True] * end + [False] * (width - end)

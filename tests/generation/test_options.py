@@ -17,6 +17,10 @@ from fairseq_nart.generation.options import DecodingOptions
         ({"fertility_samples": 0}, "--fertility-samples must be at least 1, .*, not 0"),
         ({"refinement_iterations": 0}, "--refinement-iterations must be at least 1, .*, not 0"),
         ({"refinement_stop": "oracle"}, "--refinement-stop must be one of none, .*, not 'oracle'"),
+        (
+            {"refinement_stop": "jaccard", "refinement_iterations": 5},
+            "jaccard compares 5 passes .* ends none of 5: give --refinement-iterations 6 or more",
+        ),
         ({"fertility_decoding": "mode"}, "--fertility-decoding must be one of argmax, average, "),
     ],
 )

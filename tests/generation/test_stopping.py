@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from fairseq_nart.generation.options import RefinementStop
-from fairseq_nart.generation.stopping import STOPPING_RULES
+from fairseq_nart.generation.stopping import STOPPING_RULES, RefinementStop
 
 A, B, C, D, E = (list(word) for word in ([1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2, 6], [3, 2, 1]))
 

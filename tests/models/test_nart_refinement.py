@@ -44,7 +44,7 @@ def passes_of(model):
 def test_one_pass_is_nart(task, batch, device):
     words = ("--decoder-input", "hard_uniform", "--length-predictor", "classifier")
     nart = build(task, "nart_tiny", *words, seed=3).to(device)
-    one = ("--train-iterations", "1", "--denoising-probability", "0")
+    one = ("--train-iterations", "1")
     refinement = build(task, "nart_refinement_tiny", *one, seed=4).to(device)
     assert refinement.cfg.decoder_input == "hard_uniform"
     warm_start(refinement, nart.state_dict(), "nart.pt")
@@ -219,5 +219,8 @@ def test_what_cannot_be_is_refused(task):
         build(task, "nart_refinement_tiny", "--train-iterations", "0")
     with pytest.raises(ValueError, match=r"--denoising-probability must be 0 to 1, not 1\.5"):
         build(task, "nart_refinement_tiny", "--denoising-probability", "1.5")
+    with pytest.raises(ValueError, match="--train-iterations 1 trains none"):
+        words = ("--train-iterations", "1", "--denoising-probability", "0.9")
+        build(task, "nart_refinement_tiny", *words)
     with pytest.raises(ValueError, match="--refinement-iterations means nothing to Nart"):
         engine(task, build(task, "nart_tiny"), refinement_iterations=2)

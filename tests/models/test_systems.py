@@ -221,6 +221,10 @@ def test_warm_start_reports_and_refuses(task):
         warm_start(nart, wide.state_dict(), "big.pt")
     with pytest.raises(ValueError, match="no weight of it has a place"):
         warm_start(nart, {"foreign": torch.zeros(1)}, "other.pt")
+    pre_norm = build(task, "nart_tiny", "--normalize-before")
+    for one, two in ((nart, pre_norm), (pre_norm, nart)):
+        with pytest.raises(ValueError, match=r"decoder\.layer_norm\.bias is .*--normalize-before"):
+            warm_start(one, two.state_dict(), "x.pt")
     before = {k: v.clone() for k, v in nart.state_dict().items()}
     other = build(task, "nart_tiny", seed=5)
     report = warm_start(nart, other.state_dict(), "x.pt")

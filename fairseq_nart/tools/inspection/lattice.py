@@ -83,8 +83,15 @@ def look(translator: Translator, sentence: str, shown: int, length: int | None =
 
     def path(name: str, taken: torch.Tensor) -> Path:
         tokens = ids.gather(2, taken.unsqueeze(2)).squeeze(2)
-        eos, pad = task.target_dictionary.eos(), task.target_dictionary.pad()
-        said = finish(tokens, torch.zeros_like(tokens).float(), mask, eos, pad, dedup=False)
+        said = finish(
+            tokens,
+            torch.zeros_like(tokens).float(),
+            mask,
+            eos=task.target_dictionary.eos(),
+            pad=task.target_dictionary.pad(),
+            dedup=False,
+            longest=model.longest_target,
+        )
         return Path(
             name=name,
             columns=(slots == taken[0, :, None]).int().argmax(dim=1).tolist(),
