@@ -181,7 +181,12 @@ def test_only_as_many_layers_are_a_start(kind, trained, task):
     with pytest.raises(ValueError, match=f"{there} decoder layers .* there, 2 encoder and 2 "):
         build(task, "nart_tiny", *words)
     if kind == "deep":
-        model = build(task, "nart_tiny", "--encoder-layers", "4", "--decoder-layers", "1", *words)
+        words += ["--encoder-layers", "4", "--decoder-layers", "1"]
+        with pytest.raises(
+            ValueError, match=r"layer_norm\.bias is there alone, .*--normalize-before"
+        ):
+            build(task, "nart_tiny", *words)
+        model = build(task, "nart_tiny", "--normalize-before", *words)
         weights = torch.load(trained, weights_only=True)["model"]
         name = "encoder.layers.3.fc1.weight"
         torch.testing.assert_close(model.state_dict()[name].float(), weights[name].float())
