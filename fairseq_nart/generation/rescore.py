@@ -7,8 +7,6 @@ import copy
 from typing import Any
 
 import torch
-from fairseq.models.lstm import LSTMDecoder
-from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates
@@ -45,7 +43,10 @@ def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
     raise ValueError(f"unknown normalisation {rule!r}: one of {', '.join(DEFAULT_ALPHA)}")
 
 
-FEATURES_FIRST = (TransformerDecoderBase.forward, LSTMDecoder.forward)
+FEATURES_FIRST = (
+    "fairseq.models.transformer.transformer_decoder.TransformerDecoderBase.forward",
+    "fairseq.models.lstm.LSTMDecoder.forward",
+)
 """Of decoders that do nothing but `extract_features`, then `output_layer`, which then need not work
 for padding: where 19 lengths are scored, two positions of five."""
 
@@ -101,8 +102,8 @@ class TeacherRescorer:
         previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
         # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
         states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
-        decoder = self.teacher.decoder
-        if real is not None and type(decoder).forward in FEATURES_FIRST:
+        decoder, forward = self.teacher.decoder, type(self.teacher.decoder).forward
+        if real is not None and f"{forward.__module__}.{forward.__qualname__}" in FEATURES_FIRST:
             features, more = decoder.extract_features(previous, encoder_out=states)
             output = decoder.output_layer(features[real][None]), more
         else:
