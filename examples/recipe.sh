@@ -3,7 +3,7 @@
 # tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers'
 # TEACHER_UPDATES, teacher_tokens (per update) and teacher_options, and the options saving (of
 # checkpoints), first_options, second_options (of the students' two stages); tokenize may be sacreBLEU's
-# name for the tokens of BLEU.
+# name for the tokens of BLEU; where it is not one that cuts at spaces, the loss chooses checkpoints.
 #
 # Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
 # again; a training that was cut goes on from its last checkpoint. To do a step again, delete its mark
@@ -18,6 +18,10 @@ GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
 bleu_options=(--tokenize "${tokenize:=13a}")
 if [ "$tokenize" = none ]; then bleu_options+=(--force); fi  # tokens are what is meant
+case "$tokenize" in
+    13a | intl | none) choosing=(--eval-bleu) ;;
+    *) choosing=() ;;  # --eval-bleu would count whole sentences as words
+esac
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
@@ -25,7 +29,7 @@ text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teach
 if [ ! -e "$run/done" ]; then
     mkdir -p "$run"
     for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER src tgt size N TEACHER_UPDATES FIRST_UPDATES \
-        SECOND_UPDATES PIECES TOKENS SEED PRECISION; do
+        SECOND_UPDATES PIECES TOKENS TOKENIZE SEED PRECISION; do
         echo "$name=${!name:-}"
     done > "$run/settings"
 elif [ -e "$run/settings" ]; then  # not of a run from before there was such a file
@@ -71,13 +75,16 @@ binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split tes
 train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     local name="$1" from="$2" updates="$3"
     shift 3
-    once "$name.$updates" fairseq-train "$from" --user-dir fairseq_nart --save-dir "$run/$name" \
-        $(share) --max-update "$updates" $PRECISION --seed "$SEED" \
+    once "$name.$updates" fairseq-train "$from" --source-lang "$src" --target-lang "$tgt" \
+        --user-dir fairseq_nart --save-dir "$run/$name" $(share) --max-update "$updates" $PRECISION --seed "$SEED" \
         --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "${saving[@]}" "$@"
 }
 
-average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid
-    once "${2##*/}" fairseq-nart average "$run/$1" --best "$averaged" --out "$2"
+average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid, fewer where
+    # fairseq has kept fewer: while there are not enough it keeps none that is worse than all before
+    local kept=("$run/$1"/checkpoint.best_*.pt)
+    local most=$((${#kept[@]} < averaged ? ${#kept[@]} : averaged))
+    once "${2##*/}" fairseq-nart average "$run/$1" --best "$most" --out "$2"
 }
 
 teach() {  # teach NAME SYSTEM DATA: the autoregressive SYSTEM from DATA to $run/NAME.pt
@@ -109,20 +116,20 @@ students() {  # students FIRST SECOND: NART from the teacher; from there all of 
 }
 
 first_stage() {  # first_stage SYSTEM UPDATES: SYSTEM.first, from the teacher's weights
-    train "$1.first" "$distilled" "$2" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+    train "$1.first" "$distilled" "$2" --arch "$1_$size" "${choosing[@]}" --init-from "$teacher" \
         "${first_options[@]}"
     average "$1.first" "$run/$1.first.pt"
 }
 
 second_stage() {  # second_stage NAME SYSTEM UPDATES FROM
-    train "$1" "$distilled" "$3" --arch "$2_$size" --eval-bleu --init-from "$run/$4.pt" \
+    train "$1" "$distilled" "$3" --arch "$2_$size" "${choosing[@]}" --init-from "$run/$4.pt" \
         "${second_options[@]}"
     average "$1" "$run/$1.pt"
 }
 
 generate() {  # generate CHECKPOINT SUBSET OPTIONS...: fairseq-generate's log
-    fairseq-generate "$data" --user-dir fairseq_nart --path "$1" --gen-subset "$2" \
-        --remove-bpe sentencepiece --num-workers 0 "${@:3}"
+    fairseq-generate "$data" --source-lang "$src" --target-lang "$tgt" --user-dir fairseq_nart \
+        --path "$1" --gen-subset "$2" --remove-bpe sentencepiece --num-workers 0 "${@:3}"
 }
 
 translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line per sentence

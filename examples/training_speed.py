@@ -51,8 +51,9 @@ def trainer(data: str, words: list[str], save_dir: str) -> Trainer:
     cfg = convert_namespace_to_omegaconf(args)
     torch.manual_seed(1)
     task = tasks.setup_task(cfg.task)
-    task.load_dataset("train")
-    return Trainer(cfg, task, task.build_model(cfg.model), task.build_criterion(cfg.criterion))
+    model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
+    task.load_dataset("train")  # with what this model learns from
+    return Trainer(cfg, task, model, criterion)
 
 
 def batches_of(made: Trainer, count: int) -> list[dict[str, Any]]:

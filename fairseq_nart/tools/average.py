@@ -51,7 +51,10 @@ def best(save_dir: Path, count: int) -> list[Path]:
             f"{save_dir}: the best by {' and by '.join(sorted(metrics))} cannot be compared: move "
             "all but one kind away"
         )
-    advice = f"fairseq-train keeps them with --keep-best-checkpoints {count}"
+    advice = (
+        f"fairseq-train keeps them with --keep-best-checkpoints {count}, fewer where, as long as "
+        "there were fewer, the others were worse than all of these: average fewer"
+    )
     found = _first(list(scores), count, save_dir, advice)
     larger_is_better = _maximizes(load_checkpoint(found[0]))
     return sorted(scores, key=scores.__getitem__, reverse=larger_is_better)[:count]

@@ -246,6 +246,32 @@ def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     assert again[0] == 0 and {command[0] for command in again[1]} == {"sacrebleu"}
 
 
+@pytest.mark.parametrize("variables", ["iwslt14_de_en"], indirect=True)
+def test_as_many_checkpoints_are_averaged_as_there_are(variables, play, tmp_path):
+    recipe, given = variables
+    steps(play, recipe, given, STEPS[:3])
+    for name, kept in (("nart.first", 3), ("nart", 7)):
+        folder = tmp_path / "runs" / recipe / name
+        folder.mkdir()
+        for n in range(kept):
+            (folder / f"checkpoint.best_bleu_{n}.0.pt").touch()
+    _, commands = play(f"{recipe}/students.sh", **given, SYSTEMS="nart")
+    means = [c for c in commands if c[:2] == ["fairseq-nart", "average"]]
+    found = {Path(c[2]).name: c[c.index("--best") + 1] for c in means}
+    assert found == {"nart.first": "3", "nart": "5"}
+
+
+@pytest.mark.parametrize("variables", ["own_text"], indirect=True)
+def test_a_target_without_spaces(variables, play):
+    """Its words are sacreBLEU's, and valid's BLEU, which cuts at spaces, chooses nothing."""
+    recipe, given = variables
+    commands = steps(play, recipe, {**given, "TOKENIZE": "zh"})
+    students = [parsed(c) for c in commands if c[0] == "fairseq-train"][1:]
+    assert students and not any(args.eval_bleu for args in students)
+    scored = [c for c in commands if c[0] == "sacrebleu" or c[:2] == ["fairseq-nart", "tune"]]
+    assert scored and all(c[c.index("--tokenize") + 1] == "zh" for c in scored)
+
+
 @pytest.mark.parametrize("variables", ["wmt14_en_de"], indirect=True)
 def test_bleu_of_tokens_with_compounds_split(variables, play, tmp_path):
     recipe, given = variables
