@@ -300,7 +300,7 @@ def test_what_is_timed_runs_in_the_layout_that_is_recorded(bench, tmp_path, monk
     file = out / "threads.json"
     file.write_text(json.dumps({f"{name}: {what}": found for what, found in tried.items()}))
     assert bench(out, [name], stages=["latency", "throughput"], repeats=3) == 0
-    assert used == {("time", 1), ("throughput", 2)}
+    assert used == {("warm_up", 1), ("time", 1), ("throughput", 2)}
 
 
 def test_layouts_are_looked_at_in_turns(tmp_path, monkeypatch):
