@@ -1,5 +1,7 @@
 """Starting a student from the weights of a teacher or of a simpler student."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,18 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         f"new here: {_groups(own.keys() - shared)}; "
         f"left over there: {_groups(theirs.keys() - shared)}"
     )
+
+
+def require_as_many_heads(model: NartModel, theirs: Any, path: str) -> None:
+    """ValueError where the checkpoint at `path`, of a model with the options `theirs`, has another
+    number of attention heads: the shapes of weights do not say so."""
+    names = ("encoder_attention_heads", "attention_heads")  # fairseq's Transformer's, and ours
+    there = next((getattr(theirs, name) for name in names if hasattr(theirs, name)), None)
+    if there not in (None, model.cfg.attention_heads):
+        raise ValueError(
+            f"--init-from {path}: {there} attention heads there, {model.cfg.attention_heads} here: "
+            f"type --attention-heads {there}"
+        )
 
 
 def _unequal_twins(

@@ -154,6 +154,8 @@ class NartTranslationTask(TranslationTask):
         if self.parallel and model.cfg.init_from and not from_checkpoint:
             state = checkpoint_utils.load_checkpoint_to_cpu(model.cfg.init_from)
             _dictionaries.require_agreement(model.cfg.init_from, state, self._sides())
+            theirs = options_of(state).model
+            _warm_start.require_as_many_heads(model, theirs, model.cfg.init_from)
             logger.info(_warm_start.warm_start(model, state["model"], model.cfg.init_from))
         return model
 

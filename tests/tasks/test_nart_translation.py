@@ -193,3 +193,7 @@ def test_init_from_a_teacher(task, teacher):
     weights = checkpoint_utils.load_checkpoint_to_cpu(str(teacher))["model"]
     for name in ("encoder.embed_tokens.weight", "decoder.layers.1.encoder_attn.q_proj.weight"):
         torch.testing.assert_close(model.state_dict()[name], weights[name])
+    heads = model.cfg.attention_heads
+    words = ("--init-from", str(teacher), "--attention-heads", str(2 * heads))
+    with pytest.raises(ValueError, match=f"{heads} attention heads there, {2 * heads} here: type"):
+        build(task, "nart_tiny", *words)
