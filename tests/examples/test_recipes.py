@@ -1,10 +1,8 @@
 """The recipes' commands, without their hours: programs are replaced by ones that take notes."""
 
 import gzip
-import itertools
 import os
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +14,7 @@ import pytest
 import sentencepiece
 import toys
 from fairseq import options
+from texts import segment, small_pieces
 
 from fairseq_nart import cli
 from fairseq_nart.models._presets import TASK
@@ -42,7 +41,7 @@ if "tune" in sys.argv:
 """
 
 SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 TEACHER SRC TGT SIZE N TEACHER_UPDATES FIRST_UPDATES"
-SETTINGS += " SECOND_UPDATES PIECES TOKENS SEED SYSTEMS PRECISION GPUS"
+SETTINGS += " SECOND_UPDATES PIECES TOKENS TOKENIZE SEED SYSTEMS PRECISION GPUS"
 
 
 @pytest.fixture(autouse=True)
@@ -97,24 +96,6 @@ def raw_text(folder: Path, recipe: str) -> dict[str, str]:
             with gzip.open(folder / f"{split}.{language}.gz", "wt", encoding="utf-8") as file:
                 file.write(text)
     return {variable: str(folder), "SRC": source, "TGT": target}
-
-
-def small_pieces(folder: Path) -> Path:
-    """A teacher's folder whose model of pieces fits the small corpus."""
-    folder.mkdir()
-    pairs = itertools.islice(grammar.corpus(1), 300)
-    lines = [side for pair in pairs for side in (pair.source, pair.shown)]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_prefix=str(folder / "sentencepiece"), vocab_size=90
-    )
-    (folder / "teacher.pt").write_bytes(b"weights")
-    (folder / "dict.txt").write_text("a 1\n")
-    return folder
-
-
-def segment(*words):
-    command = [sys.executable, EXAMPLES / "segment.py", *words]
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
 
 
 STEPS = ("prepare", "teacher", "distill", "students", "evaluate")
@@ -468,54 +449,6 @@ def test_a_translation_that_comes_with_the_teacher_is_binarised(tmp_path, play):
         assert len(task.dataset(split)) == size
     said = task.dataset("train")[7]["target"]
     assert task.tgt_dict.string(said) == f"{symbols[0]} {symbols[1]}"
-
-
-def test_sides_of_different_length_are_refused(tmp_path):
-    for name, lines in (("train.de", "a\nb\n"), ("train.en", "a\n")):
-        (tmp_path / name).write_text(lines)
-    done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
-    assert done.returncode != 0 and "train: 2 lines on one side, 1 on the other" in done.stderr
-
-
-def words_of(tmp_path, *splits):
-    """Options for text in `tmp_path`, with a model of pieces."""
-    model = small_pieces(tmp_path / "teacher") / "sentencepiece.model"
-    return (
-        tmp_path,
-        tmp_path / "out",
-        "--languages",
-        "de",
-        "en",
-        "--splits",
-        *splits,
-        "--model",
-        model,
-    )
-
-
-def test_lines_end_at_line_feeds_alone(tmp_path):
-    (tmp_path / "test.1.de").write_bytes(b"a\rb\r\nc\n")
-    (tmp_path / "test.1.en").write_bytes(b"a\nb\x0bc\n")
-    done = segment(*words_of(tmp_path, "test.1"))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out/test.1.raw.de").read_bytes() == b"a b\nc\n"
-    assert (tmp_path / "out/test.1.de").read_bytes().count(b"\n") == 2
-
-
-def test_lines_too_long_for_a_model(tmp_path):
-    for language in ("de", "en"):
-        (tmp_path / f"train.{language}").write_text("a\n" + "q " * 1100 + "\n")
-    assert segment(*words_of(tmp_path, "train")).returncode == 0
-    for language in ("de", "en"):
-        (tmp_path / f"train.{language}").rename(tmp_path / f"valid.{language}")
-    shutil.rmtree(tmp_path / "teacher")
-    done = segment(*words_of(tmp_path, "valid"))
-    assert done.returncode != 0 and "valid.de, line 2: more than 1023 pieces" in done.stderr
-
-
-def test_missing_text_is_named(tmp_path):
-    done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
-    assert "train.de.gz" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["nope"]])
