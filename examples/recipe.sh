@@ -76,8 +76,9 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
     local name="$1" from="$2" updates="$3"
     shift 3
     once "$name.$updates" fairseq-train "$from" --source-lang "$src" --target-lang "$tgt" \
-        --user-dir fairseq_nart --save-dir "$run/$name" $(share) --max-update "$updates" $PRECISION --seed "$SEED" \
-        --no-epoch-checkpoints --keep-best-checkpoints 5 --log-interval 50 "${saving[@]}" "$@"
+        --user-dir fairseq_nart --save-dir "$run/$name" $(share) --max-update "$updates" \
+        $PRECISION --seed "$SEED" --no-epoch-checkpoints --keep-best-checkpoints 5 \
+        --log-interval 50 "${saving[@]}" "$@"
 }
 
 average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid, fewer where

@@ -73,7 +73,10 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
 
 
 def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
-    """All blocks of sentences by every system, all of it `repeats` times; each round is kept."""
+    """All blocks of sentences by every system, all of it `repeats` times; each round is kept.
+
+    Every system has met all of them before, and gives back afterwards what it took.
+    """
     starts = list(range(0, len(text.timed), BLOCK)) * repeats
     there = len(rounds.done)
     for worker in tqdm(workers if there < len(starts) else (), desc="warming up", unit="system"):
