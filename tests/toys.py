@@ -103,8 +103,8 @@ def batch_of(
     task.load_dataset(split)
     data = task.dataset(split)
     batch = data.collater([data[i] for i in range(rows)])
-    batch["net_input"] = {k: v.to(device) for k, v in batch["net_input"].items()}
-    return {**batch, "target": batch["target"].to(device)}
+    moved = {key: batch[key].to(device) for key in ("id", "target")}
+    return {**batch, **moved, "net_input": {k: v.to(device) for k, v in batch["net_input"].items()}}
 
 
 def learn_by_heart(

@@ -46,6 +46,35 @@ def test_bf16_is_no_tpu(flags: str, tpu: bool, monkeypatch: pytest.MonkeyPatch) 
     assert known.tpu == tpu
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_bf16_on_a_gpu_has_one_flat_parameter(
+    on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learns as it does one by one; fairseq knows where it is by the number of the GPU."""
+    monkeypatch.setattr(sys, "argv", ["fairseq-train"])
+    options: Any = importlib.import_module("fairseq.options")
+    convert: Any = importlib.import_module("fairseq.dataclass.utils").convert_namespace_to_omegaconf
+    words = ["bin", "--arch", "transformer", "--bf16", "--optimizer", "adam", "--lr", "0.1"]
+    cfg = convert(options.parse_args_and_arch(options.get_training_parser(), words))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)
+    learned = []
+    for is_cuda in (on_gpu, False):
+        monkeypatch.setattr(torch.nn.Parameter, "is_cuda", is_cuda, raising=False)
+        torch.manual_seed(1)
+        model = torch.nn.Linear(3, 2).bfloat16()
+        optimizer = importlib.import_module("fairseq.optim").FP16Optimizer.build_optimizer(
+            cfg, model.parameters()
+        )
+        assert optimizer.has_flat_params == is_cuda and optimizer.scaler is None
+        for _ in range(3):
+            optimizer.zero_grad()
+            optimizer.backward(model(torch.ones(1, 3).bfloat16()).square().sum())
+            optimizer.clip_grad_norm(1.0)
+            optimizer.step()
+        learned.append([p.tolist() for p in model.parameters()])
+    assert learned[0] == learned[1]
+
+
 def _launch(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], cpu: bool = True, **options: Any
 ) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
-from toys import build
+from toys import batch_of, build
 
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
@@ -28,26 +28,61 @@ def _first(task, source):
     return source.ne(task.src_dict.pad()).int().argmax(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_decodes_and_learns(arch, task, device):
-    words = () if arch.endswith(("tiny", "cpu")) else ("--encoder-layers", "1")
-    model = build(task, arch, *words).to(device)
-    task.load_dataset("valid")
-    batch = task.dataset("valid").collater([task.dataset("valid")[i] for i in range(3)])
-    source = batch["net_input"]["src_tokens"].to(device)
+def _decode(model, task, batch):
     options = DecodingOptions(**{model.decoding_options[0]: 3})
     engine = Engine(model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=options)
-    hypotheses = engine(source)
-    assert len(hypotheses) == 3
-    assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
-    target, side = batch["target"].to(device), {}
+    return engine(batch["net_input"]["src_tokens"])
+
+
+def _learn(model, task, batch):
+    """The loss; gradients are in the model."""
+    source, target, side = batch["net_input"]["src_tokens"], batch["target"], {}
     if "fertilities" in model.side_inputs:  # all of the target to the first token
         counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
         side["fertilities"] = torch.zeros_like(source).scatter_(1, _first(task, source), counts)
-    terms = model(source, target, **side)
-    torch.stack([term.weight * term.sum for term in terms]).sum().backward()
+    loss = torch.stack([term.weight * term.sum for term in model(source, target, **side)]).sum()
+    loss.backward()
+    return loss.item()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_decodes_and_learns(arch, task, device):
+    words = () if arch.endswith(("tiny", "cpu")) else ("--encoder-layers", "1")
+    model, batch = build(task, arch, *words).to(device), batch_of(task, device, rows=3)
+    hypotheses = _decode(model, task, batch)
+    assert len(hypotheses) == 3
+    assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
+    _learn(model, task, batch)
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without, "these weights are dead"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_gpu_computes_what_a_cpu_does(system, task, device, monkeypatch):
+    """Losses, gradients and translations; what is drawn is drawn on the CPU for both."""
+    if device.type == "cpu":
+        pytest.skip("for make test PYTEST='--device cuda:0'")
+    for name in ("rand", "randint"):
+        monkeypatch.setattr(torch, name, _drawn_on_the_cpu(getattr(torch, name)))
+    losses, gradients, said = [], [], []
+    for where in (torch.device("cpu"), device):
+        model, batch = build(task, f"{system}_tiny").to(where), batch_of(task, where)
+        said.append([[x.tokens.tolist() for x in h] for h in _decode(model, task, batch)])
+        torch.manual_seed(1)
+        losses.append(_learn(model.train(), task, batch))
+        gradients.append({n: p.grad.cpu() for n, p in model.named_parameters()})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for name, gradient in gradients[0].items():
+        error = (gradients[1][name] - gradient).norm() / gradient.norm().clamp(min=1e-3)
+        assert error < 1e-3, f"{name}: {error}"
+    assert said[1] == said[0]
+
+
+def _drawn_on_the_cpu(draw):
+    def drawn(*args, device="cpu", **kwargs):
+        return draw(*args, **kwargs).to(device)
+
+    return drawn
 
 
 def test_sizes_are_the_stated_ones(task):

@@ -202,6 +202,7 @@ def test_attention_is_that_of_each_sentence_alone(kind, task, data):
     tables = [sorted(zip(*(x.tolist() for x in vars(f).values()))) for f in (together, alone)]
     assert tables[0] == tables[1]
     # The third word of a sentence, by hand.
+    model.cpu()
     source, target = split.source[4][None].long(), split.target[4][None].long()
     previous = torch.tensor([[task.tgt_dict.eos(), *target[0, :2].tolist()]])
     with torch.no_grad():
