@@ -1,6 +1,8 @@
 """Multi-head attention and positional attention, batch first, masks True where one may look."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,21 @@ def keys_mask(mask: Tensor) -> Tensor | None:
     """mask (B,S), True on real tokens -> (B,1,1,S), or None on a CPU where nothing is padded: then
     attention is a third faster. A GPU would have to be waited for."""
     return None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
+
+
+@contextlib.contextmanager
+def without_cudnn(x: Tensor) -> Iterator[None]:
+    """Where x is on a GPU, torch's attention by any kernel but cuDNN's, its first choice on Hopper.
+
+    cuDNN makes a plan of some 30 ms for each batch size and length that it has not seen: most of a
+    first epoch's time, and of a translation's.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(before and not x.is_cuda)
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 class MultiheadAttention(nn.Module):

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention, keys_mask
+from fairseq_nart.layers.attention import (
+    MultiheadAttention,
+    PositionalAttention,
+    keys_mask,
+    without_cudnn,
+)
 from fairseq_nart.layers.dropout import dropout
 from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import EncoderStates
@@ -123,8 +128,9 @@ class Encoder(nn.Module):
         x = embeddings + self.embed_positions(mask)
         x = dropout(x, self.size.dropout, self.training)
         look = keys_mask(mask)
-        for layer in self.layers:
-            x = layer(x, look)
+        with without_cudnn(x):
+            for layer in self.layers:
+                x = layer(x, look)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return EncoderStates(x, embeddings, mask)
@@ -176,6 +182,7 @@ class Decoder(nn.Module):
         x = dropout(x + positions, self.size.dropout, self.training)
         look = no_self_mask(mask) if self.mask_self else keys_mask(mask)
         source_mask = keys_mask(source.mask)
-        for layer in self.layers:
-            x = layer(x, look, positions, source.output, source_mask)
+        with without_cudnn(x):
+            for layer in self.layers:
+                x = layer(x, look, positions, source.output, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

@@ -1,6 +1,5 @@
 """The one task: data, decoding options, generator, validation BLEU; students and teachers."""
 
-import contextlib
 import logging
 from argparse import Namespace
 from dataclasses import dataclass, field, fields
@@ -26,6 +25,7 @@ from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.options import DecodingOptions, require_understood, typed
 from fairseq_nart.generation.rescore import DEFAULT_ALPHA, TeacherRescorer, alpha_of
+from fairseq_nart.layers.attention import without_cudnn
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
 from fairseq_nart.tasks import (
@@ -181,9 +181,10 @@ class NartTranslationTask(TranslationTask):
         return criterion
 
     def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
-        """As fairseq's, without a kernel that is slow on a CPU."""
-        on_cpu = sample["target"].device.type == "cpu"
-        with _cpu_training.plain_attention() if on_cpu else contextlib.nullcontext():
+        """As fairseq's, without kernels that are slow for sentences."""
+        target = sample["target"]
+        on_cpu = target.device.type == "cpu"
+        with _cpu_training.plain_attention() if on_cpu else without_cudnn(target):
             return super().train_step(sample, *rest, **kwargs)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:

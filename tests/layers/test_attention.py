@@ -1,9 +1,11 @@
 """Attention against torch's own, and what makes positional attention positional."""
 
+import types
+
 import pytest
 import torch
 
-from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention
+from fairseq_nart.layers.attention import MultiheadAttention, PositionalAttention, without_cudnn
 
 D, HEADS = 16, 4
 
@@ -54,3 +56,20 @@ def test_positional_weights_do_not_depend_on_tokens(device):
 def test_width_must_divide():
     with pytest.raises(ValueError, match="width 10 is no multiple of the 4"):
         MultiheadAttention(10, 4)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cudnn_is_not_asked_by_a_gpu(enabled):
+    """And what was set before comes back, whatever happens in between."""
+    flags = torch.backends.cuda
+    before = flags.cudnn_sdp_enabled()
+    flags.enable_cudnn_sdp(enabled)
+    try:
+        with without_cudnn(torch.ones(1)):
+            assert flags.cudnn_sdp_enabled() == enabled
+        with pytest.raises(KeyError), without_cudnn(types.SimpleNamespace(is_cuda=True)):
+            assert not flags.cudnn_sdp_enabled()
+            raise KeyError
+        assert flags.cudnn_sdp_enabled() == enabled
+    finally:
+        flags.enable_cudnn_sdp(before)

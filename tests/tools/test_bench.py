@@ -347,6 +347,15 @@ def test_lengths_are_those_of_each_sentence(ran, data, text, student):
     assert record.reference_lengths == [len(line.split()) + 1 for line in references]
 
 
+def test_a_gpu_has_every_record(bench, device, tmp_path):
+    if device.type == "cpu":
+        pytest.skip("for make test PYTEST='--device cuda:0'")
+    names = [name for name in SYSTEMS if "CTranslate2" not in name]
+    assert bench(tmp_path / "run", names, device="cuda") == 0
+    for kind in (Latency, Throughput, Memory, Translation, Operations, Parts):
+        assert {x.system for x in of_kind(tmp_path / "run", kind)} == set(names)
+
+
 def test_our_integers_are_left_out_on_a_gpu(capsys):
     plans = [SystemPlan(p, p, Path("x.pt"), precision=p) for p in ("int8", "float32")]
     session = Session.__new__(Session)
