@@ -2,8 +2,7 @@
 
 ``options.parse_args_and_arch`` sets ``tpu`` whenever ``bf16`` is set. Without a TPU training
 then fails on the CPU (``xla_device`` of None) and leaves a GPU unused. And the optimizer goes
-through the parameters one by one, as is best on a TPU: of what a GPU is asked for in an update,
-a third to a half.
+through the parameters one by one, as is best on a TPU: a third of the kernels of an update.
 """
 
 import argparse
