@@ -22,8 +22,8 @@ def keys_mask(mask: Tensor) -> Tensor | None:
 def without_cudnn(x: Tensor) -> Iterator[None]:
     """Where x is on a GPU, torch's attention by any kernel but cuDNN's, its first choice on Hopper.
 
-    In half precision cuDNN makes a plan of some 30 ms for each batch size and length that it has
-    not seen: most of a first epoch's time.
+    In half precision cuDNN makes a plan for each batch size and length that it has not seen, and
+    sentences bring ever new ones.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     try:
