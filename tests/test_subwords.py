@@ -1,12 +1,16 @@
 """Text, pieces, and text again."""
 
+import random
+
+import pytest
 import sentencepiece
 import torch
-from fairseq.data import encoders
+from fairseq.data import Dictionary, encoders
+from fairseq.data.data_utils import post_process
 from toys import build
 
 from fairseq_nart import hub
-from fairseq_nart.subwords import Subwords
+from fairseq_nart.subwords import Subwords, join_pieces
 
 
 def test_text_becomes_pieces_and_text_again(tmp_path, task):
@@ -37,3 +41,72 @@ def test_without_a_model_pieces_of_bpe_are_joined_as_fairseq_joins_them():
     pieces = "ein lo@@ wer be@@".split()
     assert Subwords(None).encode(" ein lo@@ wer  be@@ ") == pieces
     assert Subwords(None).decode(pieces) == "ein lower be"
+
+
+@pytest.fixture(scope="module")
+def byte_fallback(tmp_path_factory):
+    """A model whose pieces for what it does not know are bytes."""
+    prefix = tmp_path_factory.mktemp("pieces") / "spm"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat", "the man reads a book"] * 9),
+        model_prefix=str(prefix),
+        vocab_size=300,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+    )
+    return prefix.with_suffix(".model")
+
+
+@pytest.mark.parametrize("line", ["Hello World \u8a9e", "\u2603the cat\U0001f600", "the mat"])
+def test_pieces_that_are_bytes_become_text(byte_fallback, line, monkeypatch):
+    subwords = Subwords(byte_fallback)
+    pieces = subwords.encode(line)
+    assert "<0x" in " ".join(pieces) or line == "the mat"
+    assert subwords.decode(pieces) == line == join_pieces(pieces)
+    assert post_process(" ".join(pieces), "sentencepiece") == line  # --remove-bpe and --eval-bleu
+    dictionary = Dictionary()
+    ids = torch.tensor([*map(dictionary.add_symbol, pieces), dictionary.eos()])
+    assert dictionary.string(ids, "sentencepiece") == line
+    cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=str(byte_fallback))
+    assert encoders.sentencepiece_bpe.SentencepieceBPE(cfg).decode(" ".join(pieces)) == line
+
+
+def test_without_a_model_pieces_are_joined_as_the_model_does(byte_fallback):
+    """Bytes that are not UTF-8 too: what a model says need not be."""
+    subwords, rng = Subwords(byte_fallback), random.Random(1)
+    known = [subwords.model.id_to_piece(n) for n in range(3, subwords.model.get_piece_size())]
+    tails = [f"<0x{byte:02X}>" for byte in (0xE8, 0xAF, 0xAD, 0xF0, 0x9F, 0x98, 0x80)]
+    for _ in range(3000):
+        pieces = rng.choices(known + 20 * tails, k=6)
+        assert join_pieces(pieces) == subwords.decode(pieces), pieces
+
+
+def test_unknown_words_stay_as_fairseq_writes_them(byte_fallback):
+    pieces = ["\u2581the", "<unk>", "\u2581", "\u2581zz"]
+    expected = post_process(" ".join(pieces), "sentencepiece")
+    assert Subwords(byte_fallback).decode(pieces) == expected == "the<unk>  zz"
+
+
+def test_text_is_refused_where_pieces_are_expected():
+    subwords = Subwords(None, "sentencepiece")
+    assert subwords.encode("  ") == []
+    assert subwords.decode(subwords.encode("\u2581the \u2581c at")) == "the cat"
+    with pytest.raises(ValueError, match="'the cat' is not in pieces.*--sentencepiece MODEL"):
+        subwords.encode("the cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("spm.vocab", "\u2581the\t-1\n", r"spm.vocab is not a sentencepiece model: give spm.model"),
+        ("spm.model", "", "spm.model is not a sentencepiece model"),
+        ("spm.model", "version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (".", None, "Is a directory"),
+        ("none", None, "No such file.*none"),
+    ],
+)
+def test_files_that_are_no_model(name, content, said, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises((ValueError, OSError), match=said):
+        Subwords(tmp_path / name)

@@ -31,6 +31,7 @@ def apply() -> None:
         literals,
         nan_detector,
         numpy_aliases,
+        pieces,
         quiet,
     )
 
@@ -46,4 +47,5 @@ def apply() -> None:
     distributed.mend_pytorch_ddp_on_cpu()
     distributed.mend_broadcast()
     encoding.mend_interactive_input()
+    pieces.decode_bytes()
     nan_detector.look_forward_only()

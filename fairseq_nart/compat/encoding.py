@@ -1,17 +1,19 @@
-"""Bytes that are no UTF-8 in the input of ``fairseq-interactive``.
+"""Bytes that are not UTF-8 in the input of ``fairseq-interactive``.
 
 One such byte stops the program after some of the lines are translated. Read as the replacement
-character it becomes an unknown word, and every line gives one output. A line ends at a line feed
-alone, as in the other programs.
+character it becomes an unknown word, and every line gives one output, with one warning. A line ends
+at a line feed alone, as in the other programs.
 """
 
 import contextlib
 import io
+import itertools
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from fairseq_nart.compat._patch import wrap
+from fairseq_nart.text import decode_lines
 
 
 def mend_interactive_input() -> None:
@@ -29,21 +31,19 @@ def _buffered_read(
     _original: Callable[..., Any], path: str, buffer_size: int
 ) -> Iterator[list[str]]:
     """Yield lists of up to ``buffer_size`` stripped lines of a file, or of stdin for ``-``."""
-    lines: list[str] = []
     with _open_input(path) as stream:
-        for line in stream:
-            lines.append(line.strip())
-            if len(lines) >= buffer_size:
-                yield lines
-                lines = []
-    if lines:
-        yield lines
+        lines = (line.strip() for line in stream)
+        while some := list(itertools.islice(lines, buffer_size)):
+            yield some
 
 
-def _open_input(path: str) -> contextlib.AbstractContextManager[TextIO]:
+@contextlib.contextmanager
+def _open_input(path: str) -> Iterator[Iterable[str]]:
     if path != "-":
-        return open(path, encoding="utf-8", errors="replace", newline="\n")
+        with open(path, "rb") as stream:
+            yield decode_lines(stream, path)
     # Anything else (a test's StringIO) is decoded already.
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
-    return contextlib.nullcontext(sys.stdin)
+    elif isinstance(sys.stdin, io.TextIOWrapper):
+        yield decode_lines(sys.stdin.buffer, "standard input")
+    else:
+        yield sys.stdin

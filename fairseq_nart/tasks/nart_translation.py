@@ -28,6 +28,7 @@ from fairseq_nart.generation.rescore import DEFAULT_ALPHA, TeacherRescorer, alph
 from fairseq_nart.layers.attention import without_cudnn
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._presets import TASK
+from fairseq_nart.subwords import subword_scheme
 from fairseq_nart.tasks import (
     _batching,
     _cpu_decoding,
@@ -101,7 +102,7 @@ class NartTranslationTask(TranslationTask):
         if cfg.left_pad_target:
             raise ValueError("targets are padded on the right: leave --left-pad-target out")
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
-            cfg.eval_bleu_remove_bpe = subword_scheme(tgt_dict)
+            cfg.eval_bleu_remove_bpe = subword_scheme(tgt_dict.symbols)
         self.parallel = False
         """Whether the model is a non-autoregressive one."""
         self.side_inputs: tuple[str, ...] = ()
@@ -337,10 +338,3 @@ class NartTranslationTask(TranslationTask):
             cut.append(tokens)
         lengths = torch.tensor([len(tokens) for tokens in cut])
         return super().build_dataset_for_inference(cut, lengths, **kwargs)
-
-
-def subword_scheme(dictionary: Dictionary) -> str | None:
-    """What fairseq's --remove-bpe must be told, read off the dictionary's symbols."""
-    if any(symbol.startswith("\N{LOWER ONE EIGHTH BLOCK}") for symbol in dictionary.symbols):
-        return "sentencepiece"
-    return "@@ " if any(symbol.endswith("@@") for symbol in dictionary.symbols) else None

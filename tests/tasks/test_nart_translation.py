@@ -13,7 +13,7 @@ from toys import binarise, build, fairseq_generate, lines_of, load_task, write_t
 from fairseq_nart.compat.checkpoints import CheckpointError
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
-from fairseq_nart.tasks.nart_translation import subword_scheme
+from fairseq_nart.subwords import subword_scheme
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_long_lines_are_cut_with_a_warning(data, caplog):
 
 def test_subword_scheme():
     def scheme(*symbols):
-        return subword_scheme(Namespace(symbols=list(symbols)))
+        return subword_scheme(symbols)
 
     assert scheme("\N{LOWER ONE EIGHTH BLOCK}a", "b") == "sentencepiece"
     assert scheme("a@@", "b") == "@@ "

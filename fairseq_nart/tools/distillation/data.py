@@ -12,7 +12,7 @@ import sacrebleu
 import torch
 from fairseq.data import Dictionary, data_utils, indexed_dataset
 
-from fairseq_nart.tasks.nart_translation import subword_scheme
+from fairseq_nart.subwords import subword_scheme
 from fairseq_nart.tools._files import replacing, sha256
 
 MANIFEST = "distill.json"
@@ -183,7 +183,7 @@ def _bleu(
 ) -> tuple[float, str] | tuple[None, None]:
     if target is None or not lines:
         return None, None
-    scheme = subword_scheme(dictionary)
+    scheme = subword_scheme(dictionary.symbols)
     # Another name, because an unknown word is no match for an unknown word.
     unknown = "UNKNOWNTOKENINREF"
     references = [dictionary.string(target[index], scheme, unk_string=unknown) for index in lines]

@@ -1,0 +1,64 @@
+"""Text that is UTF-8, and text that is not."""
+
+import gzip
+import logging
+
+import pytest
+
+from fairseq_nart.text import decode_lines, read_lines
+
+UMLAUTS = "Müller grüßt\n"
+UTF16 = ("Hello World\nthe second line\n").encode("utf-16")
+UTF16_WITHOUT_MARK = ("Hello World\n").encode("utf-16-le")
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    file = tmp_path / "text"
+    text = "\ufeffeins\r\nzwei\rdrei\nvi\x0ber\x85\u2028\n\nfünf\ufeff"
+    expected = ["eins", "zwei\rdrei", "vi\x0ber\x85\u2028", "", "fünf\ufeff"]
+    file.write_bytes(text.encode())
+    assert read_lines(file) == expected
+    with open(file, "rb") as stream:
+        assert list(decode_lines(stream, "x")) == expected
+    with gzip.open(tmp_path / "text.gz", "wb") as stream:
+        stream.write(text.encode())
+    assert read_lines(tmp_path / "text.gz") == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "named"),
+    [
+        (
+            b"good\n" + UMLAUTS.encode("windows-1252"),
+            "line 2 is not UTF-8 (byte 0xfc at position 2)",
+        ),
+        (UMLAUTS.encode("windows-1252"), "iconv -f WINDOWS-1252 -t UTF-8"),
+        (UTF16, "iconv -f UTF-16 -t UTF-8"),
+        (UTF16_WITHOUT_MARK, "line 1 is not UTF-8 (every second byte is NUL)"),
+    ],
+)
+def test_text_that_is_not_utf8(raw, named, tmp_path, caplog):
+    file = tmp_path / "text"
+    file.write_bytes(raw)
+    with pytest.raises(ValueError) as refused:
+        read_lines(file)
+    assert named in str(refused.value) and str(refused.value).startswith(f"{file}, line ")
+    with caplog.at_level(logging.WARNING), open(file, "rb") as stream:
+        lines = list(decode_lines([*stream, b"\xff\n", b"\xfe"], "standard input"))
+    assert len(lines) == raw.count(b"\n") + (not raw.endswith(b"\n")) + 2
+    assert lines[-1] == "\N{REPLACEMENT CHARACTER}"
+    (record,) = caplog.records
+    assert "standard input, line " in record.message and named in record.message
+
+
+def test_a_nul_is_a_character(tmp_path):
+    (tmp_path / "text").write_bytes(b"one word\x00 more\n\x00\n")
+    assert read_lines(tmp_path / "text") == ["one word\0 more", "\0"]
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"no gzip at all"])
+def test_gzip_files_that_are_none(damage, tmp_path):
+    file = tmp_path / "text.gz"
+    file.write_bytes(damage(gzip.compress(b"a line\n" * 99)))
+    with pytest.raises(ValueError, match=r"text\.gz is not a whole gzip file"):
+        read_lines(file)
