@@ -52,6 +52,11 @@ class Subwords:
         self.model = None if model is None else load_model(model)
         self.scheme = scheme
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether `encode` takes plain text, not lines in pieces."""
+        return self.model is not None or self.scheme is None
+
     def encode(self, line: str) -> list[str]:
         """The pieces of a line. ValueError where it should come in sentencepiece's and does not."""
         if self.model is not None:

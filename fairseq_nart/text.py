@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def read_lines(file: Path) -> list[str]:
     """The lines of a text file, decompressed where its name ends in .gz.
 
-    OSError where it cannot be opened. ValueError names the file, and where it is not UTF-8 the line.
+    OSError where it cannot be opened. ValueError names the file, and the line that is not UTF-8.
     """
     try:
         with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:

@@ -26,7 +26,7 @@ def test_text_becomes_pieces_and_text_again(tmp_path, task):
     file = str(tmp_path / "spm.model")
     cfg = encoders.sentencepiece_bpe.SentencepieceConfig(sentencepiece_model=file)
     theirs = encoders.sentencepiece_bpe.SentencepieceBPE(cfg)
-    api = hub.Translator(build(task, "nart_tiny"), task, subwords)
+    api = hub.Translator(build(task, "nart_tiny"), task, file)
     for line in lines:
         pieces = subwords.encode(line)
         assert pieces == theirs.encode(line).split() != line.split()
@@ -91,7 +91,7 @@ def test_text_is_refused_where_pieces_are_expected():
     subwords = Subwords(None, "sentencepiece")
     assert subwords.encode("  ") == []
     assert subwords.decode(subwords.encode("\u2581the \u2581c at")) == "the cat"
-    with pytest.raises(ValueError, match="'the cat' is not in pieces.*--sentencepiece MODEL"):
+    with pytest.raises(ValueError, match=r"'the cat' is not in pieces.*--sentencepiece MODEL"):
         subwords.encode("the cat")
 
 

@@ -25,6 +25,7 @@ def mend_interactive_input() -> None:
     for module in (sys.modules.get("fairseq_cli.interactive"), sys.modules.get("__main__")):
         if hasattr(module, "buffered_read") and hasattr(module, "make_batches"):
             wrap(module, "buffered_read", _buffered_read)
+            wrap(module, "make_batches", _make_batches)
 
 
 def _buffered_read(
@@ -35,6 +36,14 @@ def _buffered_read(
         lines = (line.strip() for line in stream)
         while some := list(itertools.islice(lines, buffer_size)):
             yield some
+
+
+def _make_batches(
+    original: Callable[..., Any], lines: list[str], cfg: Any, task: Any, *rest: Any
+) -> Iterator[Any]:
+    """Let the task know which lines come next, for its warnings."""
+    yield from original(lines, cfg, task, *rest)
+    task.first_line = getattr(task, "first_line", 1) + len(lines)
 
 
 @contextlib.contextmanager

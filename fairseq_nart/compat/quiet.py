@@ -3,8 +3,10 @@
 Each is named by its message and by the module it is reported from; all others still show.
 """
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 
 # (beginning of the message as a regular expression, category, module it is reported from)
 _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
@@ -49,3 +51,19 @@ def silence_deprecations() -> None:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def keeping_root_logger() -> Iterator[None]:
+    """For the import of fairseq by a program that is not fairseq's.
+
+    One of its model files sets the root logger to DEBUG and gives it a handler, and so the logging
+    of the whole program.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers

@@ -1,4 +1,4 @@
-"""Which way a model translates: as the user says, as the checkpoint says, or as the data are named."""
+"""The language pair: as the user gives it, as the checkpoint has it, or as the data are named."""
 
 import itertools
 from pathlib import Path
@@ -35,6 +35,23 @@ def of_checkpoint(state: dict[str, Any]) -> tuple[str | None, str | None]:
         return stored[0], stored[1]
     options = state["cfg"]["task"] if state.get("cfg") else state["args"]
     return getattr(options, "source_lang", None), getattr(options, "target_lang", None)
+
+
+def require_folder(data: str | Path) -> None:
+    """ValueError where a data folder does not exist, or has a name that fairseq cannot read."""
+    folders = utils.split_paths(str(data))
+    missing = next((folder for folder in folders if not Path(folder).is_dir()), None)
+    if missing is None:
+        return
+    if Path(str(data)).is_dir():
+        raise ValueError(
+            f"{data}: fairseq takes a colon in a path for the end of one folder and the beginning "
+            "of another: rename the folder or make a link to it without a colon"
+        )
+    raise ValueError(
+        f"there is no data folder {missing}: give the folder with the dictionaries, dict.*.txt "
+        "(--data, where it is not the first argument; in Python data=)"
+    )
 
 
 def choose(data: str | Path, *known: tuple[str | None, str | None], how: str = "-s and -t") -> Pair:

@@ -36,6 +36,8 @@ from fairseq_nart.tasks import (
     _defaults,
     _dictionaries,
     _fertilities,
+    _languages,
+    _sentences,
 )
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,17 @@ class NartTranslationTask(TranslationTask):
         """What the model learns from beside source and target."""
         self.learning = False
         """Whether there is a criterion: decoding needs no side inputs."""
+        self.first_line = 1
+        """The number of the first line of the next batch of `build_dataset_for_inference`."""
+
+    @classmethod
+    def setup_task(cls, cfg: NartTranslationConfig, **kwargs: Any) -> "NartTranslationTask":
+        """As fairseq's; ValueError where the data folder or its language pair cannot be known."""
+        _languages.require_folder(cfg.data)
+        given = (cfg.source_lang, cfg.target_lang)
+        cfg.source_lang, cfg.target_lang = _languages.choose(cfg.data, given)
+        task: NartTranslationTask = super().setup_task(cfg, **kwargs)
+        return task
 
     # Data
 
@@ -118,18 +131,37 @@ class NartTranslationTask(TranslationTask):
         """As fairseq's; training batches are made by target length.
 
         With the fertilities of its sentences where the model learns from them; ValueError where
-        they are missing or of other data.
+        they are missing or of other data, where a split has no sentences, and in training where a
+        line holds a special symbol. A source to translate has an unknown word in its place.
         """
+        shards = utils.split_paths(self.cfg.data)
+        folder = Path(shards[(epoch - 1) % len(shards) if split == self.cfg.train_subset else 0])
+        languages = (self.cfg.source_lang, self.cfg.target_lang)
+        special = self._special_symbol(folder, split, combine)
+        if special and self.learning:
+            raise ValueError(
+                f"{special}: write the word in another way, and binarise the text again"
+            )
         super().load_dataset(split, epoch, combine, **kwargs)
         data = self.datasets[split]
+        if special and data.buckets is None:
+            logger.warning("%s: in a source it is translated as an unknown word", special)
+            data.src = _sentences.WithoutSpecial(data.src, self.src_dict)
         if self.learning and "fertilities" in self.side_inputs and data.tgt_sizes is not None:
-            shards = utils.split_paths(self.cfg.data)
-            shard = shards[(epoch - 1) % len(shards) if split == self.cfg.train_subset else 0]
-            languages = (self.cfg.source_lang, self.cfg.target_lang)
-            data = _fertilities.WithFertilities(data, Path(shard), split, languages, combine)
+            data = _fertilities.WithFertilities(data, folder, split, languages, combine)
             self.datasets[split] = data
         if split == self.cfg.train_subset and data.tgt_sizes is not None and data.buckets is None:
             self.datasets[split] = _batching.ByTargetLength(data)
+
+    def _special_symbol(self, folder: Path, split: str, combine: bool) -> str | None:
+        """The first line of a split with a special symbol, in words; ValueError without lines."""
+        languages = (self.cfg.source_lang, self.cfg.target_lang)
+        for files in _sentences.files_of(folder, split, languages, combine):
+            for file, dictionary in zip(files, (self.src_dict, self.tgt_dict)):
+                _sentences.require_sentences(file)
+                if special := _sentences.special_symbol(file, dictionary):
+                    return special
+        return None
 
     # Models
 
@@ -216,16 +248,18 @@ class NartTranslationTask(TranslationTask):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What every checkpoint carries of the task: its dictionaries' symbols."""
+        """What every checkpoint carries of the task: its languages and dictionaries' symbols."""
         symbols = {side: dictionary.symbols for side, (_, dictionary) in self._sides().items()}
-        return {**super().state_dict(), "symbols": symbols}
+        languages = [self.cfg.source_lang, self.cfg.target_lang]
+        return {**super().state_dict(), "symbols": symbols, "languages": languages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """DictionaryError where the checkpoint's symbols are not the data directory's."""
         for side, (_, dictionary) in self._sides().items():
             theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
             _dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "symbols"})
+        ours = ("symbols", "languages")
+        super().load_state_dict({k: v for k, v in state_dict.items() if k not in ours})
 
     # Decoding
 
@@ -302,14 +336,12 @@ class NartTranslationTask(TranslationTask):
                 f"{path} holds a non-autoregressive model ({arch}): a teacher must be "
                 "autoregressive, such as nart_teacher_cpu"
             )
-        theirs, ours = (
-            [getattr(task, name, None) for name in ("source_lang", "target_lang")]
-            for task in (cfg.task, self.cfg)
-        )
+        theirs = _languages.of_checkpoint(state)
+        ours = (self.cfg.source_lang, self.cfg.target_lang)
         if theirs == ours[::-1] != ours:
             raise ValueError(
-                f"{path} translates {' to '.join(theirs)}, the student {' to '.join(ours)}: give a "
-                "teacher of its direction"
+                f"{path} translates {' to '.join(theirs)}, not {' to '.join(ours)}: give a teacher "
+                "of the same direction"
             )
         _dictionaries.require_agreement(path, state, self._sides())
         state.pop("task_state", None)
@@ -320,21 +352,23 @@ class NartTranslationTask(TranslationTask):
     def build_dataset_for_inference(
         self, src_tokens: list[torch.Tensor], src_lengths: list[int], **kwargs: Any
     ) -> LanguagePairDataset:
-        """As fairseq's, but a line beyond --max-source-positions is cut, with a warning: every line
-        has its output.
+        """As fairseq's, but every line has its output.
+
+        A line beyond --max-source-positions is cut, with a warning; special symbols among its words
+        are unknown words.
         """
         longest = self.cfg.max_source_positions
         cut = []
-        for line, tokens in enumerate(src_tokens):
+        for line, tokens in enumerate(src_tokens, self.first_line):
             if len(tokens) > longest:
                 logger.warning(
-                    "line %d of this batch has %d tokens: only the first %d are translated "
+                    "line %d has %d tokens: only the first %d are translated "
                     "(--max-source-positions)",
-                    line + 1,
+                    line,
                     len(tokens),
                     longest,
                 )
                 tokens = torch.cat([tokens[: longest - 1], tokens[-1:]])
-            cut.append(tokens)
+            cut.append(_sentences.without_special(tokens, self.src_dict))
         lengths = torch.tensor([len(tokens) for tokens in cut])
         return super().build_dataset_for_inference(cut, lengths, **kwargs)

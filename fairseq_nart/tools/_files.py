@@ -12,13 +12,18 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `file` when the block ends well, and vanishes otherwise."""
+    """A path to write to; it becomes `file` when the block ends well, and vanishes otherwise.
+
+    ValueError where another process writes the same file.
+    """
     temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open(temporary, "ab") as stream:
+        claim(stream)
+        try:
+            yield temporary
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -63,7 +68,22 @@ def locked(file: Path) -> Iterator[None]:
 
 def claim(stream: IO[bytes]) -> None:
     """Makes the open file ours until it is closed; ValueError where another process has it."""
+    _claim(stream.fileno(), f"{stream.name}: another process is writing this file")
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """During the block this process alone writes to `folder`; ValueError where another one does."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _claim(descriptor, f"{folder}: another process is writing to this folder: wait for its end")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(descriptor: int, otherwise: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(f"{stream.name}: another process is writing this file") from error
+        raise ValueError(otherwise) from error

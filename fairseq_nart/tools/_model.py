@@ -9,11 +9,14 @@ from fairseq_nart.compat.allocator import keep_freed_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
-    """--path, with `path` as its help, --data and --sentencepiece."""
+    """--path, with `path` as its help, --data, -s, -t and --sentencepiece."""
     parser.add_argument("--path", type=Path, required=True, help=path)
     parser.add_argument(
-        "--data", type=Path, help="binarised data (default: what the model was trained on)"
+        "--data",
+        type=Path,
+        help="folder with the dictionaries (default: the binarised data it was trained on)",
     )
+    languages(parser, "the checkpoint's, else the data's")
     parser.add_argument(
         "--sentencepiece",
         type=Path,
@@ -22,7 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
     )
 
 
+def languages(parser: argparse.ArgumentParser, default: str) -> None:
+    """-s and -t, where `default` is what holds without them."""
+    for side in ("source", "target"):
+        parser.add_argument(
+            f"-{side[0]}",
+            f"--{side}-lang",
+            metavar=side.upper(),
+            help=f"{side} language (default: {default})",
+        )
+
+
 def load(options: argparse.Namespace, **decoding: Any) -> hub.Translator:
     """The model that was asked for; ValueError as `hub.from_pretrained` says."""
     keep_freed_memory()
-    return hub.from_pretrained(options.path, options.data, options.sentencepiece, **decoding)
+    return hub.from_pretrained(
+        options.path,
+        options.data,
+        options.sentencepiece,
+        options.source_lang,
+        options.target_lang,
+        **decoding,
+    )

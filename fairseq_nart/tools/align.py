@@ -8,14 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fairseq_nart.tasks import _languages
 from fairseq_nart.tasks._fertilities import file_of
-from fairseq_nart.tools._files import read_json, replacing, write_json
+from fairseq_nart.tools import _model
+from fairseq_nart.tools._files import exclusive, read_json, replacing, write_json
 from fairseq_nart.tools.alignment.attention import AttentionAligner
 from fairseq_nart.tools.alignment.eflomal_aligner import EflomalAligner
 from fairseq_nart.tools.alignment.pharaoh import PharaohAligner
 from fairseq_nart.tools.alignment.repair import CHUNK, Links, fertilities
 from fairseq_nart.tools.distillation.data import Split, open_splits
-from fairseq_nart.tools.distillation.teacher import Teacher, language_pair
+from fairseq_nart.tools.distillation.teacher import Teacher
 
 
 class Aligner(Protocol):
@@ -80,10 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-tokens", type=int, default=4096, help="source tokens in a batch of --teacher"
     )
-    for side in ("source", "target"):
-        parser.add_argument(
-            *(f"-{side[0]}", f"--{side}-lang"), help="(default: the teacher's, else the data's)"
-        )
+    _model.languages(parser, "the teacher's, else the data's")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -95,11 +94,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--layer is for --teacher: leave it out")
     if options.max_tokens < 1:
         raise ValueError(f"--max-tokens must be at least 1, not {options.max_tokens}")
-    teacher = Teacher.load(options.teacher, data) if options.teacher else None
-    languages = teacher.languages if teacher else language_pair(options, data)
-    asked = (options.source_lang or languages[0], options.target_lang or languages[1])
-    if teacher and asked != languages:
-        raise ValueError(f"{options.teacher} translates {' to '.join(languages)}: leave -s, -t out")
+    _languages.require_folder(data)
+    asked = (options.source_lang, options.target_lang)
+    teacher = Teacher.load(options.teacher, data, asked) if options.teacher else None
+    languages = teacher.languages if teacher else _languages.choose(data, asked)
     splits = open_splits(data, names, languages)
     for split in splits:
         if split.target is None:
@@ -111,5 +109,6 @@ def run(options: argparse.Namespace) -> None:
         aligner = PharaohAligner(names, options.pharaoh)
     else:
         aligner = EflomalAligner(splits)
-    for split in splits:
-        align(split, aligner, file_of(data, split.name, *languages))
+    with exclusive(data):
+        for split in splits:
+            align(split, aligner, file_of(data, split.name, *languages))

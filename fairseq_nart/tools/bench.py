@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from fairseq_nart.tools._files import exclusive
 from fairseq_nart.tools.benchmark import stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE
@@ -51,7 +52,13 @@ def run(options: argparse.Namespace) -> None:
     device = options.device or _device()
     if device == "cuda" != _device():
         raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
-    session = Session(plan, options.out, device, options.sentences)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with exclusive(options.out):
+        _measure(Session(plan, options.out, device, options.sentences), options)
+    print(f"records: {options.out / FILE}")
+
+
+def _measure(session: Session, options: argparse.Namespace) -> None:
     with session.workers() as workers:
         others = {
             "parts": partial(stages.parts_and_memory, session, workers),
@@ -69,7 +76,6 @@ def run(options: argparse.Namespace) -> None:
             stage()
     if "sweeps" in options.stages:
         stages.sweeps(session, options.batch_size)
-    print(f"records: {options.out / FILE}")
 
 
 def _device() -> str:

@@ -11,6 +11,7 @@ import sacrebleu
 import torch
 
 import fairseq_nart
+from fairseq_nart.tools import _model
 from fairseq_nart.tools._files import locked, read_json, write_json
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
 from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, open_splits, write_data
@@ -43,7 +44,8 @@ class Work:
 
     def __init__(self, asked: Distillation) -> None:
         self.asked = asked
-        self.teacher = Teacher.load(asked.path, asked.data)
+        languages = (asked.source_lang, asked.target_lang)
+        self.teacher = Teacher.load(asked.path, asked.data, languages)
         self.splits = open_splits(asked.data, asked.splits, self.teacher.languages)
         self.manifest = asked.out / MANIFEST
         self.folder = asked.out / "parts"
@@ -202,6 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard-id", type=int, default=new.shard_id, help="this call's share, from 0"
     )
+    _model.languages(parser, "the teacher's, else the data's")
 
 
 def run(options: argparse.Namespace) -> None:

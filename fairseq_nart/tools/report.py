@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sacrebleu.metrics.bleu import BLEU
 
-from fairseq_nart.tools._files import replacing
+from fairseq_nart.tools._files import exclusive, replacing
 from fairseq_nart.tools.reporting import published as published_tables
 from fairseq_nart.tools.reporting.collection import collect
 from fairseq_nart.tools.reporting.comparison import Comparison, csv_rows, notes
@@ -94,6 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart report`."""
     of = compare(options.runs, options.baseline, options.teacher, options.tokenize)
-    report = write_report(of, options.out, options.published)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with exclusive(options.out):
+        report = write_report(of, options.out, options.published)
     print("\n".join([markdown(report.main), *report.notes]))
     print(f"report: {options.out / 'index.html'}")

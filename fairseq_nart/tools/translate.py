@@ -5,7 +5,6 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from fairseq_nart import hub
 from fairseq_nart.tasks.nart_translation import DecodingConfig
+from fairseq_nart.text import decode_lines
 from fairseq_nart.tools import _model
 
 CHUNK = 2048
@@ -46,17 +46,23 @@ def run(options: argparse.Namespace) -> None:
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
     translator.to(options.device or ("cuda" if there and not options.int8 else "cpu"))
+    name = str(options.file or "standard input")
     with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
-        for lines in _chunks(text):
-            for line in translator.translate(lines, options.batch_size):
+        for first, lines in _chunks(decode_lines(text, name)):
+            try:
+                translations = translator.translate(lines, options.batch_size, first)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            for line in translations:
                 print(line)
             sys.stdout.flush()
 
 
-def _chunks(text: BinaryIO) -> Iterator[list[str]]:
-    """Lines without their ends; bytes that are no UTF-8 become unknown characters."""
-    lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in text)
+def _chunks(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    """Lines that are translated together, and the number of the first of them."""
     with tqdm(desc="translated", unit=" lines", disable=None) as bar:
-        while chunk := list(itertools.islice(lines, CHUNK)):
-            yield chunk
+        for first in itertools.count(1, CHUNK):
+            if not (chunk := list(itertools.islice(lines, CHUNK))):
+                return
+            yield first, chunk
             bar.update(len(chunk))

@@ -343,7 +343,7 @@ def test_impossible_files(small, run, student, tmp_path):
         "is the data set itself": run(out=small),
         "gone.pt: the checkpoint cannot be opened": run(path=tmp_path / "gone.pt"),
         "holds a non-autoregressive model": run(path=student),
-        "No such file or directory": run(data=tmp_path / "gone"),
+        "there is no data folder": run(data=tmp_path / "gone"),
     }
     data = tmp_path / "data"
     shutil.copytree(small, data)

@@ -22,7 +22,10 @@ from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.models import nart_ctc
-from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers, mends fairseq)
+from fairseq_nart.tasks import (
+    _languages,
+    nart_translation,  # noqa: F401  (registers all systems, fixes fairseq)
+)
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import SystemPlan
@@ -67,11 +70,17 @@ class FairseqEngine:
         except SystemExit as error:
             raise ValueError(f"fairseq-generate does not understand {' '.join(words)}") from error
         cfg = convert_namespace_to_omegaconf(args)
+        overrides = ast.literal_eval(cfg.common_eval.model_overrides)
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(plan.checkpoint), overrides)
+        cfg.task.source_lang, cfg.task.target_lang = _languages.choose(
+            data,
+            (cfg.task.source_lang, cfg.task.target_lang),
+            _languages.of_checkpoint(state),
+            how="source_lang and target_lang in the [[system]]",
+        )
         self.task = tasks.setup_task(cfg.task)
         (self.model,), _ = checkpoint_utils.load_model_ensemble(
-            [str(plan.checkpoint)],
-            arg_overrides=ast.literal_eval(cfg.common_eval.model_overrides),
-            task=self.task,
+            [str(plan.checkpoint)], task=self.task, state=state
         )
         self.model.prepare_for_inference_(cfg)
         dtype = torch.float32 if integers else getattr(torch, plan.precision)

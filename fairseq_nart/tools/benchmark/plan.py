@@ -46,6 +46,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fairseq_nart.subwords import Subwords, subword_scheme
+from fairseq_nart.text import read_lines
 from fairseq_nart.tools._files import sha256
 from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
@@ -142,6 +144,12 @@ class Plan:
         """Of the dictionaries and the sentencepiece model."""
         dictionaries = sorted(self.binarised.glob("dict.*.txt"))
         return sha256(*dictionaries, *([self.sentencepiece] if self.sentencepiece else []))
+
+    def subwords(self) -> Subwords:
+        """What makes pieces of text and text of pieces."""
+        dictionaries = self.binarised.glob("dict.*.txt")
+        symbols = (line.rpartition(" ")[0] for file in dictionaries for line in read_lines(file))
+        return Subwords(self.sentencepiece, subword_scheme(symbols))
 
     def swept(self, sweep: SweepPlan) -> Iterator[tuple[int, SystemPlan]]:
         """Each value with the system that has it."""

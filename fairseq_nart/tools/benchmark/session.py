@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from fairseq_nart.subwords import Subwords
+from fairseq_nart.text import read_lines
 from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools._files import (
     read_json,
@@ -69,11 +69,10 @@ class Session:
 
     def __init__(self, plan: Plan, out: Path, device: str, sentences: int) -> None:
         self.plan, self.out, self.device = plan, out, device
-        out.mkdir(parents=True, exist_ok=True)
         self.records = {x.subject: x for x in read(out)} if (out / FILE).exists() else {}
         self.machine = circumstances.machine(device)
         self.commit = circumstances.commit()
-        self.subwords = Subwords(plan.sentencepiece)
+        self.subwords = plan.subwords()
         self.layouts = _Layouts(out / "threads.json")
         self.texts = [_text(test, sentences) for test in plan.tests]
         self._require_same_circumstances()
@@ -147,7 +146,7 @@ class Session:
         model = self.plan.binarised
         if plan.engine == "ctranslate2":
             model = self._converted(plan.checkpoint)
-        return Worker(plan, model, self.plan.sentencepiece, self.device)
+        return Worker(plan, model, self.plan.subwords, self.device)
 
     @contextlib.contextmanager
     def workers(self) -> Iterator[list[Worker]]:
@@ -302,11 +301,8 @@ SIDES = ("sources", "references")
 
 def _text(test: TestSet, sentences: int) -> Text:
     """Reads a test set and chooses what is timed of it."""
-    sides: dict[str, list[str]] = {}
     files = (Path(test.source), Path(test.references))
-    for side, file in zip(SIDES, files, strict=True):
-        with open(file, encoding="utf-8", newline="\n") as stream:
-            sides[side] = [line.rstrip("\r\n") for line in stream]
+    sides = {side: read_lines(file) for side, file in zip(SIDES, files, strict=True)}
     count = len(sides["sources"])
     if count != len(sides["references"]):
         raise ValueError(

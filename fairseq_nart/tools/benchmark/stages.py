@@ -169,7 +169,8 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
             continue
         found = worker.call("translate", text.sources, batch)
         lengths: dict[str, Any] = {}
-        if found.predicted_lengths is not None:
+        # References are plain text.
+        if found.predicted_lengths is not None and session.subwords.takes_text:
             true = [len(session.subwords.encode(line)) + 1 for line in text.references]
             lengths = {"predicted_lengths": found.predicted_lengths, "reference_lengths": true}
         session.write(

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,9 @@ from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 
+LoadSubwords = Callable[[], Subwords]
+"""Called in the process of a worker."""
+
 
 class Worker:
     """Runs `Measuring` of one system in a process of its own, which stands still between calls.
@@ -24,7 +28,7 @@ class Worker:
     next system down.
     """
 
-    def __init__(self, plan: SystemPlan, model: Path, sentencepiece: Path | None, device: str):
+    def __init__(self, plan: SystemPlan, model: Path, subwords: LoadSubwords, device: str):
         """`model` is what the engine reads beside the checkpoint: see `_engine`."""
         self.plan = plan
         ours, theirs = multiprocessing.Pipe()
@@ -35,7 +39,7 @@ class Worker:
             context.set_forkserver_preload(["fairseq_nart.tools.benchmark.fairseq_engine"])
         self._connection = ours
         self._process = context.Process(
-            target=_serve, args=(theirs, plan, model, sentencepiece, device), daemon=True
+            target=_serve, args=(theirs, plan, model, subwords, device), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -81,7 +85,11 @@ class Worker:
 
 
 def _serve(
-    connection: Connection, plan: SystemPlan, model: Path, sentencepiece: Path | None, device: str
+    connection: Connection,
+    plan: SystemPlan,
+    model: Path,
+    subwords: LoadSubwords,
+    device: str,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ends with the process that started it
     logging.disable(logging.INFO)
@@ -90,7 +98,7 @@ def _serve(
     while True:
         try:
             if measuring is None:
-                measuring = Measuring(_engine(plan, model, device), Subwords(sentencepiece))
+                measuring = Measuring(_engine(plan, model, device), subwords())
                 request = ("about", ())
             else:
                 request = connection.recv()

@@ -13,6 +13,7 @@ import torch
 from fairseq.data import Dictionary, data_utils, indexed_dataset
 
 from fairseq_nart.subwords import subword_scheme
+from fairseq_nart.tasks import _sentences
 from fairseq_nart.tools._files import replacing, sha256
 
 MANIFEST = "distill.json"
@@ -34,21 +35,21 @@ class Split:
     @classmethod
     def open(cls, data: Path, name: str, languages: tuple[str, str]) -> "Split":
         """ValueError where a file is missing, unfinished, or the two sides are not parallel."""
-        source, target = languages
-        prefixes = [
-            data / f"{name}.{pair}" for pair in (f"{source}-{target}", f"{target}-{source}")
-        ]
-        found = [p for p in prefixes if _file(p, source, ".bin").exists()]
-        if not found:
-            lacking = _file(prefixes[0], source, ".bin")
-            raise ValueError(f"{data} has no split {name!r}: there is no {lacking.name}")
-        files = [_file(found[0], language) for language in languages]
+        files = next(_sentences.files_of(data, name, languages), None)
+        if files is None:
+            lacking = f"{name}.{'-'.join(languages)}.{languages[0]}.bin"
+            raise ValueError(f"{data} has no split {name!r}: there is no {lacking}")
         sides = [_load(file) for file in files]
         if sides[1] is not None and len(sides[0]) != len(sides[1]):
             raise ValueError(
-                f"{found[0]}: {len(sides[0])} sources but {len(sides[1])} targets: "
-                "binarise them again"
+                f"{files[0]} and {files[1].name}: {len(sides[0])} sources but {len(sides[1])} "
+                "targets: binarise them again"
             )
+        for file in files:  # the numbers of special symbols are the same in all dictionaries
+            if special := _sentences.special_symbol(file, Dictionary()):
+                raise ValueError(
+                    f"{special}: write the word in another way, and binarise the text again"
+                )
         return cls(name, *files, *sides)
 
     def beyond(self, longest: int) -> list[int]:
@@ -84,10 +85,6 @@ def open_splits(data: Path, names: Sequence[str], languages: tuple[str, str]) ->
     return [Split.open(data, name, languages) for name in names]
 
 
-def _file(prefix: Path, language: str, ending: str = "") -> Path:
-    return prefix.with_name(f"{prefix.name}.{language}{ending}")
-
-
 def _with(file: Path, ending: str) -> Path:
     return file.with_name(file.name + ending)
 
@@ -103,6 +100,7 @@ def _load(file: Path) -> Any:
                 f"{_with(file, ending)} is missing: the data set is unfinished, run "
                 "fairseq-preprocess again"
             )
+    _sentences.require_sentences(file)
     # Without a default, fairseq would read old formats in a way that needs prefetching.
     kind = indexed_dataset.infer_dataset_impl(str(file))
     return indexed_dataset.make_dataset(str(file), "lazy" if kind == "cached" else kind, True)

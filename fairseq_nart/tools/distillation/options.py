@@ -48,6 +48,9 @@ class Distillation:
     """CTranslate2's arithmetic; None is float32, the teacher's own."""
     num_shards: int = 1
     shard_id: int = 0
+    source_lang: str | None = None
+    target_lang: str | None = None
+    """None: the teacher's, else the data's."""
 
     def __post_init__(self) -> None:
         _require_positive(max_tokens=self.max_tokens, num_shards=self.num_shards)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fairseq import checkpoint_utils
-from fairseq.data import Dictionary, data_utils
+from fairseq.data import Dictionary
 
 from fairseq_nart.compat.checkpoints import options_of
+from fairseq_nart.tasks import _languages
 from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
 from fairseq_nart.tools._files import sha256
 
@@ -28,26 +29,23 @@ class Teacher:
     """What a manifest says of it: checksum, and its scores on validation data where known."""
 
     @classmethod
-    def load(cls, path: Path, data: Path) -> "Teacher":
-        """ValueError where it is missing, non-autoregressive or has other dictionaries."""
+    def load(
+        cls, path: Path, data: Path, asked: tuple[str | None, str | None] = (None, None)
+    ) -> "Teacher":
+        """Of the languages that are `asked` for, else of the checkpoint's, else of the data's.
+
+        ValueError where it is missing, non-autoregressive or has other dictionaries.
+        """
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
         cfg = options_of(state)
         record = {"path": str(path), "sha256": sha256(path), **_scores(state, cfg)}
-        source, target = languages = language_pair(cfg.task, data)
+        _languages.require_folder(data)
+        stored = _languages.of_checkpoint(state)
+        source, target = languages = _languages.choose(data, asked, stored)
         options = NartTranslationConfig(data=str(data), source_lang=source, target_lang=target)
         task = NartTranslationTask.setup_task(options)
         model = task.load_teacher(str(path))
         return cls(path, data, languages, task.src_dict, task.tgt_dict, model, record)
-
-
-def language_pair(task: Any, data: Path) -> tuple[str, str]:
-    """As `task` has them; where it does not say, as the data are named. ValueError without any."""
-    source, target = (getattr(task, name, None) for name in ("source_lang", "target_lang"))
-    if not (source and target):
-        source, target = data_utils.infer_language_pair(str(data))
-    if not (source and target):
-        raise ValueError(f"{data} holds no binarised translation data, such as train.de-en.de.bin")
-    return source, target
 
 
 def _scores(state: dict[str, Any], cfg: Any) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""Which languages a folder of binarised data and a checkpoint are of."""
+
+import pytest
+from toys import binarise, write_text
+
+from fairseq_nart.tasks._languages import choose, in_folder, require_folder
+from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
+
+
+def folder_of(tmp_path, *names):
+    for name in names:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["train.de-en.de.idx", "dict.de.txt", "dict.en.txt"], [("de", "en")]),
+        (["test.pt-br-en.pt-br.idx", "dict.pt-br.txt", "dict.en.txt"], [("pt-br", "en")]),
+        (["test.en-tok.de.en.idx", "dict.tok.de.txt", "dict.en.txt"], [("en", "tok.de")]),
+        (["dict.de.txt", "dict.en.txt", "train.de-en.fertilities.json"], []),
+    ],
+)
+def test_pairs_of_a_folder(names, pairs, tmp_path):
+    assert in_folder(folder_of(tmp_path, *names)) == pairs
+
+
+def test_one_pair_of_several_must_be_chosen(tmp_path):
+    names = ("train.de-en.de.idx", "train.fr-en.fr.idx", "dict.de.txt", "dict.en.txt")
+    folder = folder_of(tmp_path, *names, "dict.fr.txt")
+    with pytest.raises(ValueError, match=r"several language pairs \(de-en, fr-en\): choose .* -s"):
+        choose(folder)
+    assert choose(folder, ("fr", None)) == ("fr", "en")
+    assert choose(folder, (None, None), ("en", "de")) == ("en", "de")
+    assert choose(folder, ("cs", None), ("en", "de")) == ("cs", "de")
+    with pytest.raises(ValueError, match=r"holds no binarised translation data.* by -s and -t"):
+        choose(folder, ("cs", None))
+    with pytest.raises(ValueError, match="several language pairs"):
+        NartTranslationTask.setup_task(NartTranslationConfig(data=str(folder)))
+
+
+def test_folders_that_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError, match=r"no data folder .*gone: .*--data.*data="):
+        require_folder(tmp_path / "gone")
+    (tmp_path / "a:b").mkdir()
+    with pytest.raises(ValueError, match="a colon in a path"):
+        require_folder(tmp_path / "a:b")
+    require_folder(f"{tmp_path}:{tmp_path}")
+
+
+def test_languages_with_a_hyphen(tmp_path):
+    write_text(tmp_path, {"train": 4})
+    for language, other in (("de", "pt-br"), ("en", "en")):
+        (tmp_path / f"train.{language}").rename(tmp_path / f"train.{other}")
+    (tmp_path / "train.de").touch()  # toys looks for it
+    words = ("-s", "pt-br", "--joined-dictionary")
+    data = binarise(tmp_path, tmp_path / "bin", *words)
+    task = NartTranslationTask.setup_task(NartTranslationConfig(data=str(data)))
+    assert (task.cfg.source_lang, task.cfg.target_lang) == ("pt-br", "en")
+    assert task.state_dict()["languages"] == ["pt-br", "en"]

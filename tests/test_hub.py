@@ -1,0 +1,115 @@
+"""The Python API: models that were moved, copies, and the program that imports it."""
+
+import copy
+import logging
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from toys import build, fairseq_interactive
+
+from fairseq_nart import hub
+from fairseq_nart.cli import main
+
+SOURCE = "heute muss der mann lesen ."
+
+
+@pytest.fixture
+def deployed(data, student, tmp_path):
+    """A folder with a checkpoint and its dictionaries alone."""
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    for file in (student, *data.glob("dict.*.txt")):
+        shutil.copy(file, folder)
+    return folder
+
+
+def without_languages(checkpoint):
+    """As fairseq and our first release wrote it."""
+    state = torch.load(checkpoint, weights_only=True)
+    del state["task_state"]["languages"]
+    torch.save(state, checkpoint)
+
+
+def test_a_deployed_model_knows_its_languages(deployed, data, student, capsys):
+    expected = hub.from_pretrained(student, data).translate([SOURCE])
+    checkpoint = deployed / student.name
+    assert hub.from_pretrained(checkpoint, deployed).translate([SOURCE]) == expected
+    given = ["--path", str(checkpoint), "--data", str(deployed)]
+    (deployed / "input").write_text(f"{SOURCE}\n")
+    assert main(["translate", str(deployed / "input"), *given]) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_languages_can_be_given(deployed, data, student, capsys):
+    expected = hub.from_pretrained(student, data).translate([SOURCE])
+    checkpoint = deployed / student.name
+    without_languages(checkpoint)
+    with pytest.raises(ValueError, match=r"give them by -s and -t .*source_lang= and target_lang="):
+        hub.from_pretrained(checkpoint, deployed)
+    languages = {"source_lang": "de", "target_lang": "en"}
+    assert hub.from_pretrained(checkpoint, deployed, **languages).translate([SOURCE]) == expected
+    (deployed / "input").write_text(f"{SOURCE}\n")
+    words = ["translate", str(deployed / "input"), "--path", str(checkpoint)]
+    words += ["--data", str(deployed)]
+    assert main(words) == 1
+    assert "-s and -t" in capsys.readouterr().err
+    assert main([*words, "-s", "de", "-t", "en"]) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_missing_data_folder_names_the_option(student, tmp_path, capsys):
+    words = ["--path", str(student), "--data", str(tmp_path / "gone")]
+    assert main(["translate", str(student), *words]) == 1
+    assert "no data folder" in (error := capsys.readouterr().err) and "--data" in error
+
+
+def test_translators_are_copied_and_pickled(deployed, student, teacher, monkeypatch):
+    monkeypatch.chdir(deployed)
+    words = {"length_candidates": 3, "rescore_with": str(teacher)}
+    translator = hub.from_pretrained(student.name, ".", **words)
+    monkeypatch.chdir("/")
+    for other in (copy.deepcopy(translator), pickle.loads(pickle.dumps(translator))):
+        assert other.model is not translator.model and other.device == translator.device
+        assert other.translate_n_best([SOURCE]) == translator.translate_n_best([SOURCE])
+
+
+def test_a_translator_without_files_cannot_be_copied(task):
+    with pytest.raises(TypeError, match="of from_pretrained"):
+        copy.copy(hub.Translator(build(task, "nart_tiny"), task))
+
+
+@pytest.mark.parametrize("before", ["", "logging.basicConfig(level=logging.ERROR)"])
+def test_importing_the_api_leaves_logging_alone(before):
+    code = f"""import logging
+root = logging.getLogger()
+{before}
+was = root.level, list(root.handlers)
+from fairseq_nart import hub
+assert (root.level, root.handlers) == was, (root.level, root.handlers)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_warnings_number_the_lines_of_the_text(data, student, tmp_path, caplog, monkeypatch):
+    """Not those of what is translated together, by every way."""
+    monkeypatch.setattr("fairseq_nart.tools.translate.CHUNK", 2)
+    monkeypatch.setattr("sys.stdin", None)
+    file, long = tmp_path / "input", "der " * 2000
+    file.write_text(f"{SOURCE}\n" * 4 + f"{long}\n", "utf-8")
+    cut = "line 5 has 2001 tokens: only the first 1024"
+    with caplog.at_level(logging.WARNING):
+        assert main(["translate", str(file), "--path", str(student), "--data", str(data)]) == 0
+        assert cut in caplog.text
+        caplog.clear()
+        fairseq_interactive(data, student, file, "--buffer-size", "2")
+        assert cut in caplog.text
+        caplog.clear()
+        api = hub.from_pretrained(student, data)
+        for _ in range(2):
+            api.translate([SOURCE, long])
+    numbers = [record.args[0] for record in caplog.records if "only the first" in record.msg]
+    assert numbers == [2, 2]
