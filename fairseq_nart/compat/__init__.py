@@ -26,22 +26,26 @@ def apply() -> None:
         batching,
         bf16,
         checkpoints,
+        dictionaries,
         distributed,
         encoding,
         literals,
         nan_detector,
         numpy_aliases,
         pieces,
+        programs,
         quiet,
+        saving,
     )
 
     quiet.silence_deprecations()
     checkpoints.allow_checkpoint_types()
     checkpoints.mend_fairseq_loading()
-    checkpoints.mend_fairseq_saving()
+    saving.mend_fairseq_saving()
     literals.forbid_code_in_options()
     batching.keep_last_batch()
     numpy_aliases.restore_aliases()
+    dictionaries.name_faulty_lines()
     bf16.separate_bf16_from_tpu()
     distributed.mend_launching()
     distributed.mend_pytorch_ddp_on_cpu()
@@ -49,3 +53,4 @@ def apply() -> None:
     encoding.mend_interactive_input()
     pieces.decode_bytes()
     nan_detector.look_forward_only()
+    programs.mend_programs()

@@ -7,10 +7,12 @@ through the parameters one by one, as is best on a TPU: a third of the kernels o
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fairseq_nart.compat._patch import wrap
+from fairseq_nart.compat.programs import refuse_what_fails
 
 
 def separate_bf16_from_tpu() -> None:
@@ -37,6 +39,7 @@ def _parse(
         # Parse once more to learn what was asked for, before fairseq's own additions.
         asked, _ = parser.parse_known_args(input_args)
         options.tpu = bool(getattr(asked, "tpu", False))
+    refuse_what_fails(parser, sys.argv[1:] if input_args is None else input_args, options)
     return parsed
 
 

@@ -84,29 +84,60 @@ def mend_fairseq_loading() -> None:
     checkpoint_utils: Any = importlib.import_module("fairseq.checkpoint_utils")
     view_module(checkpoint_utils, "torch", load=_load_for_fairseq)
     wrap(checkpoint_utils, "load_checkpoint_to_cpu", _explain_missing)
-
-
-def mend_fairseq_saving() -> None:
-    """Copy checkpoints so that a kill or a full disk leaves the one that is there.
-
-    ``checkpoint_last.pt`` is a copy; fairseq writes it over the old one, which is lost when it is
-    cut, and with it the training.
-    """
-    wrap(importlib.import_module("fairseq.file_io").PathManager, "copy", _copy_whole)
-
-
-def _copy_whole(
-    original: Callable[..., Any], src_path: str, dst_path: str, overwrite: bool = False
-) -> Any:
-    if "://" in dst_path:  # other addresses belong to fairseq's path manager
-        return original(src_path, dst_path, overwrite=overwrite)
-    copied = original(src_path, f"{dst_path}.part", overwrite=True)
-    os.replace(f"{dst_path}.part", dst_path)
-    return copied
+    wrap(importlib.import_module("fairseq.trainer").Trainer, "load_checkpoint", _resume)
 
 
 def _load_for_fairseq(stream: BinaryIO, map_location: Any = None, **_ignored: Any) -> Any:
-    return _read(stream, str(getattr(stream, "name", "checkpoint")), map_location)
+    return _completed(_read(stream, str(getattr(stream, "name", "checkpoint")), map_location))
+
+
+_NO_OPTIMIZER = {
+    "criterion_name": "",
+    "optimizer_name": "",
+    "lr_scheduler_state": {},
+    "num_updates": 0,
+}
+
+
+def _completed(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint with the parts that fairseq looks for even where only weights are wanted.
+
+    Tools that make a checkpoint smaller leave them out. fairseq's first formats, which it upgrades
+    itself, are known by the best loss.
+    """
+    history = state.get("optimizer_history") or [{}]
+    if "best_loss" not in state and "best_loss" not in history[-1]:
+        state["optimizer_history"] = [*history[:-1], {**_NO_OPTIMIZER, **history[-1]}]
+        if not history[-1].get("optimizer_name"):
+            state.pop("last_optimizer_state", None)
+    if "epoch" not in state:
+        extra = state["extra_state"] = state.get("extra_state") or {}
+        if "epoch" not in extra:
+            extra.setdefault("train_iterator", {"epoch": 1, "iterations_in_epoch": 0})
+    if state.get("task_state", {}) is None:
+        del state["task_state"]
+    return state
+
+
+def _resume(
+    original: Callable[..., Any],
+    trainer: Any,
+    filename: str,
+    reset_optimizer: bool = False,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Refuse to go on with an optimizer that starts afresh where nobody asked for one."""
+    extra_state = original(trainer, filename, reset_optimizer, *args, **kwargs)
+    if extra_state is None or reset_optimizer:
+        return extra_state
+    last = trainer._optim_history[-1]
+    if not last["optimizer_name"] or last["num_updates"] != trainer.get_num_updates():
+        raise CheckpointError(
+            f"{filename} has weights but no state of an optimizer, so the training cannot go on "
+            "where it was: type --reset-optimizer to go on with a fresh optimizer"
+        )
+    return extra_state
 
 
 def _explain_missing(original: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
@@ -149,8 +180,8 @@ def _explain(error: Exception) -> str:
         what = refused.group(1) or refused.group(2)
         return (
             f"the checkpoint is refused: it holds {_shorten(what)}, which is not plain data; "
-            "reading it could run code, so nothing of it was run. Use a checkpoint written by "
-            "fairseq-train and got from a source you trust."
+            "reading it could run code, so nothing of it was run. Use a checkpoint that fairseq 0.9 "
+            "or later wrote and that comes from a source you trust."
         )
     # torch puts general advice (turn the protection off) before the cause; drop the advice.
     cause = text.split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__

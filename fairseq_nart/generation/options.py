@@ -1,9 +1,11 @@
 """How sentences are to be decoded: the task's options, and which system understands which."""
 
+import math
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Optional
+from typing import Any, Optional
 
 from fairseq_nart.generation.stopping import STOPPING_RULES, RefinementStop
 
@@ -31,17 +33,24 @@ class DecodingOptions:
     )
     crf_paths: int = field(
         default=1,
-        metadata={"help": "best paths of a CRF for each length, all of them candidates"},
+        metadata={
+            "help": "best paths of a CRF for each length, all of them candidates",
+            "at least": 1,
+        },
     )
     ctc_beam: int = field(
         default=1,
-        metadata={"help": "prefixes kept by CTC's beam search, all of them candidates; 1: greedy"},
+        metadata={
+            "help": "prefixes kept by CTC's beam search, all of them candidates; 1: greedy",
+            "at least": 1,
+        },
     )
     refinement_iterations: Optional[int] = field(
         default=None,
         metadata={
             "help": "passes of the decoder of a refining system, the first guess counted "
-            "(default: 10, or at most 20 with --refinement-stop)"
+            "(default: 10, or at most 20 with --refinement-stop)",
+            "at least": 1,
         },
     )
     refinement_stop: RefinementStop = field(
@@ -58,7 +67,10 @@ class DecodingOptions:
     )
     fertility_samples: int = field(
         default=1,
-        metadata={"help": "candidates by fertilities, in parallel: the first one and draws"},
+        metadata={
+            "help": "candidates by fertilities, in parallel: the first one and samples",
+            "at least": 1,
+        },
     )
 
     def __post_init__(self) -> None:
@@ -67,15 +79,7 @@ class DecodingOptions:
                 "--length-candidates must be odd and positive (1, 9, 19, ...), "
                 f"not {self.length_candidates}"
             )
-        for name, one in (
-            ("crf_paths", "which is Viterbi's"),
-            ("ctc_beam", "which is the best path"),
-            ("refinement_iterations", "which is the first guess alone"),
-            ("fertility_samples", "which is --fertility-decoding's"),
-        ):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{typed(name)} must be at least 1, {one}, not {number}")
+        require_in_range(self, DecodingOptions)
         for name, known in (
             ("refinement_stop", list(RefinementStop)),
             ("fertility_decoding", list(FertilityDecoding)),
@@ -105,6 +109,27 @@ def require_understood(options: DecodingOptions, understood: Collection[str], sy
         is_set = getattr(options, option.name) != option.default
         if is_set and option.name not in understood:
             raise ValueError(f"{typed(option.name)} means nothing to {system}: leave it out")
+
+
+_BOUNDS = {"at least": operator.ge, "at most": operator.le, "below": operator.lt}
+
+
+def require_in_range(options: Any, kind: type) -> None:
+    """Checks the numbers of `options`, which has the fields of the dataclass `kind`.
+
+    ValueError names the first option that is not finite or outside the bounds in the metadata of
+    its field: `at least`, `at most`, `below`.
+    """
+    for option in fields(kind):
+        value = getattr(options, option.name)
+        if not isinstance(value, (int, float)):
+            continue
+        bounds = {words: option.metadata[words] for words in _BOUNDS if words in option.metadata}
+        inside = all(_BOUNDS[words](value, bound) for words, bound in bounds.items())
+        if not (math.isfinite(value) and inside):
+            range_ = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
+            wanted = range_ if math.isfinite(value) else f"a finite number {range_}".strip()
+            raise ValueError(f"{typed(option.name)} must be {wanted}, not {value}")
 
 
 def typed(name: str) -> str:

@@ -8,7 +8,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.options import DecodingOptions, require_in_range
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
@@ -35,7 +35,14 @@ class NartModel(BaseFairseqModel):
     """Whom a training asks; not one of the model's modules, and in no checkpoint."""
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
+        """ValueError where a number is out of its range."""
         super().__init__()
+        require_in_range(cfg, self.Config)
+        if cfg.embed_dim % cfg.attention_heads:
+            raise ValueError(
+                f"--embed-dim {cfg.embed_dim} must be a multiple of --attention-heads "
+                f"{cfg.attention_heads}"
+            )
         self.cfg = cfg
         source, target = task.source_dictionary, task.target_dictionary
         self.pad = target.pad()

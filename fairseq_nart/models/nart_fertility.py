@@ -44,11 +44,9 @@ class NartFertility(NartModel):
         self.fertility = FertilityHead(cfg.embed_dim)
 
     def teacher_path(self) -> str | None:
-        """That of fine-tuning; ValueError where its weight is no share, or one of nothing."""
-        weight = self.cfg.finetune_weight
-        if not 0 <= weight <= 1:
-            raise ValueError(f"--finetune-weight must be 0 to 1, not {weight}")
-        if weight != self.Config.finetune_weight and not self.cfg.finetune_with:
+        """That of fine-tuning; ValueError where it has a weight and no teacher."""
+        weighted = self.cfg.finetune_weight != self.Config.finetune_weight
+        if weighted and not self.cfg.finetune_with:
             raise ValueError(
                 "--finetune-weight is about a teacher: name it by --finetune-with, or leave it out"
             )

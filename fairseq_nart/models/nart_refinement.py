@@ -32,14 +32,8 @@ class NartRefinement(Nart):
     decoding_options = (*Nart.decoding_options, "refinement_iterations", "refinement_stop")
 
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
-        """ValueError where no pass is to be trained, or the probability is none."""
+        """ValueError where a number is out of its range, or is about passes that there are not."""
         super().__init__(cfg, task)
-        if cfg.train_iterations < 1:
-            raise ValueError(f"--train-iterations must be at least 1, not {cfg.train_iterations}")
-        if not 0 <= cfg.denoising_probability <= 1:
-            raise ValueError(
-                f"--denoising-probability must be 0 to 1, not {cfg.denoising_probability}"
-            )
         self.refines = cfg.train_iterations > 1
         if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
             raise ValueError(

@@ -36,19 +36,28 @@ def _value(words: list[str], names: tuple[str, ...]) -> str | None:
 def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """The command line `words` with our defaults in front.
 
-    `parser` is fairseq's: where its default task is plain translation, ours stands in.
+    `parser` is fairseq's: where its default task is plain translation or, to validate, none, ours
+    stands in. Batches of a validation are by default as large as fairseq-generate's. ValueError
+    where BLEU is to choose the best checkpoint and is not computed.
     """
     known = parser._option_string_actions
     added: list[str] = []
-    plain = "--task" in known and known["--task"].default == "translation"
-    if plain and not _given(words, "--task"):
+    task = known["--task"].default if "--task" in known else ""
+    if task in ("translation", None) and not _given(words, "--task"):
         added += ["--task", TASK]
+    sizes = ("--max-tokens", "--batch-size", "--max-sentences")
+    if task is None and not any(_given(words, size) for size in sizes):
+        added += ["--max-tokens", "12000"]
     if "--save-dir" in known and "--lr" in known:
         for option, default in training_defaults(_value(words, ("--arch", "-a"))).items():
             if not _given(words, option):
                 added += default
-        if _given(words, "--eval-bleu") and not _given(words, "--best-checkpoint-metric"):
+        metric, bleu = _value(words, ("--best-checkpoint-metric",)), _given(words, "--eval-bleu")
+        if bleu and not metric:
             added += ["--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"]
+        ours = _value(words, ("--task",)) in (None, TASK)
+        if metric == "bleu" and ours and not bleu and not _given(words, "--disable-validation"):
+            raise ValueError("--best-checkpoint-metric bleu: validation needs --eval-bleu too")
     return added + words
 
 

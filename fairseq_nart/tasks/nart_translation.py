@@ -23,7 +23,12 @@ from fairseq_nart.compat.checkpoints import options_of
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
-from fairseq_nart.generation.options import DecodingOptions, require_understood, typed
+from fairseq_nart.generation.options import (
+    DecodingOptions,
+    require_in_range,
+    require_understood,
+    typed,
+)
 from fairseq_nart.generation.rescore import DEFAULT_ALPHA, TeacherRescorer, alpha_of
 from fairseq_nart.layers.attention import without_cudnn
 from fairseq_nart.models import _backbone, _warm_start
@@ -93,6 +98,7 @@ class NartTranslationTask(TranslationTask):
     def __init__(self, cfg: NartTranslationConfig, src_dict: Dictionary, tgt_dict: Dictionary):
         super().__init__(cfg, src_dict, tgt_dict)
         self._decoding()  # refuses now what it would refuse after an epoch of training
+        require_in_range(cfg, DecodingConfig)
         self._alpha()
         for name in () if cfg.rescore_with else ("rescore_normalization", "rescore_alpha"):
             if getattr(cfg, name) != getattr(NartTranslationConfig, name):
@@ -266,7 +272,7 @@ class NartTranslationTask(TranslationTask):
     def build_generator(self, models: Any, args: Any, *rest: Any, **kwargs: Any) -> Any:
         """The parallel engine for a non-autoregressive model, fairseq's beam search for others."""
         allocator.keep_freed_memory()
-        if not isinstance(models[0], _backbone.NartModel):
+        if not any(isinstance(each, _backbone.NartModel) for each in models):
             model = "an autoregressive model"
             require_understood(self._decoding(), (), model)
             if self.cfg.rescore_with:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fairseq_nart.compat.checkpoints import load_checkpoint
-from fairseq_nart.tools._files import replacing
+from fairseq_nart.compat.saving import save_checkpoint
 
 OPTIMIZER_STATE = "last_optimizer_state"
 
@@ -117,15 +117,15 @@ def _add(total: Tensor, more: Tensor, what: str) -> None:
 def average(files: Sequence[Path], out: Path) -> None:
     """Writes a fairseq checkpoint with the mean weights of `files`; the rest is the first file's.
 
-    Without the optimiser's state; `extra_state["averaged"]` names the files.
+    Without the optimiser's state; `extra_state["averaged"]` names the files. OSError where `out`
+    cannot be written.
     """
     weights = mean_weights(files)
     state = {name: x for name, x in load_checkpoint(files[0]).items() if name != OPTIMIZER_STATE}
     state["model"] = weights
     names = [file.name for file in files]
     state["extra_state"] = {**(state.get("extra_state") or {}), "averaged": names}
-    with replacing(out) as temporary:
-        torch.save(state, temporary)
+    save_checkpoint(state, out)
     print(f"{out}: mean of {', '.join(names)}")
 
 

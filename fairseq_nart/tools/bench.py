@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from fairseq_nart.generation.options import typed
 from fairseq_nart.tools._files import exclusive
 from fairseq_nart.tools.benchmark import stages
 from fairseq_nart.tools.benchmark.plan import read_plan
@@ -46,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart bench`."""
     for name in ("sentences", "repeats", "batch_size", "max_batch_size"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if (number := getattr(options, name)) < 1:
+            raise ValueError(f"{typed(name)} must be at least 1, not {number}")
     plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
     device = options.device or _device()
     if device == "cuda" != _device():

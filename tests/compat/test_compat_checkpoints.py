@@ -1,6 +1,7 @@
 """Checkpoints are read as plain data, and a bad file is explained."""
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -50,9 +51,10 @@ def test_a_copy_that_is_cut_leaves_what_was_there(
 
     def cut(_source: str, target: str) -> None:
         Path(target).write_bytes(b"n")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+    said = r"checkpoint_last\.pt: the checkpoint cannot be written \(the disk is full"
+    with monkeypatch.context() as patched, pytest.raises(OSError, match=said):
         patched.setattr("shutil.copyfile", cut)
         copy(str(new), str(last), overwrite=True)
     assert last.read_bytes() == b"old"

@@ -192,9 +192,14 @@ def test_one_system_alone(variables, play):
 
 @pytest.mark.parametrize(
     "given, bf16, fp16",
-    [({}, True, False), ({"PRECISION": ""}, False, False), ({"PRECISION": "--fp16"}, False, True)],
+    [
+        ({}, True, False),
+        ({"PRECISION": ""}, False, False),
+        ({"PRECISION": "--fp16", "GPUS": "1"}, False, True),
+    ],
 )
-def test_precision_of_trainings(given, bf16, fp16, play):
+def test_precision_of_trainings(given, bf16, fp16, play, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     _, (command, _) = play("multi30k_de_en/teacher.sh", MULTI30K="text", **given)
     assert (parsed(command).bf16, parsed(command).fp16) == (bf16, fp16)
 

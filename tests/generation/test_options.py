@@ -12,10 +12,10 @@ from fairseq_nart.generation.options import DecodingOptions
             ({"length_candidates": n}, rf"--length-candidates must be odd .*, not {n}$")
             for n in (0, 2, -3)
         ),
-        ({"crf_paths": 0}, "--crf-paths must be at least 1, .*, not 0"),
-        ({"ctc_beam": 0}, "--ctc-beam must be at least 1, .*, not 0"),
-        ({"fertility_samples": 0}, "--fertility-samples must be at least 1, .*, not 0"),
-        ({"refinement_iterations": 0}, "--refinement-iterations must be at least 1, .*, not 0"),
+        ({"crf_paths": 0}, "--crf-paths must be at least 1, not 0"),
+        ({"ctc_beam": 0}, "--ctc-beam must be at least 1, not 0"),
+        ({"fertility_samples": 0}, "--fertility-samples must be at least 1, not 0"),
+        ({"refinement_iterations": 0}, "--refinement-iterations must be at least 1, not 0"),
         ({"refinement_stop": "oracle"}, "--refinement-stop must be one of none, .*, not 'oracle'"),
         (
             {"refinement_stop": "jaccard", "refinement_iterations": 5},

@@ -215,10 +215,6 @@ def test_both_decoders_start_from_a_decoder(task):
 
 
 def test_what_cannot_be_is_refused(task):
-    with pytest.raises(ValueError, match="--train-iterations must be at least 1"):
-        build(task, "nart_refinement_tiny", "--train-iterations", "0")
-    with pytest.raises(ValueError, match=r"--denoising-probability must be 0 to 1, not 1\.5"):
-        build(task, "nart_refinement_tiny", "--denoising-probability", "1.5")
     with pytest.raises(ValueError, match="--train-iterations 1 trains none"):
         words = ("--train-iterations", "1", "--denoising-probability", "0.9")
         build(task, "nart_refinement_tiny", *words)

@@ -8,7 +8,15 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.logging import metrics
-from toys import binarise, build, fairseq_generate, lines_of, load_task, write_text
+from toys import (
+    binarise,
+    build,
+    build_teacher,
+    fairseq_generate,
+    lines_of,
+    load_task,
+    write_text,
+)
 
 from fairseq_nart.compat.checkpoints import CheckpointError
 from fairseq_nart.criterions.nart import NartCriterion
@@ -37,6 +45,12 @@ def test_alpha_of_a_rule_without_one(data):
     load_task(data, rescore_normalization="reward", **options)
 
 
+@pytest.mark.parametrize("alpha", ["nan", "inf"])
+def test_alpha_that_is_no_number(alpha, data):
+    with pytest.raises(ValueError, match=f"--rescore-alpha must be a finite number, not {alpha}"):
+        load_task(data, rescore_with="any.pt", rescore_alpha=float(alpha))
+
+
 @pytest.mark.parametrize("option", [{"rescore_normalization": "mean"}, {"rescore_alpha": 1.0}])
 def test_rescoring_without_a_teacher(option, data):
     with pytest.raises(ValueError, match=r"--rescore-\w+ is about a teacher: name it by"):
@@ -56,8 +70,10 @@ def test_parallel_decoding_refuses_beam_search_options(task):
         option = name.replace("_", "-")
         with pytest.raises(ValueError, match=f"--{option} is not for a non-autoregressive model"):
             task.build_generator([model], Namespace(**{name: value}))
-    with pytest.raises(ValueError, match="--path names 2"):
-        task.build_generator([model, model], Namespace())
+    models = [model, build_teacher(task, "lstm")]
+    for several in ([model, model], models, models[::-1]):
+        with pytest.raises(ValueError, match="decodes alone, and --path names 2"):
+            task.build_generator(several, Namespace())
 
 
 def test_autoregressive_model_refuses_our_options(data, teacher):

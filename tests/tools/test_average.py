@@ -84,6 +84,21 @@ def test_too_few(tmp_path, capsys):
     assert "gone" in capsys.readouterr().err
 
 
+def test_where_no_file_can_be_written(tmp_path, capsys):
+    save(tmp_path / "checkpoint1.pt", w=torch.ones(9))
+    (tmp_path / "full.pt.tmp").symlink_to("/dev/full")
+    for name, reason in (
+        ("gone/out.pt", "No such file or directory"),
+        ("full.pt", "the disk is full: free space on it"),
+    ):
+        out = tmp_path / name
+        assert average(tmp_path, "--last", "1", out=out)[0] == 1
+        said = capsys.readouterr().err
+        assert f"{out}: the checkpoint cannot be written ({reason})" in said
+        assert said.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint1.pt"]
+
+
 def test_what_has_no_mean(tmp_path):
     weights = {"a": torch.ones(2), "n": torch.tensor(3)}
     one = save(tmp_path / "one.pt", **weights)

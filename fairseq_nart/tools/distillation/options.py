@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairseq_nart.generation.options import require_in_range
+
 BACKENDS = ("auto", "fairseq", "ctranslate2")
 
 
@@ -11,16 +13,16 @@ BACKENDS = ("auto", "fairseq", "ctranslate2")
 class Search:
     """Beam search, with fairseq-generate's names and meaning."""
 
-    beam: int = 4
+    beam: int = field(default=4, metadata={"at least": 1})
     lenpen: float = 1.0
-    max_len_a: float = 1.2
+    max_len_a: float = field(default=1.2, metadata={"at least": 0})
     max_len_b: int = 10
     """An output has at most a S + b tokens for a source of S tokens."""
 
     def __post_init__(self) -> None:
-        _require_positive(beam=self.beam)
+        require_in_range(self, Search)
         # The shortest source that is translated has a word and the end of sentence.
-        if self.max_len_a < 0 or 2 * self.max_len_a + self.max_len_b < 1:
+        if 2 * self.max_len_a + self.max_len_b < 1:
             raise ValueError("--max-len-a and --max-len-b leave no room for a single token")
 
     def limit(self, length: int) -> int:
@@ -41,19 +43,19 @@ class Distillation:
     splits: tuple[str, ...] = ("train",)
     """What gets the teacher's targets; all other splits stay original."""
     search: Search = field(default_factory=Search)
-    max_tokens: int = 4096
+    max_tokens: int = field(default=4096, metadata={"at least": 1})
     """Source tokens in a batch; the translations do not depend on it."""
     backend: str = "auto"
     compute_type: str | None = None
     """CTranslate2's arithmetic; None is float32, the teacher's own."""
-    num_shards: int = 1
+    num_shards: int = field(default=1, metadata={"at least": 1})
     shard_id: int = 0
     source_lang: str | None = None
     target_lang: str | None = None
     """None: the teacher's, else the data's."""
 
     def __post_init__(self) -> None:
-        _require_positive(max_tokens=self.max_tokens, num_shards=self.num_shards)
+        require_in_range(self, Distillation)
         if not 0 <= self.shard_id < self.num_shards:
             raise ValueError(
                 f"--shard-id must be 0 to {self.num_shards - 1} with --num-shards "
@@ -82,9 +84,3 @@ class Distillation:
             "--compute-type": self.compute_type or own,
             "--num-shards": self.num_shards,
         }
-
-
-def _require_positive(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

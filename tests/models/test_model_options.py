@@ -1,0 +1,47 @@
+"""Numbers that an architecture cannot have are refused by the name of their option."""
+
+import dataclasses
+
+import pytest
+from toys import build
+
+from fairseq_nart.models import _options
+
+CONFIGS = [c for c in vars(_options).values() if dataclasses.is_dataclass(c)]
+
+
+def test_every_number_has_a_lower_bound():
+    fields = {f.name: f for config in CONFIGS for f in dataclasses.fields(config)}
+    numbers = [f for f in fields.values() if f.type in (int, float)]
+    assert len(numbers) > 15
+    assert not [f.name for f in numbers if "at least" not in f.metadata]
+
+
+@pytest.mark.parametrize(
+    ("system", "option", "value", "wanted"),
+    [
+        ("nart", "--encoder-layers", "0", "at least 1"),
+        ("nart", "--embed-dim", "2", "at least 4"),
+        ("nart", "--ffn-embed-dim", "-1", "at least 1"),
+        ("nart", "--attention-heads", "0", "at least 1"),
+        ("nart", "--dropout", "nan", "a finite number at least 0 and below 1"),
+        ("nart", "--attention-dropout", "1.0", "at least 0 and below 1"),
+        ("nart", "--label-smoothing", "-0.1", "at least 0 and below 1"),
+        ("nart", "--length-loss-weight", "inf", "a finite number at least 0"),
+        ("nart_crf", "--crf-rank", "0", "at least 1"),
+        ("nart_dcrf", "--crf-candidates", "0", "at least 1"),
+        ("nart_crf", "--nar-loss-weight", "-1.0", "at least 0"),
+        ("nart_ctc", "--ctc-split", "0", "at least 1"),
+        ("nart_refinement", "--train-iterations", "0", "at least 1"),
+        ("nart_refinement", "--denoising-probability", "1.5", "at least 0 and at most 1"),
+        ("nart_fertility", "--finetune-weight", "nan", "a finite number at least 0 and at most 1"),
+    ],
+)
+def test_numbers_out_of_range(system, option, value, wanted, task):
+    with pytest.raises(ValueError, match=f"^{option} must be {wanted}, not {value}$"):
+        build(task, f"{system}_tiny", option, value)
+
+
+def test_width_must_divide_among_the_heads(task):
+    with pytest.raises(ValueError, match="--embed-dim 18 must be a multiple of --attention-heads"):
+        build(task, "nart_tiny", "--embed-dim", "18")
