@@ -42,6 +42,8 @@ def test_a_deployed_model_knows_its_languages(deployed, data, student, capsys):
     (deployed / "input").write_text(f"{SOURCE}\n")
     assert main(["translate", str(deployed / "input"), *given]) == 0
     assert capsys.readouterr().out.splitlines() == expected
+    fairseq_interactive(deployed, checkpoint, deployed / "input")
+    assert capsys.readouterr().out.splitlines()[-3].split("\t")[2] == expected[0]
 
 
 def test_languages_can_be_given(deployed, data, student, capsys):

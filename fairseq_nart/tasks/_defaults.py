@@ -11,11 +11,13 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from fairseq import options
+from fairseq import checkpoint_utils, options, utils
 
 from fairseq_nart.models._presets import TASK, training_defaults
+from fairseq_nart.tasks import _languages
 
 HELP = {"-h", "--help"}
 
@@ -61,6 +63,16 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str
     return added + words
 
 
+def take_languages(options: argparse.Namespace) -> None:
+    """Has the checkpoint of `--path` say the languages, where neither user nor data do."""
+    path, given = getattr(options, "path", None), getattr(options, "source_lang", None)
+    if getattr(options, "task", None) != TASK or not path or given or options.target_lang:
+        return
+    if len(_languages.in_folder(Path(utils.split_paths(options.data)[0]))) != 1:
+        state = checkpoint_utils.load_checkpoint_to_cpu(utils.split_paths(path)[0])
+        options.source_lang, options.target_lang = _languages.of_checkpoint(state)
+
+
 def _help_at_last(modify_parser: ModifyParser | None) -> ModifyParser:
     """For fairseq, which calls it before it parses for the first time and for the second.
 
@@ -101,7 +113,9 @@ def install() -> None:
         if known and HELP & set(words):
             words = [word for word in words if word not in HELP]
             modify_parser = _help_at_last(modify_parser)
-        return parse(parser, words, parse_known, suppress_defaults, modify_parser)
+        parsed = parse(parser, words, parse_known, suppress_defaults, modify_parser)
+        take_languages(parsed[0] if isinstance(parsed, tuple) else parsed)
+        return parsed
 
     parse_with_defaults.brings_nart_defaults = True  # type: ignore[attr-defined]
     options.parse_args_and_arch = parse_with_defaults
