@@ -58,7 +58,7 @@ class DecodingOptions:
     )
     fertility_samples: int = field(
         default=1,
-        metadata={"help": "candidates by fertilities, in parallel: the first one and draws"},
+        metadata={"help": "candidates by fertilities, in parallel: the first one and samples"},
     )
 
     def __post_init__(self) -> None:
@@ -97,6 +97,10 @@ class DecodingOptions:
         if self.refinement_iterations is None:
             return 10 if self.refinement_stop == "none" else 20
         return self.refinement_iterations
+
+
+MANY = ("length_candidates", "crf_paths", "ctc_beam", "fertility_samples")
+"""The options that say how many candidates a sentence has."""
 
 
 def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:
