@@ -4,42 +4,34 @@ fairseq-generate, fairseq-interactive, validation and the Python API all call `E
 N candidates per sentence; the BN rows are those of the first sentence, then of the next.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import bisect
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates, finish
-from fairseq_nart.generation.options import DecodingOptions, require_understood
+from fairseq_nart.generation.options import MANY, DecodingOptions, require_understood, typed
+from fairseq_nart.generation.passes import (
+    MOST_ELEMENTS,
+    elements_per_pass,
+    gibibytes,
+    plan,
+    runs,
+)
+from fairseq_nart.generation.ranking import Hypothesis, Ranking, ScoredPass
 from fairseq_nart.generation.rescore import TeacherRescorer, normalize
-from fairseq_nart.layers.states import Proposal
+from fairseq_nart.layers.states import EncoderStates, Proposal
 
-LOGITS_PER_PASS = {"cpu": 2**23, "accelerator": 2**28}
-"""Most rows x positions x vocabulary entries decoded at once: 32 MiB of fp32 logits on a CPU, where
-1 GiB took 1.6 times as long, and 1 GiB on a GPU (there not measured)."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One finished translation."""
-
-    tokens: Tensor
-    """(L,) token ids, the EOS last."""
-    score: float
-    """What the candidates were ranked by, in nats: the teacher's normalised score where there is a
-    teacher, else the system's own log-probability, per token or (CTC) of the whole."""
-    token_scores: Tensor
-    """(L,) log-probabilities of the tokens by the one who ranked, in nats."""
-    iterations: int = 1
-    """Passes of the decoder that it took."""
+__all__ = ["Engine", "Hypothesis"]
 
 
 class Engine:
-    """Decodes batches with one model and, where given, its teacher.
+    """Decodes batches with one model and, where given, its teacher, in passes of bounded memory.
 
-    ValueError where an option is set that means nothing to the model.
+    ValueError where an option is set that means nothing to the model, or whose value takes too much
+    memory for any sentence.
     """
 
     def __init__(
@@ -57,109 +49,130 @@ class Engine:
         self.eos = eos
         self.pad = pad
         self.rescorer = rescorer
+        self._require_room(1, 1)
 
-    def __call__(self, source_tokens: Tensor) -> list[list[Hypothesis]]:
+    def __call__(self, source_tokens: Tensor, most: int | None = None) -> list[list[Hypothesis]]:
         """source_tokens (B,S), padded on either side -> per sentence its distinct hypotheses, best
-        first. An empty source (EOS alone) has the empty translation."""
+        first; at most `most` of them, where it is given. An empty source (EOS alone) has the empty
+        translation.
+
+        ValueError for a sentence, or for a batch's hypotheses, that would take too much memory.
+        """
         if self.rescorer is not None:
             self.rescorer.follow(next(self.model.parameters()))
-        with torch.inference_mode():  # a sentence alone takes 8 % less than in no_grad
-            found = self._candidates(source_tokens)
-        return self._rank(*found)
+        real = source_tokens.ne(self.pad)
+        budget = elements_per_pass(source_tokens.device)
+        lower = [typed(name) for name in MANY if name in self.model.decoding_options]
+        ranking = Ranking(most, " or ".join(lower))
+        parts = list(runs(real.sum(dim=1).tolist(), self._sentence_elements, budget))
+        for part in parts:
+            tokens = source_tokens[part]
+            if len(parts) > 1:  # as wide as its own sentences
+                tokens = tokens[:, real[part].any(dim=0)]
+            self._translate(tokens, budget, ranking)
+        return ranking.sentences
 
-    def _candidates(self, source_tokens: Tensor) -> tuple[Candidates, Tensor, Tensor]:
-        """All rows, their scores (B,N), -inf where a row means nothing, and iterations (B,N)."""
+    def _translate(self, source_tokens: Tensor, budget: int, ranking: Ranking) -> None:
+        """As `__call__`, for sentences that are encoded together."""
+        states, proposal, encoded = self._start(source_tokens)
+        lengths, source = proposal.lengths.tolist(), source_tokens.size(1)
+        self._require_room(max(map(max, lengths)), source)
+
+        def elements(length: int) -> int:
+            row: int = self.model.row_elements(length, source, self.options)
+            return row
+
+        for part, passes in plan(lengths, proposal.valid.tolist(), elements, budget):
+            decoded = (self._decode(part, columns, states, proposal, encoded) for columns in passes)
+            ranking.add(part.stop - part.start, decoded)
+
+    @torch.inference_mode()  # a sentence alone takes 8 % less than in no_grad
+    def _start(self, source_tokens: Tensor) -> tuple[EncoderStates, Proposal, Any]:
+        """The source as the model reads it, its targets, and the source as the teacher reads it."""
         states = self.model.encode(source_tokens)
-        proposal = self.model.propose(states, self.options)
-        empty = states.lengths == 1  # (B,)
-        sentences = torch.arange(len(empty), device=empty.device)
         encoded = None
         if self.rescorer is not None:
             encoded = self.rescorer.encode(source_tokens, states.lengths)
-        parts, scores, iterations = [], [], []
-        for part in self._passes(proposal):
-            decoded = self.model.decode(
-                states.select(part),
-                proposal.select(part),
-                self.options,
-                log_probs=self.rescorer is None,
-            )
-            row = sentences[part].repeat_interleave(decoded.valid.size(1))
-            tokens = decoded.tokens.masked_fill(empty[row, None], self.eos)
-            done = finish(
-                tokens,
-                decoded.log_probs.float(),
-                decoded.mask,
-                eos=self.eos,
-                pad=self.pad,
-                dedup=self.options.dedup,
-                longest=self.model.longest_target,
-            )
-            if self.rescorer is None:
-                total, length = done.log_probs.sum(1), done.mask.sum(1)
-                score = normalize(total, length, self.model.own_score, alpha=0.0)
-            else:
-                log_probs = self.rescorer.log_probs(encoded, row, done)
-                done = Candidates(done.tokens, done.mask, log_probs)
-                score = self.rescorer.score(log_probs, done.mask)
-            parts.append(done)
-            scores.append(score.view_as(decoded.valid).masked_fill(~decoded.valid, float("-inf")))
-            taken = torch.zeros_like(row) + decoded.iterations
-            iterations.append(taken.view_as(decoded.valid))
-        return self._join(parts), torch.cat(scores), torch.cat(iterations)
+        return states, self.model.propose(states, self.options), encoded
 
-    def _passes(self, proposal: Proposal) -> Iterator[slice]:
-        """Slices of the sentences whose logits, and those of a teacher, fit into one pass."""
-        lengths = proposal.lengths
-        rows = lengths.size(1) * (proposal.candidates if self.rescorer else 1)
-        widest = rows * int(lengths.max()) * self.model.vocab_size
-        device = "cpu" if lengths.device.type == "cpu" else "accelerator"
-        step = max(1, LOGITS_PER_PASS[device] // widest)
-        for start in range(0, len(lengths), step):
-            yield slice(start, start + step)
-
-    def _join(self, parts: list[Candidates]) -> Candidates:
-        if len(parts) == 1:
-            return parts[0]
-        width = max(part.tokens.size(1) for part in parts)
-
-        def padded(tensors: list[Tensor], value: float) -> Tensor:
-            pad = torch.nn.functional.pad
-            return torch.cat([pad(x, (0, width - x.size(1)), value=value) for x in tensors])
-
-        return Candidates(
-            padded([part.tokens for part in parts], self.pad),
-            padded([part.mask for part in parts], False),
-            padded([part.log_probs for part in parts], 0.0),
+    @torch.inference_mode()
+    def _decode(
+        self,
+        part: slice,
+        columns: list[int],
+        states: EncoderStates,
+        proposal: Proposal,
+        encoded: Any,
+    ) -> ScoredPass:
+        """One pass: some columns of the proposal for some consecutive sentences."""
+        states = states.select(part)
+        decoded = self.model.decode(
+            states,
+            proposal.select(part, columns),
+            self.options,
+            log_probs=self.rescorer is None,
         )
+        width = decoded.valid.size(1)
+        empty = (states.lengths == 1).repeat_interleave(width)  # (BN,)
+        done = finish(
+            decoded.tokens.masked_fill(empty[:, None], self.eos),
+            decoded.log_probs.float(),
+            decoded.mask,
+            eos=self.eos,
+            pad=self.pad,
+            dedup=self.options.dedup,
+            longest=self.model.longest_target,
+        )
+        if self.rescorer is None:
+            total, length = done.log_probs.sum(1), done.mask.sum(1)
+            score = normalize(total, length, self.model.own_score, alpha=0.0)
+        else:
+            sentences = torch.arange(part.start, part.stop, device=empty.device)
+            log_probs = self.rescorer.log_probs(encoded, sentences.repeat_interleave(width), done)
+            done = Candidates(done.tokens, done.mask, log_probs)
+            score = self.rescorer.score(log_probs, done.mask)
+        score = score.view_as(decoded.valid).masked_fill(~decoded.valid, float("-inf"))
+        taken = torch.zeros(len(empty), dtype=torch.long, device=empty.device) + decoded.iterations
+        return ScoredPass(columns, done, score, taken.view_as(decoded.valid))
 
-    def _rank(
-        self, candidates: Candidates, scores: Tensor, iterations: Tensor
-    ) -> list[list[Hypothesis]]:
-        batch, window = scores.shape
-        order = scores.argsort(dim=1, descending=True, stable=True)
-        # One transfer each, then plain Python: no synchronisation per sentence. Copies, because
-        # fairseq-generate changes them in place, which inference mode forbids.
-        tokens = candidates.tokens.to("cpu", copy=True)
-        log_probs = candidates.log_probs.to("cpu", copy=True)
-        ends = candidates.mask.sum(dim=1).tolist()
-        best_first, values, taken = order.tolist(), scores.tolist(), iterations.tolist()
-        translations = []
-        for sentence in range(batch):
-            hypotheses: dict[tuple[int, ...], Hypothesis] = {}
-            for column in best_first[sentence]:
-                value = values[sentence][column]
-                if value == float("-inf"):
-                    continue
-                row = sentence * window + column
-                end = ends[row]
-                key = tuple(tokens[row, :end].tolist())
-                if key not in hypotheses:
-                    hypotheses[key] = Hypothesis(
-                        tokens=tokens[row, :end],
-                        score=value,
-                        token_scores=log_probs[row, :end],
-                        iterations=taken[sentence][column],
-                    )
-            translations.append(list(hypotheses.values()))
-        return translations
+    def _sentence_elements(self, source: int) -> int:
+        """Those of the largest tensor of a sentence of `source` tokens, before it is decoded."""
+        own: int = self.model.sentence_elements(source, self.options)
+        return own if self.rescorer is None else max(own, self.rescorer.sentence_elements(source))
+
+    def _require_room(self, length: int, source: int) -> None:
+        """ValueError where a sentence of `source` tokens, or a target of `length` positions of it,
+        cannot be computed at all; it names the option to lower, and how far."""
+
+        def elements(options: DecodingOptions) -> int:
+            row: int = self.model.row_elements(length, source, options)
+            sentence: int = self.model.sentence_elements(source, options)
+            return max(row, sentence)
+
+        teacher = 0
+        if self.rescorer is not None:
+            sentence = self.rescorer.sentence_elements(source)
+            teacher = max(sentence, self.rescorer.row_elements(length, source))
+        needed = max(teacher, elements(self.options))
+        if needed <= MOST_ELEMENTS:
+            return
+        room = f"{gibibytes(needed)} of memory in one piece, more than {gibibytes(MOST_ELEMENTS)}"
+        option, fits = self.model.widest_option, 0
+        if option is not None and teacher <= MOST_ELEMENTS:
+
+            def elements_with(value: int) -> int:
+                changes: dict[str, Any] = {option: value}
+                return elements(replace(self.options, **changes))
+
+            # Those that fit come first: there are as many as the largest of them says.
+            values = range(1, getattr(self.options, option))
+            fits = bisect.bisect_right(values, MOST_ELEMENTS, key=elements_with)
+        if fits:
+            raise ValueError(
+                f"{typed(option)} {values.stop} takes {room}: type at most {fits} for a sentence "
+                f"of {source} tokens"
+            )
+        raise ValueError(
+            f"a sentence of {source} tokens and its translation of {length} take {room}: leave "
+            "the sentence out"
+        )

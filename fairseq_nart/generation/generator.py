@@ -10,8 +10,10 @@ from fairseq_nart.generation.engine import Engine
 class NartGenerator:
     """What `task.build_generator` returns for a non-autoregressive model."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, most: int | None = None) -> None:
+        """`most` hypotheses of a sentence are returned, such as --nbest prints; None: all."""
         self.engine = engine
+        self.most = most
         self.eos = engine.eos
 
     def generate(
@@ -31,5 +33,5 @@ class NartGenerator:
                 }
                 for hypothesis in hypotheses
             ]
-            for hypotheses in self.engine(sample["net_input"]["src_tokens"])
+            for hypotheses in self.engine(sample["net_input"]["src_tokens"], self.most)
         ]

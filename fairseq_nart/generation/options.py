@@ -103,6 +103,10 @@ class DecodingOptions:
         return self.refinement_iterations
 
 
+MANY = ("length_candidates", "crf_paths", "ctc_beam", "fertility_samples")
+"""The options that say how many candidates a sentence has."""
+
+
 def require_understood(options: DecodingOptions, understood: Collection[str], system: str) -> None:
     """ValueError where an option is set that means nothing to the system."""
     for option in fields(options):

@@ -1,15 +1,17 @@
-"""Teacher scores of finished candidates: one teacher-forced pass over all of them at once.
+"""Teacher scores of finished candidates: teacher-forced passes over many of them at once.
 
 Works with any fairseq encoder-decoder that scores text left to right.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fairseq_nart.generation.clean import Candidates
+from fairseq_nart.generation.passes import elements_per_pass, runs
 
 DEFAULT_ALPHA = {"gnmt": 0.6, "mean": None, "sum": None, "reward": 2.0}
 """The rules of `normalize`, with what alpha is where none is given; None: the rule has none."""
@@ -51,6 +53,16 @@ FEATURES_FIRST = (
 for padding: where 19 lengths are scored, two positions of five."""
 
 
+@dataclass(frozen=True)
+class EncodedSource:
+    """A batch of sources as a teacher has read them."""
+
+    states: Any
+    """What its encoder returned."""
+    width: int
+    """S, padding counted."""
+
+
 class TeacherRescorer:
     """Scores candidates with an autoregressive teacher that shares the student's dictionaries."""
 
@@ -59,6 +71,20 @@ class TeacherRescorer:
         self.eos = eos
         self.normalization = normalization
         self.alpha = alpha
+        self._vocabulary: int = len(teacher.decoder.dictionary)
+        self._heads: int = max(getattr(module, "num_heads", 1) for module in teacher.modules())
+        # The widest vector of a position: what some matrix multiplies.
+        self._dim: int = max(x.size(-1) for x in teacher.parameters() if x.dim() > 1)
+
+    def sentence_elements(self, source: int) -> int:
+        """Elements of the largest tensor that `encode` fills for a sentence of `source` tokens."""
+        return source * max(self._dim, self._heads * source)
+
+    def row_elements(self, length: int, source: int) -> int:
+        """Those that scoring one candidate of `length` tokens fills; fairseq's attention keeps its
+        weights."""
+        wide = max(self._vocabulary, self._dim, self._heads * max(length, source))
+        return max(length * wide, source * self._dim)
 
     def follow(self, parameter: Tensor) -> None:
         """Moves the teacher to the device and precision of the student's `parameter`."""
@@ -66,15 +92,16 @@ class TeacherRescorer:
         if (own.device, own.dtype) != (parameter.device, parameter.dtype):
             self.teacher.to(device=parameter.device, dtype=parameter.dtype)
 
-    def encode(self, source_tokens: Tensor, lengths: Tensor) -> Any:
-        """source_tokens (B,S) as fairseq collates them, lengths (B,) -> the teacher's states.
+    def encode(self, source_tokens: Tensor, lengths: Tensor) -> EncodedSource:
+        """source_tokens (B,S) as fairseq collates them, lengths (B,).
 
         ValueError for a source that is longer than the teacher can read.
         """
         self._require_room("source", source_tokens, self.teacher.max_positions()[0])
-        return self.teacher.encoder(source_tokens, src_lengths=lengths)
+        states = self.teacher.encoder(source_tokens, src_lengths=lengths)
+        return EncodedSource(states, source_tokens.size(1))
 
-    def log_probs(self, encoded: Any, rows: Tensor, candidates: Candidates) -> Tensor:
+    def log_probs(self, encoded: EncodedSource, rows: Tensor, candidates: Candidates) -> Tensor:
         """(BN,T) log-probability of each candidate token, 0 at padding.
 
         Candidate r translates the encoded sentence rows[r]. Equal ones of a sentence are scored
@@ -82,15 +109,25 @@ class TeacherRescorer:
         """
         each = torch.cat([rows[:, None], candidates.tokens], dim=1)
         distinct, which = each.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-        tokens = distinct[:, 1:]
-        real = torch.zeros_like(tokens, dtype=torch.bool)
+        real = torch.zeros_like(distinct[:, 1:], dtype=torch.bool)
         real[which] = candidates.mask  # equal ones have the same
-        said = self.distributions(encoded, distinct[:, 0], tokens, real)[0]  # (P,V)
-        chosen = said.gather(1, tokens[real][:, None]).squeeze(1).float()
-        return chosen.new_zeros(tokens.shape).masked_scatter(real, chosen)[which]
+        lengths, order = real.sum(dim=1).sort()
+        widths = lengths.tolist()
+        log_probs = candidates.log_probs.new_zeros(real.shape, dtype=torch.float32)
+        for part in runs(
+            widths,
+            lambda length: self.row_elements(length, encoded.width),
+            elements_per_pass(rows.device),
+        ):
+            some, width = order[part], widths[part.stop - 1]
+            tokens, mask = distinct[some, 1 : width + 1], real[some, :width]
+            said = self.distributions(encoded, distinct[some, 0], tokens, mask)[0]  # (P,V)
+            chosen = said.gather(1, tokens[mask][:, None]).squeeze(1).float()
+            log_probs[some, :width] = chosen.new_zeros(mask.shape).masked_scatter(mask, chosen)
+        return log_probs[which]
 
     def distributions(
-        self, encoded: Any, rows: Tensor, tokens: Tensor, real: Tensor | None = None
+        self, encoded: EncodedSource, rows: Tensor, tokens: Tensor, real: Tensor | None = None
     ) -> Tensor:
         """(BN,T,V) log-probabilities of what may follow each prefix, none too, of `tokens` (BN,T);
         with `real` (BN,T) bool (1,P,V), those of the P positions that it has.
@@ -101,7 +138,7 @@ class TeacherRescorer:
         self._require_room("candidate", tokens, self.teacher.max_positions()[1])
         previous = torch.cat([tokens.new_full((len(tokens), 1), self.eos), tokens[:, :-1]], dim=1)
         # A copy, because fairseq's convolutional encoder reorders the dictionary it is given.
-        states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded), rows)
+        states = self.teacher.encoder.reorder_encoder_out(copy.copy(encoded.states), rows)
         decoder, forward = self.teacher.decoder, type(self.teacher.decoder).forward
         if real is not None and f"{forward.__module__}.{forward.__qualname__}" in FEATURES_FIRST:
             features, more = decoder.extract_features(previous, encoder_out=states)

@@ -17,7 +17,7 @@ CLASSES = 50
 """L: a fertility is 0 to 49."""
 
 BLOCK = 64
-"""Positions whose noise one seed draws."""
+"""Positions whose noise comes of one seed."""
 
 
 class FertilityHead(nn.Module):
@@ -54,33 +54,32 @@ def average(logits: Tensor) -> Tensor:
     return (logits.softmax(dim=2) @ values).round().long()
 
 
-@functools.lru_cache(maxsize=4)
-def _gumbel(blocks: int, samples: int, classes: int, device: torch.device) -> Tensor:
-    """(samples, blocks x BLOCK, classes) Gumbel variables: the same on every machine and call.
+@functools.lru_cache(maxsize=2**12)  # of 12.5 KiB each
+def _gumbel(sample: int, block: int, device: torch.device) -> Tensor:
+    """(BLOCK,CLASSES) Gumbel variables: the same on every machine and call.
 
     A seed for each sample and block, drawn on the CPU: an entry is one whatever is asked beside it.
     """
-    generator, rows = torch.Generator(), []
-    for sample in range(samples):
-        for block in range(blocks):
-            generator.manual_seed(2**20 * sample + block)
-            noise = torch.empty(BLOCK, classes, dtype=torch.float64)
-            rows.append(-noise.exponential_(generator=generator).log().float())
-    return torch.stack(rows).view(samples, blocks * BLOCK, classes).to(device)
+    generator = torch.Generator().manual_seed(2**20 * sample + block)
+    noise = torch.empty(BLOCK, CLASSES, dtype=torch.float64)
+    return -noise.exponential_(generator=generator).log().float().to(device)
 
 
 def draw(logits: Tensor, mask: Tensor, samples: int) -> Tensor:
-    """logits (B,S,L), mask (B,S) -> (B,samples,S) draws of p(f|x), by the Gumbel-max trick.
+    """logits (B,S,L), mask (B,S) -> (B,samples,S) samples of p(f|x), by the Gumbel-max trick.
 
     Common random numbers: those of a token depend on its place among the real tokens and on the
-    sample's number alone. So a sentence has the same draws in every batch, and the first of many
-    draws are the draws of few.
+    sample's number alone. So a sentence has the same samples in every batch, and the first of many
+    samples are the samples of few.
     """
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B,S)
-    blocks = -(-mask.size(1) // BLOCK)
-    noise = _gumbel(blocks, samples, logits.size(2), logits.device)
+    blocks = range(-(-mask.size(1) // BLOCK))
+    drawn = places.new_empty(len(places), samples, places.size(1))
     # One sample at a time: all noisy logits at once would be `samples` times (B,S,L).
-    return torch.stack([(logits + one[places]).argmax(dim=2) for one in noise], dim=1)
+    for sample in range(samples):
+        noise = torch.cat([_gumbel(sample, block, logits.device) for block in blocks])
+        drawn[:, sample] = (logits + noise[places]).argmax(dim=2)
+    return drawn
 
 
 def settle(fertilities: Tensor, mask: Tensor, longest: int) -> Tensor:

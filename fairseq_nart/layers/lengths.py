@@ -70,16 +70,17 @@ class LengthClassifier(nn.Module):
 
 
 def candidate_window(lengths: Tensor, candidates: int, longest: int) -> tuple[Tensor, Tensor]:
-    """Lengths L-b .. L+b around each L of `lengths` (B,), for candidates N = 2b + 1.
+    """Lengths L-b .. L+b around each L of `lengths` (B,), for 2b + 1 candidates.
 
-    Returns lengths (B,N) within 1..longest and a mask (B,N), False where the window leaves that
-    range; the middle column is always valid.
+    Returns lengths (B,N) and a mask (B,N), False where the window leaves 1..longest; the length is
+    1 there. N is at most 2 longest - 1: a wider window has no more valid lengths. The middle column
+    is always valid.
     """
-    half = candidates // 2
+    half = min(candidates // 2, longest - 1)
     offsets = torch.arange(-half, half + 1, device=lengths.device)
     window = lengths.clamp(1, longest)[:, None] + offsets
     inside = (window >= 1) & (window <= longest)
-    return window.clamp(1, longest), inside
+    return window.masked_fill(~inside, 1), inside
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:

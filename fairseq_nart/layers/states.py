@@ -53,13 +53,15 @@ class Proposal:
     """(B,N) bool, False where there is no such target."""
     fertilities: Tensor | None = None
     """(B,N,S) copies of each source token, where a system makes its targets of them."""
-    candidates: int = 1
-    """How many come of each target that is decoded: more where a search keeps several."""
 
-    def select(self, sentences: slice) -> "Proposal":
-        """Those of some sentences."""
-        copies = None if self.fertilities is None else self.fertilities[sentences]
-        return Proposal(self.lengths[sentences], self.valid[sentences], copies, self.candidates)
+    def select(self, sentences: slice, columns: list[int]) -> "Proposal":
+        """Some targets of some sentences."""
+        copies = self.fertilities
+        return Proposal(
+            self.lengths[sentences][:, columns],
+            self.valid[sentences][:, columns],
+            None if copies is None else copies[sentences][:, columns],
+        )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class NartModel(BaseFairseqModel):
     """Whether decoder layers have it (arXiv 1711.02281)."""
     own_score: ClassVar[str] = "mean"
     """How its log-probabilities rank candidates where no teacher does: see `normalize`."""
+    widest_option: ClassVar[str | None] = None
+    """The option of decoding that multiplies the memory of one sentence or one target."""
     side_inputs: ClassVar[tuple[str, ...]] = ()
     """What `forward` needs beside source and target, by keyword: the task brings it."""
     teacher: TeacherRescorer | None = None
@@ -132,6 +134,19 @@ class NartModel(BaseFairseqModel):
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
         """The targets to decode for each sentence."""
         raise NotImplementedError
+
+    def sentence_elements(self, source: int, options: DecodingOptions) -> int:
+        """Elements of the largest tensor that `encode` and `propose` fill for a sentence of
+        `source` tokens; one of int64 counts twice."""
+        return source * self.cfg.ffn_embed_dim
+
+    def row_elements(self, length: int, source: int, options: DecodingOptions) -> int:
+        """Those that `decode` fills for one target of `length` positions.
+
+        Attention weights are none of them: torch's fused attention keeps no more than a mask.
+        """
+        wide = max(self.vocab_size, self.cfg.ffn_embed_dim, length, source)
+        return max(length * wide, source * self.cfg.embed_dim)
 
     def decode(
         self,

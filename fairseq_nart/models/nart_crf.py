@@ -1,7 +1,5 @@
 """NART-CRF: a linear-chain CRF over the outputs of NART (arXiv 1910.11555, section 3.2)."""
 
-from dataclasses import replace
-
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor
@@ -24,6 +22,7 @@ class NartCrf(Nart):
     cfg: NartCrfConfig
     dynamic = False
     decoding_options = (*Nart.decoding_options, "crf_paths")
+    widest_option = "crf_paths"
 
     def __init__(self, cfg: NartCrfConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
@@ -54,9 +53,14 @@ class NartCrf(Nart):
         """What the transitions look at."""
         return features if self.dynamic else None
 
-    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        proposal = super().propose(states, options)
-        return replace(proposal, candidates=options.crf_paths)
+    def row_elements(self, length: int, source: int, options: DecodingOptions) -> int:
+        """As the base class says: the lattice, or what k-best search keeps and compares."""
+        paths, rank = options.crf_paths, self.cfg.crf_rank
+        k = min(self.crf.candidates, self.vocab_size)
+        lattice = length * max(k * k, k * rank, rank * rank)
+        # All scores and back-pointers (int64), and what one step compares.
+        search = max(3 * length * paths * k, paths * k * k) if paths > 1 else 0
+        return max(super().row_elements(length, source, options), lattice, search)
 
     def decode(
         self,

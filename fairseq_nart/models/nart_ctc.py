@@ -24,6 +24,7 @@ class NartCtc(NartModel):
     decoding_options = ("ctc_beam",)
     positional_attention = False
     own_score = "sum"
+    widest_option = "ctc_beam"
 
     def __init__(self, cfg: NartCtcConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
@@ -56,7 +57,15 @@ class NartCtc(NartModel):
         """As many frames as there are."""
         frames = self.cfg.ctc_split * states.lengths[:, None]
         valid = torch.ones_like(frames, dtype=torch.bool)
-        return Proposal(frames, valid, candidates=options.ctc_beam)
+        return Proposal(frames, valid)
+
+    def row_elements(self, length: int, source: int, options: DecodingOptions) -> int:
+        """As the base class says: the frames with their blanks, or what the beam keeps (int64) and
+        compares."""
+        beam, vocabulary = options.ctc_beam, self.vocab_size
+        frames = length * (vocabulary + 1)
+        search = max(2 * beam * length, beam**2 * min(beam, vocabulary)) if beam > 1 else 0
+        return max(super().row_elements(length, source, options), frames, search)
 
     def decode(
         self,

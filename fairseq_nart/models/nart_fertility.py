@@ -1,14 +1,12 @@
 """NAT with fertilities: source tokens, each copied so often, become targets (arXiv 1711.02281)."""
 
-from typing import Any
-
 import torch
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_nart.generation.options import DecodingOptions, FertilityDecoding
-from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.generation.rescore import EncodedSource, TeacherRescorer
 from fairseq_nart.layers import fertility
 from fairseq_nart.layers.fertility import FertilityHead
 from fairseq_nart.layers.lengths import length_mask
@@ -37,6 +35,7 @@ class NartFertility(NartModel):
     Config = NartFertilityConfig
     cfg: NartFertilityConfig
     decoding_options = ("fertility_samples", "fertility_decoding", "dedup")
+    widest_option = "fertility_samples"
     side_inputs = ("fertilities",)
 
     def __init__(self, cfg: NartFertilityConfig, task: FairseqTask) -> None:
@@ -53,13 +52,18 @@ class NartFertility(NartModel):
         return self.cfg.finetune_with
 
     def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        """The most probable or average fertilities, then draws."""
+        """The most probable or average fertilities, then samples."""
         logits = self.fertility(states)
         proposed = FIRST_CANDIDATE[options.fertility_decoding](logits)[:, None]  # (B,1,S)
         if drawn := options.fertility_samples - 1:
             more = fertility.draw(logits, states.mask, drawn)
             proposed = torch.cat([proposed, more], dim=1)
         return self._proposal(states, proposed)
+
+    def sentence_elements(self, source: int, options: DecodingOptions) -> int:
+        """As the base class says: perhaps the fertilities of all samples, which are int64."""
+        fertilities = 2 * options.fertility_samples * source
+        return max(super().sentence_elements(source, options), fertilities)
 
     def _proposal(self, states: EncoderStates, fertilities: Tensor) -> Proposal:
         """fertilities (B,N,S) of real tokens, whatever they sum to."""
@@ -148,7 +152,11 @@ class NartFertility(NartModel):
 
     @staticmethod
     def _costs(
-        teacher: TeacherRescorer, encoded: Any, rows: Tensor, emissions: Tensor, mask: Tensor
+        teacher: TeacherRescorer,
+        encoded: EncodedSource,
+        rows: Tensor,
+        emissions: Tensor,
+        mask: Tensor,
     ) -> Tensor:
         """(BN,) L_RKL, where the teacher reads the student's most probable prefixes.
 

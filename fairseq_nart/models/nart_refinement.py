@@ -7,6 +7,7 @@ handed on in either case.
 """
 
 import copy
+from collections import deque
 
 import torch
 from fairseq.models import register_model
@@ -101,28 +102,30 @@ class NartRefinement(Nart):
         rule = STOPPING_RULES[options.refinement_stop]
         features, emissions, mask = self.start_decoding(states, proposal.lengths)
         tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
-        said = tokens[:, None].repeat(1, passes, 1)  # (BN,P,T)
+        outputs = deque([tokens], maxlen=rule.window if rule else 1)
         going = mask.any(dim=1)  # (BN,)
         iterations = going.long()
         sentences: Tensor | slice = slice(None)
         rows: Tensor | slice = slice(None)
-        for n in range(1, passes):
+        for _ in range(1, passes):
             if rule is not None:
-                going = going & ~rule.ended(said[:, :n], mask)
+                going = going & ~rule.ended(torch.stack(list(outputs), dim=1), mask)
                 if not going.any():
                     break
                 sentences = going.view_as(proposal.lengths).any(dim=1)
                 rows = sentences.repeat_interleave(proposal.lengths.size(1))
             here = mask[rows]
-            new = self.refine(states.select(sentences), said[rows, n - 1], features[rows], here)
+            new = self.refine(states.select(sentences), tokens[rows], features[rows], here)
             emissions = self.decoding_emissions(new, here)
-            tokens, log = self.decode_emissions(new, emissions, here, log_probs)
+            more, log = self.decode_emissions(new, emissions, here, log_probs)
             features[rows] = new
             on = going[rows, None]
             scores[rows] = torch.where(on, log, scores[rows])
-            said[rows, n:] = torch.where(on[..., None], tokens[:, None], said[rows, n:])
+            tokens = tokens.clone()
+            tokens[rows] = torch.where(on, more, tokens[rows])
+            outputs.append(tokens)
             iterations += going
-        return Decoded(said[:, -1], scores, mask, proposal.valid, iterations)
+        return Decoded(tokens, scores, mask, proposal.valid, iterations)
 
 
 register_sizes("nart_refinement")

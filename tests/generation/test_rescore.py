@@ -22,7 +22,7 @@ def test_several_passes_say_what_one_says(task, device, monkeypatch):
     model = build(task, "nart_dcrf_tiny").to(device)
     decode = Engine(model, eos=EOS, pad=PAD, options=options, rescorer=rescorer)
     whole, limits = decode(source), {"cpu": 1, "accelerator": 1}
-    monkeypatch.setattr("fairseq_nart.generation.engine.LOGITS_PER_PASS", limits)
+    monkeypatch.setattr("fairseq_nart.generation.passes.ELEMENTS_PER_PASS", limits)
     for mine, theirs in zip(decode(source), whole, strict=True):
         assert [h.score for h in mine] == pytest.approx([h.score for h in theirs], abs=1e-4)
         assert mine[0].tokens.tolist() == theirs[0].tokens.tolist()

@@ -7,7 +7,7 @@ import torch
 from toys import batch_of, build, build_teacher, learn_by_heart
 
 from fairseq_nart.criterions.nart import NartCriterion
-from fairseq_nart.generation import engine as generation
+from fairseq_nart.generation import passes
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.rescore import TeacherRescorer
@@ -72,7 +72,7 @@ def test_an_empty_output_has_its_probability(task, batch, device):
         return logits, blank, mask
 
     model.frames = likely_blanks
-    (greedy, *_), several = (engine(task, model, n)(source) for n in (1, 200))
+    (greedy, *_), several = (engine(task, model, n)(source) for n in (1, 100))
     assert greedy[0].tokens.tolist() == [task.tgt_dict.eos()]
     assert greedy[0].score == pytest.approx(found["empty"][0].item(), rel=1e-3)
     for sentence, hypotheses in enumerate(several):
@@ -82,11 +82,11 @@ def test_an_empty_output_has_its_probability(task, batch, device):
 
 
 def test_a_teacher_reads_no_more_than_was_said(task, batch, device, monkeypatch):
-    """Frames are three times as many as source tokens, words are few; and a beam's logits count."""
+    """Frames are three times as many as source tokens, words are few."""
     widths, source = [], batch["net_input"]["src_tokens"]
-    of_a_sentence = 4 * 3 * source.size(1) * len(task.tgt_dict)
-    most = dict.fromkeys(generation.LOGITS_PER_PASS, 2 * of_a_sentence)
-    monkeypatch.setattr(generation, "LOGITS_PER_PASS", most)
+    of_a_sentence = 3 * source.size(1) * (len(task.tgt_dict) + 1)
+    most = dict.fromkeys(passes.ELEMENTS_PER_PASS, 2 * of_a_sentence)
+    monkeypatch.setattr(passes, "ELEMENTS_PER_PASS", most)
 
     class Reader(TeacherRescorer):
         def log_probs(self, encoded, rows, candidates):
