@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.tools._files import sha256_of_test
+from fairseq_nart.files import sha256_of_test
 from fairseq_nart.tools.benchmark.records import (
     Latency,
     Machine,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat._patch import wrap
-from fairseq_nart.tools._files import replacing
+from fairseq_nart.files import replacing
 
 
 def save_checkpoint(state: dict[str, Any], file: str | os.PathLike[str]) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fairseq_nart.files import exclusive, read_json, replacing, write_json
 from fairseq_nart.tasks import _languages
 from fairseq_nart.tasks._fertilities import file_of
 from fairseq_nart.tools import _model
-from fairseq_nart.tools._files import exclusive, read_json, replacing, write_json
 from fairseq_nart.tools.alignment.attention import AttentionAligner
 from fairseq_nart.tools.alignment.eflomal_aligner import EflomalAligner
 from fairseq_nart.tools.alignment.pharaoh import PharaohAligner

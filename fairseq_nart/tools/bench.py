@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from fairseq_nart.files import exclusive
 from fairseq_nart.generation.options import typed
-from fairseq_nart.tools._files import exclusive
 from fairseq_nart.tools.benchmark import stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE

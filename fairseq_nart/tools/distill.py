@@ -11,8 +11,8 @@ import sacrebleu
 import torch
 
 import fairseq_nart
+from fairseq_nart.files import locked, read_json, write_json
 from fairseq_nart.tools import _model
-from fairseq_nart.tools._files import locked, read_json, write_json
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
 from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, open_splits, write_data
 from fairseq_nart.tools.distillation.options import BACKENDS, Distillation, Search

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sacrebleu.metrics.bleu import BLEU
 
-from fairseq_nart.tools._files import exclusive, replacing
+from fairseq_nart.files import exclusive, replacing
 from fairseq_nart.tools.reporting import published as published_tables
 from fairseq_nart.tools.reporting.collection import collect
 from fairseq_nart.tools.reporting.comparison import Comparison, csv_rows, notes

@@ -6,7 +6,7 @@ import pytest
 from made_run import TEACHER, make_run
 
 from fairseq_nart.cli import main
-from fairseq_nart.tools._files import exclusive, replacing
+from fairseq_nart.files import exclusive, replacing
 
 
 def hold(how, path, ready, over):

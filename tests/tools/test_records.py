@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import made_run
 import pytest
 
-from fairseq_nart.tools._files import locked
+from fairseq_nart.files import locked
 from fairseq_nart.tools.benchmark.records import FILE, KINDS, Latency, Memory, read, write
 from fairseq_nart.tools.reporting.collection import collect
 

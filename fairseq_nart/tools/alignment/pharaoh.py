@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_nart.tools._files import sha256
+from fairseq_nart.files import sha256
 from fairseq_nart.tools.alignment.repair import CHUNK, Ints, Links
 from fairseq_nart.tools.distillation.data import Split
 

@@ -46,9 +46,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fairseq_nart.files import sha256
 from fairseq_nart.subwords import Subwords, subword_scheme
 from fairseq_nart.text import read_lines
-from fairseq_nart.tools._files import sha256
 from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
 

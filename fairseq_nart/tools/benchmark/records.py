@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
 
-from fairseq_nart.tools._files import locked
+from fairseq_nart.files import locked
 from fairseq_nart.tools.benchmark.typed import build
 
 FILE = "records.jsonl"

@@ -13,15 +13,15 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from fairseq_nart.text import read_lines
-from fairseq_nart.tools import _ctranslate2
-from fairseq_nart.tools._files import (
+from fairseq_nart.files import (
     read_json,
     replacing,
     sha256,
     sha256_of_test,
     write_json,
 )
+from fairseq_nart.text import read_lines
+from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.benchmark.engines import Layout, layouts
 from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan, TestSet

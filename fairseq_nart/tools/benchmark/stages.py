@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fairseq_nart.tools._files import replacing, sha256
+from fairseq_nart.files import replacing, sha256
 from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.benchmark.measuring import Timed
 from fairseq_nart.tools.benchmark.records import (

@@ -12,9 +12,9 @@ import sacrebleu
 import torch
 from fairseq.data import Dictionary, data_utils, indexed_dataset
 
+from fairseq_nart.files import replacing, sha256
 from fairseq_nart.subwords import subword_scheme
 from fairseq_nart.tasks import _sentences
-from fairseq_nart.tools._files import replacing, sha256
 
 MANIFEST = "distill.json"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.tools._files import claim
+from fairseq_nart.files import claim
 
 
 class Part:

@@ -8,9 +8,9 @@ from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
 
 from fairseq_nart.compat.checkpoints import options_of
+from fairseq_nart.files import sha256
 from fairseq_nart.tasks import _languages
 from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
-from fairseq_nart.tools._files import sha256
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fairseq_nart.tools._files import read_json, write_json
+from fairseq_nart.files import read_json, write_json
 from fairseq_nart.tools.distillation.backends import Backend
 from fairseq_nart.tools.distillation.data import Split
 from fairseq_nart.tools.distillation.parts import Part

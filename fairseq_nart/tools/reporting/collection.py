@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from fairseq_nart.tools._files import sha256_of_test
+from fairseq_nart.files import sha256_of_test
 from fairseq_nart.tools.benchmark.records import (
     FILE,
     Latency,
