@@ -180,8 +180,8 @@ def _explain(error: Exception) -> str:
         what = refused.group(1) or refused.group(2)
         return (
             f"the checkpoint is refused: it holds {_shorten(what)}, which is not plain data; "
-            "reading it could run code, so nothing of it was run. Use a checkpoint that fairseq 0.9 "
-            "or later wrote and that comes from a source you trust."
+            "reading it could run code, so nothing of it was run. Use a checkpoint that fairseq "
+            "0.9 or later wrote and that comes from a source you trust."
         )
     # torch puts general advice (turn the protection off) before the cause; drop the advice.
     cause = text.split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__

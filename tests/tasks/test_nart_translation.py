@@ -20,8 +20,8 @@ from toys import (
 
 from fairseq_nart.compat.checkpoints import CheckpointError
 from fairseq_nart.criterions.nart import NartCriterion
-from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
 from fairseq_nart.subwords import subword_scheme
+from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
 
 
 @pytest.fixture(scope="module")
