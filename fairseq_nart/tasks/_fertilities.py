@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, LanguagePairDataset
+from fairseq.data import (
+    AppendTokenDataset,
+    BaseWrapperDataset,
+    ConcatDataset,
+    LanguagePairDataset,
+)
 
 
 def file_of(data: Path, split: str, source: str, target: str) -> Path:
@@ -36,11 +41,19 @@ class WithFertilities(BaseWrapperDataset):
     ) -> None:
         """With `combine` those of train1, train2, ... come after those of train, as in the data.
 
-        ValueError where a file is missing or belongs to other data.
+        ValueError where a file is missing or belongs to other data, or an option changes the
+        lengths of sources.
         """
         super().__init__(dataset)
-        if dataset.buckets is not None:
-            raise ValueError("--num-batch-buckets cannot be used with fertilities: leave it out")
+        several = isinstance(dataset.src, ConcatDataset)
+        source = dataset.src.datasets[0] if several else dataset.src
+        cut = isinstance(source, AppendTokenDataset)  # with the end of sentence that it lost
+        for option, given in (
+            ("--num-batch-buckets", dataset.buckets is not None),
+            ("--truncate-source", cut),
+        ):
+            if given:
+                raise ValueError(f"{option} cannot be used with fertilities: leave it out")
         self.buckets = None
         self.src_sizes, self.tgt_sizes = dataset.src_sizes, dataset.tgt_sizes
         file = file_of(data, split, *languages)
@@ -51,6 +64,8 @@ class WithFertilities(BaseWrapperDataset):
         more = (file_of(data, f"{split}{k}", *languages) for k in itertools.count(1))
         if combine:
             parts += [np.load(f, mmap_mode="r") for f in itertools.takewhile(Path.exists, more)]
+        if several:  # --upsample-primary repeats the first
+            parts = [x for x, n in zip(parts, dataset.src.sample_ratios) for _ in range(n)]
         self.fertilities = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self.starts = starts_of(self.src_sizes)
         if len(self.fertilities) != (tokens := int(self.src_sizes.sum())):

@@ -109,6 +109,8 @@ class NartTranslationTask(TranslationTask):
             raise ValueError("--int8 is for decoding, --eval-bleu for training: leave one out")
         if cfg.left_pad_target:
             raise ValueError("targets are padded on the right: leave --left-pad-target out")
+        # fairseq's own default, -1, is no number of times that the first of several parts is read.
+        cfg.upsample_primary = max(1, cfg.upsample_primary)
         if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
             cfg.eval_bleu_remove_bpe = subword_scheme(tgt_dict.symbols)
         self.parallel = False

@@ -291,6 +291,37 @@ def test_batches_have_the_fertilities_where_the_source_stands(left, small, run, 
         assert found[row][source[row] != pad].tolist() == expected
 
 
+@pytest.mark.parametrize("times", [-1, 2])
+def test_several_training_sets(times, small, run, tmp_path):
+    """train1 comes after train, which --upsample-primary repeats; fairseq's default is -1."""
+    for file in small.glob("valid.de-en.*"):
+        shutil.copy(file, small / file.name.replace("valid", "train1"))
+    names = ("train", "train1")
+    links = [tmp_path / name for name in names]
+    for name, file in zip(names, links):
+        diagonal(split_of(small, name), file)
+    assert run("--pharaoh", *links, "--splits", *names).status == 0
+    task = learning(small, upsample_primary=times)
+    task.load_dataset("train", combine=True)
+    data = task.dataset("train")
+    first, second = (len(split_of(small, name).source) for name in names)
+    assert len(data) == max(1, times) * first + second
+    assert all(
+        int(data[i]["fertilities"].sum()) == len(data[i]["target"]) for i in range(len(data))
+    )
+
+
+@pytest.mark.parametrize(
+    "option", [{"truncate_source": True, "max_source_positions": 6}, {"num_batch_buckets": 2}]
+)
+def test_options_that_change_the_sources(option, small, run, tmp_path):
+    diagonal(split_of(small), tmp_path / "links")
+    run("--pharaoh", tmp_path / "links", "--splits", "valid")
+    name = next(iter(option)).replace("_", "-")
+    with pytest.raises(ValueError, match=f"--{name} cannot be used with fertilities: leave it out"):
+        learning(small, **option).load_dataset("valid")
+
+
 def test_fertilities_of_other_data(small, run, tmp_path):
     diagonal(split_of(small), tmp_path / "links")
     run("--pharaoh", tmp_path / "links", "--splits", "valid")

@@ -1,10 +1,14 @@
 """`fairseq-nart tune`: what it promises is what decoding then does."""
 
+import logging
+import sys
+
 import pytest
 import sacrebleu
 from toys import fairseq_generate, lines_of, load_task
 
 from fairseq_nart.cli import main
+from fairseq_nart.tools.reporting import quality
 from fairseq_nart.tools.tune import RULES, read_candidates, tune
 
 
@@ -19,13 +23,23 @@ def references(data, tmp_path_factory):
     return file
 
 
+SETTINGS = "INFO | fairseq_cli.generate | {'task': {'rescore_with': 'teacher.pt'}}\n"
+"""As much of the first line of a log as counts."""
+
+
 @pytest.fixture
 def generate(data, student, teacher, capsys):
     """What fairseq-generate prints."""
 
     def run(*words):
         lengths = ["--length-candidates", "9", "--rescore-with", str(teacher)]
+        logger, handler = (
+            logging.getLogger("fairseq_cli.generate"),
+            logging.StreamHandler(sys.stdout),
+        )
+        logger.addHandler(handler)
         fairseq_generate(data, student, *lengths, *words)
+        logger.removeHandler(handler)
         return capsys.readouterr().out
 
     return run
@@ -55,7 +69,7 @@ def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_p
 def test_references_may_end_in_an_empty_line(tmp_path):
     log, references = tmp_path / "log", tmp_path / "references"
     blocks = (f"H-{n}\t-1\ta\nP-{n}\t-1\nH-{n}\t-2\tb\nP-{n}\t-2\n" for n in range(2))
-    log.write_text("".join(blocks))
+    log.write_text(SETTINGS + "".join(blocks))
     references.write_text("a\n\n")
     assert len(tune(log, references, "none")) == len(RULES)
 
@@ -63,7 +77,8 @@ def test_references_may_end_in_an_empty_line(tmp_path):
 def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     log = tmp_path / "log"
     log.write_text(
-        "noise\nS-1\tx\nH-1\t-1.0\tb\nD-1\t-1.0\tb\nP-1\t-1.0 -2.0\nH-1\t-2.0\t\nP-1\t-4.0\n"
+        f"{SETTINGS}noise\nS-1\tx\n"
+        "H-1\t-1.0\tb\nD-1\t-1.0\tb\nP-1\t-1.0 -2.0\nH-1\t-2.0\t\nP-1\t-4.0\n"
         "H-0\t-1.0\ta - a\nP-0\t-1.0\n"
     )
     first, second = read_candidates(log)
@@ -74,20 +89,71 @@ def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     assert second.best("reward", -2.0) == ""
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    log = tmp_path / "log"
+    text = "a\u2028b \x85 \0 \v c"
+    log.write_text(SETTINGS + 2 * f"H-0\t-1\t{text}\nP-0\t-1\n", "utf-8")
+    assert read_candidates(log)[0].texts == [text, text]
+
+
+TWO = "H-0\t-1\t{0}\nP-0\t-1\nH-0\t-2\t{1}\nP-0\t-2\n"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "is not the whole of what fairseq-generate prints"),
         (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the whole"),
+        (TWO.format("a", "b"), "lacks the settings that fairseq-generate logs first"),
+        (
+            SETTINGS.replace("'teacher.pt'", "None") + TWO.format("a", "b"),
+            "has no teacher's scores: decode with --rescore-with TEACHER",
+        ),
+        (
+            SETTINGS + TWO.format("\u2581a b", "\u2581b"),
+            "is in pieces: decode with --remove-bpe sentencepiece",
+        ),
+        (SETTINGS + TWO.format("a@@ b", "b@@ a"), "is in pieces: decode with --remove-bpe\n"),
         ("H-0\t-1\ta\nP-0\t-1\nH-1", "is not the whole of what fairseq-generate prints"),
         ("H-0\t-1\ta\nP-", "is not the whole of what fairseq-generate prints"),
         ("H-1\t-1\ta\nP-1\t-1\n", "is not the whole of what fairseq-generate prints"),
-        ("H-0\t-1\ta\nP-0\t-1\n", "holds one candidate a sentence: decode with --nbest"),
-        (2 * "H-0\t-1\ta\nP-0\t-1\n", "has 1 sentences but"),
+        (f"{SETTINGS}H-0\t-1\ta\nP-0\t-1\n", "holds one candidate a sentence: decode with --nbest"),
+        (SETTINGS + TWO.format("a", "\u2581b"), "has 1 sentences but"),
     ],
 )
 def test_refusals(text, said, references, tmp_path, capsys):
     log = tmp_path / "log"
-    log.write_text(text)
+    log.write_text(text, "utf-8")
     assert main(["tune", str(log), "--references", str(references)]) == 1
-    assert said in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1
+
+
+def test_references_that_are_not_utf8(tmp_path, capsys):
+    log, references = tmp_path / "log", tmp_path / "references"
+    log.write_text(SETTINGS + TWO.format("a", "b"))
+    references.write_bytes(b"\xe4\n")
+    assert main(["tune", str(log), "--references", str(references)]) == 1
+    assert f"{references}, line 1 is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("\nPlease install.\n\n    pip install sacrebleu[ja]\n"),
+            "pip install sacrebleu[ja]",
+        ),
+        (OSError("no network"), "cannot load it (no network); a model that it does not have yet"),
+    ],
+)
+def test_tokens_that_need_more(error, said, tmp_path, capsys, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(quality, "BLEU", fail)
+    words = ["tune", str(tmp_path), "--references", str(tmp_path), "--tokenize", "ja-mecab"]
+    assert main(words) == 1
+    printed = capsys.readouterr().err
+    assert f"--tokenize ja-mecab: {'run `' if 'pip' in said else 'sacreBLEU '}{said}" in printed
+    assert printed.count("\n") == 1

@@ -1,5 +1,6 @@
 """How good translations are: BLEU, chrF, their certainty, lengths and repetitions."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,8 +74,25 @@ def other_tokenisation(tokenize: str) -> str:
 
 def bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> float:
     """sacreBLEU of one reference per sentence."""
-    metric = BLEU(tokenize=tokenize, force=True)
-    return float(metric.corpus_score(outputs, [references]).score)
+    return float(bleu_of(tokenize).corpus_score(outputs, [references]).score)
+
+
+def bleu_of(tokenize: str) -> BLEU:
+    """BLEU of the tokens that sacreBLEU knows by this name.
+
+    ValueError where they need a package that is not installed or a model that cannot be downloaded.
+    """
+    try:
+        return BLEU(tokenize=tokenize, force=True)
+    except (AssertionError, ImportError, OSError, RuntimeError) as error:
+        install = re.search(r"pip install \S+", str(error))
+        advice = (
+            f"run `{install[0]}`"
+            if install
+            else f"sacreBLEU cannot load it ({error}); a model that it does not have yet is "
+            "downloaded, which needs the network"
+        )
+        raise ValueError(f"--tokenize {tokenize}: {advice}") from error
 
 
 def repetition(lines: Sequence[str]) -> float:
@@ -89,8 +107,7 @@ def assess(texts: dict[str, Text], baseline: str, tokenize: str) -> Assessment:
     references = next(iter(texts.values())).references
     first = baseline if baseline in texts else next(iter(texts))
     order = [first, *(name for name in texts if name != first)]
-    metric = BLEU(tokenize=tokenize, force=True)
-    other = BLEU(tokenize=other_tokenisation(tokenize), force=True)
+    metric, other = bleu_of(tokenize), bleu_of(other_tokenisation(tokenize))
     chrf = CHRF()
     signatures, results = PairedTest(
         [(name, texts[name].outputs) for name in order],
