@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # NAT with fertilities. They come from eflomal's links (pip install eflomal), or without eflomal from the
-# teacher's attention, which is harder to learn from (RESULTS.md). From there N/6 of fine-tuning with the
-# teacher, from fifteen times the published rate, which is for a far longer one, to 0, and as many without
-# the teacher, to tell what comes of the teacher. BLEU of all three with 1, 10 and 100 candidates.
+# teacher's attention, which is harder to learn from (docs/results/fertilities.md). From there N/6 of
+# fine-tuning with the teacher, from fifteen times the published rate, which is for a far longer one, to 0,
+# and as many without the teacher, to tell what comes of the teacher. BLEU of all three with 1, 10 and 100
+# candidates.
 source "$(dirname "$0")/settings.sh"
 aligner=(--teacher "$teacher")
 if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi

@@ -84,7 +84,8 @@ def _transformer(size: Size) -> dict[str, Any]:
 def _deep(size: Size) -> dict[str, Any]:
     """Deep encoder, one decoder layer (arXiv 2006.10369): 12-1 where the Transformer is 6-6.
 
-    Normalised before each part: after it, eight encoder layers learned nothing (RESULTS.md).
+    Normalised before each part: after it, eight encoder layers learned nothing
+    (docs/results/other-teachers.md).
     """
     deep = {"encoder_layers": 2 * size.layers, "decoder_layers": 1}
     before = {f"{side}_normalize_before": True for side in ("encoder", "decoder")}
