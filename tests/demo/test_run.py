@@ -80,7 +80,7 @@ def test_a_finished_step_is_kept_and_a_changed_one_runs_again(tmp_path):
 
 def demo(out):
     command = [sys.executable, "examples/demo/run.py", "--out", out]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 def test_two_demos_at_once_in_one_folder(tmp_path):
