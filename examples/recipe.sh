@@ -1,19 +1,29 @@
-# What all recipes share: sourced by their settings.sh, from the root of the checkout, after it has set
+# What all recipes share. Their settings.sh sources it last, after inputs.sh, when it has set
 # run, src, tgt, size (of the architectures), max_tokens (most in a batch, padding counted),
 # tokens_per_update (of all GPUs together), averaged (checkpoints), beam, lenpen, the teachers'
 # TEACHER_UPDATES, teacher_tokens (per update) and teacher_options, and the options saving (of
 # checkpoints), first_options, second_options (of the students' two stages); tokenize may be sacreBLEU's
 # name for the tokens of BLEU; where it is not one that cuts at spaces, the loss chooses checkpoints.
 #
-# Everything is kept in $run. A step that has ended well leaves a mark in $run/done and is not done
-# again; a training that was cut goes on from its last checkpoint. To do a step again, delete its mark
-# and output. $run/settings holds what all steps must share.
+# Everything is kept in $run, which one script at a time may use. A step that has ended well leaves a
+# mark in $run/done and is not done again; a training that was cut goes on from its last checkpoint. To
+# do a step again, delete its mark and output. $run/settings holds what all steps must share.
 #
 # From outside: GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1), SYSTEMS, the
 # students (default: nart nart_crf nart_dcrf), and PRECISION of the trainings (default: --bf16; empty is
 # float32).
-set -euo pipefail
-if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
+for folder in "$raw" "${TEACHER:-$raw}"; do
+    case "$(realpath -m -- "$folder")/" in
+        "$(realpath -m -- "$run")"/*) refuse "$folder lies in $run, where the recipe writes and deletes:" \
+            "move it elsewhere, or give another NART_RUNS" ;;
+    esac
+done
+mkdir -p "$run"
+exec {lock}< "$run"  # programs inherit it: a training that has lost its script still holds it
+# 75 is another's lock; any other failure is a network file system that cannot lock a folder.
+flock -n -E 75 "$lock" || [ $? != 75 ] ||
+    refuse "another recipe uses $run: wait until it has ended, or give another NART_RUNS"
+
 GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
 SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
 bleu_options=(--tokenize "${tokenize:=13a}")
@@ -22,22 +32,41 @@ case "$tokenize" in
     13a | intl | none) choosing=(--eval-bleu) ;;
     *) choosing=() ;;  # --eval-bleu would count whole sentences as words
 esac
-read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
 text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
+part=""  # what is being written
+trap 'if [ -n "$part" ]; then rm -f "$part"; fi' EXIT
 
 if [ ! -e "$run/done" ]; then
-    mkdir -p "$run"
+    [ -e "$run/settings" ] || [ -z "$(ls -A "$run")" ] ||
+        refuse "$run holds files that no recipe wrote: move them, or give another NART_RUNS"
+    [ -d "$raw" ] || refuse "$raw, which should hold the text, is not a folder"
+    python - "$tokenize" << 'END'
+import sys
+try:
+    from sacrebleu.metrics.bleu import BLEU
+except ImportError as error:
+    sys.exit(f"python cannot import {error.name}: activate the environment of fairseq-nart")
+name = sys.argv[1]
+if name not in BLEU.TOKENIZERS:
+    sys.exit(f"TOKENIZE={name}: it must be one of {', '.join(BLEU.TOKENIZERS)}")
+try:
+    BLEU(tokenize=name)
+except Exception as error:
+    sys.exit(f"TOKENIZE={name}: {' '.join(str(error).split())}")
+END
     for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER src tgt size N TEACHER_UPDATES FIRST_UPDATES \
         SECOND_UPDATES PIECES TOKENS TOKENIZE SEED PRECISION; do
         echo "$name=${!name:-}"
     done > "$run/settings"
 elif [ -e "$run/settings" ]; then  # not of a run from before there was such a file
     while IFS== read -r name was; do
+        case "$name" in  # older runs have paths as they were given, then relative to the checkout
+            TEXT | MULTI30K | IWSLT14 | WMT14 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
+        esac
         if [ "${!name:-}" = "$was" ]; then continue; fi
-        echo "$run was begun with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: go on" \
-            "with what it was begun with, give another NART_RUNS, or delete it" >&2
-        exit 1
+        refuse "$run was begun with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: go on with" \
+            "what it was begun with, give another NART_RUNS, or delete it"
     done < "$run/settings"
 fi
 
@@ -66,7 +95,7 @@ share() {  # what each GPU does of an update, so that any number of them compute
 
 binarise() {  # binarise OPTIONS...: $text, in pieces, to $data; every split test* becomes test, test1, ...
     local tests=("$text"/test*.raw."$src")
-    tests=("${tests[@]%.raw.$src}")
+    tests=("${tests[@]%".raw.$src"}")
     once binarise anew "$data" fairseq-preprocess --destdir "$data" -s "$src" -t "$tgt" \
         --joined-dictionary --trainpref "$text/train" --validpref "$text/valid" \
         --testpref "$(IFS=,; echo "${tests[*]}")" "$@"
@@ -133,25 +162,39 @@ generate() {  # generate CHECKPOINT SUBSET OPTIONS...: fairseq-generate's log
         --path "$1" --gen-subset "$2" --remove-bpe sentencepiece --num-workers 0 "${@:3}"
 }
 
+sentences() {  # sentences SUBSET: how many valid has, or a test, which `binarise` has numbered
+    local files=("$text/$1.raw.$src") number=0
+    if [[ "$1" = test* ]]; then
+        files=("$text"/test*.raw."$src")
+        number="${1#test}"
+    fi
+    wc -l < "${files[${number:-0}]}"
+}
+
 translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: plain text, a line per sentence
-    local checkpoint="$1" subset="$2" out="$3"
+    local checkpoint="$1" subset="$2" out="$3" count
     shift 3
-    if [ -e "$out" ]; then return; fi
+    count="$(sentences "$subset")"
+    if [ -e "$out" ] && [ "$(wc -l < "$out")" = "$count" ]; then return; fi
     mkdir -p "$(dirname "$out")"
     generate "$checkpoint" "$subset" "$@" > "$out.log"
-    grep ^H- "$out.log" | sed 's/^H-//' | sort -n | cut -f3 > "$out.part"
-    mv "$out.part" "$out"
+    part="$out.part"
+    # -a: for grep, a log with a NUL byte is not text
+    LC_ALL=C grep -a ^H- "$out.log" | sed 's/^H-//' | LC_ALL=C sort -n | cut -f3 > "$part"
+    [ "$(wc -l < "$part")" = "$count" ] || refuse "$out.log does not hold a translation of each of the" \
+        "$count sentences of $subset"
+    mv "$part" "$out"
 }
 
 tune() {  # tune NAME OPTIONS...: sets rule to how the teacher best ranks, on valid, what NAME decodes
     # with OPTIONS
     local found="$run/tune/$1"
-    if [ ! -e "$found" ]; then
+    if ! grep -qs ^best: "$found"; then
         mkdir -p "$run/tune"
         generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$found.log"
-        fairseq-nart tune "$found.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" \
-            > "$found.part"
-        mv "$found.part" "$found"
+        part="$found.part"
+        fairseq-nart tune "$found.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" > "$part"
+        mv "$part" "$found"
     fi
     read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$found")"
     rule+=(--rescore-with "$teacher")

@@ -2,10 +2,12 @@
 
     python examples/demo/run.py [--out runs/demo]
 
-Finished steps are kept and a cut training goes on from its last checkpoint: run it again any time.
+Finished steps are kept, and a training that was cut goes on from its last checkpoint: run it again
+at any time.
 """
 
 import argparse
+import fcntl
 import hashlib
 import itertools
 import json
@@ -21,6 +23,7 @@ import grammar
 from tqdm import tqdm
 
 from fairseq_nart.cli import main as fairseq_nart
+from fairseq_nart.tools._files import replacing
 from fairseq_nart.tools.benchmark.records import Translation, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +68,12 @@ class Step:
             tqdm(total=updates or 1, desc=f"{self.name:20}", unit="update", leave=True) as bar,
         ):
             process = subprocess.Popen(
-                line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                line,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                close_fds=False,  # it holds the lock of `claim` too, should this process be killed
             )
             assert process.stdout is not None
             for text in process.stdout:
@@ -80,16 +88,43 @@ class Step:
         self.finish(what)
 
 
+def claim(out: Path) -> None:
+    """Makes `out` and locks it until this process and its commands have ended.
+
+    Exits where fairseq could not read the path, where `out` holds other files than a demo's, or
+    while another process has the lock.
+    """
+    if set(":,") & set(str(out)):  # it splits paths of data at colons and those of text at commas
+        sys.exit(f"{out}: fairseq reads no path with a colon or comma: give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not (out / "text/train.de").exists():
+        sys.exit(f"{out} holds files that no demo wrote: give another --out")
+    folder = os.open(out, os.O_RDONLY)
+    os.set_inheritable(folder, True)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another demo uses {out}: wait until it has ended, or give another --out")
+
+
 def write_corpus(folder: Path) -> list[grammar.Pair]:
-    """Writes train, valid and test as text; returns the test pairs."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes train, valid and test as text; returns the test pairs.
+
+    Exits where a file with another text exists.
+    """
     pairs = grammar.corpus(SEED)
-    for split, size in SIZES.items():
-        part = list(itertools.islice(pairs, size))
+    parts = {split: list(itertools.islice(pairs, size)) for split, size in SIZES.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in parts.items():
         for language, lines in (("de", [p.source for p in part]), ("en", [p.shown for p in part])):
-            text = "".join(f"{line}\n" for line in lines)
-            (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
-    return part
+            file = folder / f"{split}.{language}"
+            text = "".join(f"{line}\n" for line in lines).encode()
+            if not file.exists():
+                with replacing(file) as temporary:
+                    temporary.write_bytes(text)
+            elif file.read_bytes() != text:
+                sys.exit(f"{file} is not the text of this demo: move it, or give another --out")
+    return parts["test"]
 
 
 def precision() -> list[str]:
@@ -206,7 +241,7 @@ def main() -> None:
     runs = Path(os.environ.get("NART_RUNS", ROOT / "runs"))
     parser.add_argument("--out", type=Path, default=runs / "demo", help="where everything is kept")
     out = parser.parse_args().out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     start = time.perf_counter()
     test, teacher, students = build(out)
     logging.disable(logging.INFO)

@@ -2,8 +2,7 @@
 #
 #   IWSLT14   folder with train, valid, test as .de and .en (or .gz): tokenised and lower-cased, not
 #             yet in subwords, as fairseq's prepare-iwslt14.sh leaves them in its folder tmp/
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-: "${IWSLT14:?set it to the folder with train.de, train.en, valid.de, ...}"
+source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" IWSLT14
 src=de tgt=en
 run="${NART_RUNS:-runs}/iwslt14_de_en"
 size=small averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)

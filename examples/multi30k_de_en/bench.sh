@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Quality and speed of every row that is trained: a table, figures and a page.
 source "$(dirname "$0")/settings.sh"
-[ "$src" = de ] || { echo "bench.toml names the rows of German-English: write one of your own" >&2; exit 1; }
+[ "$src" = de ] || refuse "bench.toml names the rows of German-English: write one of your own"
 here="examples/multi30k_de_en"
 fairseq-nart bench "$here/bench.toml" --root "$run" --out "$run/bench" --skip-missing
 fairseq-nart report "$run/bench" --out "$run/report" --published sun2019 \

@@ -17,7 +17,7 @@ for set in valid:valid test2016:test test2017:test1; do
     for stop in equality jaccard unchanged; do
         translate "$run/nart_refinement.pt" "$subset" "$refined.$stop" \
             --refinement-stop "$stop" --dedup --print-step
-        echo "$name, $stop: $(grep ^I- "$refined.$stop.log" | cut -f2 |
+        echo "$name, $stop: $(LC_ALL=C grep -a ^I- "$refined.$stop.log" | cut -f2 |
             awk '{ total += $1 } END { if (NR) print total / NR }') iterations a sentence"
     done
     translate "$run/nart_refinement.pt" "$subset" "$refined.5_lengths" "${adaptive[@]}" --length-candidates 5

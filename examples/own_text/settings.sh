@@ -8,9 +8,12 @@
 #   TOKENS    of an update, padding counted (default: 4,096; tens of thousands on GPUs)
 #   TEACHER_UPDATES  of the autoregressive teacher; with valid no longer improving there are enough
 #   N         updates of every student: N/2 as NART, then N/2 as itself, to a learning rate of 0
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-: "${TEXT:?set it to the folder with train.SRC, train.TGT, valid.SRC, ...}"
+source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" TEXT
 : "${SRC:?set it to the ending of the sources, such as de}" "${TGT:?set it to the ending of the targets}"
+[ "$SRC" != "$TGT" ] || refuse "SRC and TGT are both $SRC: they must be two endings"
+case "$SRC$TGT" in
+    */*) refuse "SRC=$SRC TGT=$TGT: an ending must not contain a slash" ;;
+esac
 src="$SRC" tgt="$TGT" run="${NART_RUNS:-runs}/own_text" PIECES="${PIECES:-8000}"
 max_tokens=4096 tokens_per_update="${TOKENS:-4096}" teacher_tokens="${TOKENS:-4096}" teacher_options=()
 size="${SIZE:-cpu}" averaged=1 beam=4 lenpen=1 tokenize="${TOKENIZE:-13a}"

@@ -3,8 +3,7 @@
 #   WMT14     folder with train, valid (newstest2013), test (newstest2014) as .en and .de (or .gz):
 #             cased text, not tokenised. `sacrebleu -t wmt14/full -l en-de --echo src` prints the test
 #             set, wmt13 the validation set; train is Europarl v7, Common Crawl, News Commentary v9.
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-: "${WMT14:?set it to the folder with train.en, train.de, valid.en, ...}"
+source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" WMT14
 src=en tgt=de
 run="${NART_RUNS:-runs}/wmt14_en_de"
 size=base averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)

@@ -2,7 +2,7 @@
 # After evaluate.sh: BLEU of Moses' tokens (`pip install sacremoses`), as papers of the time give it; then
 # with compounds split at their hyphens, as many of them did, which raises it.
 source "$(dirname "$0")/settings.sh"
-command -v sacremoses > /dev/null || { echo "pip install sacremoses first" >&2; exit 1; }
+command -v sacremoses > /dev/null || refuse "sacremoses is not installed: pip install sacremoses"
 bleu_options=(--tokenize none --force)
 names=(teacher)
 for lengths in 1 9 19 5x4; do

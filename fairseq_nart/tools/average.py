@@ -14,6 +14,8 @@ from fairseq_nart.compat.saving import save_checkpoint
 
 OPTIMIZER_STATE = "last_optimizer_state"
 
+_OF_TRAINING = re.compile(r"checkpoint(\d+|_\d+_\d+|_best|_last|\.best_.+)\.pt")
+
 
 def newest(save_dir: Path, count: int) -> list[Path]:
     """The `count` newest checkpoints of epochs and intervals in `save_dir`, newest first.
@@ -145,4 +147,10 @@ def run(options: argparse.Namespace) -> None:
     choose, count = (newest, options.last) if options.best is None else (best, options.best)
     if count < 1:
         raise ValueError(f"--last and --best must be at least 1, not {count}")
-    average(choose(options.save_dir, count), options.out)
+    out = options.out
+    if out.parent.samefile(options.save_dir) and _OF_TRAINING.fullmatch(out.name):
+        raise ValueError(
+            f"--out {out} is a name of the training's own checkpoints: give another, such as "
+            f"{out.with_name('average.pt')}"
+        )
+    average(choose(options.save_dir, count), out)

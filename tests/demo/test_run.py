@@ -1,7 +1,11 @@
 """The demo's judge and plan; and, under `make test-long`, the demo itself with its bars."""
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grammar
@@ -72,6 +76,62 @@ def test_a_finished_step_is_kept_and_a_changed_one_runs_again(tmp_path):
         run.Step(tmp_path, "step").command(name, "-c", "1 / 0")
     run.Step(tmp_path, "step").command(name, "-c", code)
     assert file.read_text() == "xxx", "a failed step is not done"
+
+
+def demo(out):
+    command = [sys.executable, "examples/demo/run.py", "--out", out]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_two_demos_at_once_in_one_folder(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    done = demo(tmp_path)
+    os.close(folder)
+    said = f"another demo uses {tmp_path}: wait until it has ended, or give another --out\n"
+    assert done.returncode == 1 and done.stderr == said and not list(tmp_path.iterdir())
+
+
+def test_a_command_that_has_lost_the_demo_holds_the_folder(tmp_path):
+    out, started = tmp_path / "out", tmp_path / "started"
+    code = f"import pathlib, run, sys; out = pathlib.Path({str(out)!r}); run.claim(out)\n"
+    code += "run.Step(out, 'step').command(pathlib.Path(sys.executable).name, '-c', sys.argv[1])"
+    waiting = f"import time; open({str(started)!r}, 'w'); time.sleep(60)"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'examples/demo'}"}
+    command = [sys.executable, "-c", code, waiting]
+    script = subprocess.Popen(command, env=environment, start_new_session=True)
+    while not started.exists():
+        assert script.poll() is None
+        time.sleep(0.05)
+    script.kill()
+    script.wait()
+    (out / "text").mkdir()
+    (out / "text" / "train.de").touch()
+    try:
+        with pytest.raises(SystemExit, match="another demo uses"):
+            run.claim(out)
+    finally:
+        os.killpg(script.pid, signal.SIGKILL)
+
+
+def test_files_that_no_demo_wrote_stay(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(SystemExit, match="holds files that no demo wrote: give another --out"):
+        run.claim(tmp_path)
+    run.write_corpus(tmp_path / "text")
+    run.claim(tmp_path)
+    run.write_corpus(tmp_path / "text")
+    (tmp_path / "text" / "valid.en").write_text("mine\n")
+    with pytest.raises(SystemExit, match=r"valid\.en is not the text of this demo: move it"):
+        run.write_corpus(tmp_path / "text")
+    assert (tmp_path / "text" / "valid.en").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b"])
+def test_paths_that_fairseq_would_split(name, tmp_path):
+    with pytest.raises(SystemExit, match="no path with a colon or comma: give another --out"):
+        run.claim(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long

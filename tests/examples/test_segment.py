@@ -1,7 +1,12 @@
 """Text in pieces, and what is refused."""
 
+import codecs
+import gzip
 import shutil
+from pathlib import Path
 
+import pytest
+import toys
 from texts import segment, small_pieces
 
 
@@ -51,3 +56,137 @@ def test_lines_too_long_for_a_model(tmp_path):
 def test_missing_text_is_named(tmp_path):
     done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
     assert "train.de.gz" in done.stderr and "Traceback" not in done.stderr
+
+
+PAIR = ("--languages", "de", "en")
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder with a small train and test."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    toys.write_text(folder, {"train": 30, "test": 3})
+    return folder
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def refused(raw, out, *words):
+    """The last line of a call that must fail, without a traceback and without any file made."""
+    before = contents(out) if out.exists() else {}
+    done = segment(raw, out, *PAIR, *words)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert (contents(out) if out.exists() else {}) == before
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("spelling", ["raw", "raw/../raw", "link"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_folder_of_the_raw_text_is_not_written_to(spelling, zipped, raw, tmp_path):
+    (tmp_path / "link").symlink_to(raw)
+    if zipped:
+        for file in list(raw.iterdir()):
+            Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
+            file.unlink()
+    before = contents(raw)
+    said = refused(raw, tmp_path / spelling, "--splits", "train", "test", "--pieces", "60")
+    assert "is the folder of the raw text: give another as OUT" in said
+    assert contents(raw) == before
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_raw_text_that_is_linked_into_the_folder_of_the_pieces_stays(link, raw, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for file in raw.iterdir():
+        link(out / file.name, file)
+    before = contents(raw)
+    done = segment(raw, out, *PAIR, "--splits", "train", "test", "--pieces", "60")
+    assert done.returncode == 0 and contents(raw) == before
+    assert (out / "train.raw.de").read_bytes() == before["train.de"] != contents(out)["train.de"]
+
+
+def test_two_outputs_with_one_name(raw, tmp_path):
+    for words in (["train", "train.raw"], ["train", "train"]):
+        said = refused(raw, tmp_path / "out", "--splits", *words, "--pieces", "60")
+        assert "two files would become" in said
+
+
+def test_the_model_of_the_folder_may_be_named(raw, tmp_path):
+    model = tmp_path / "out" / "spm.model"
+    assert segment(raw, model.parent, *PAIR, "--splits", "train", "--pieces", "60").returncode == 0
+    before = contents(model.parent)
+    done = segment(raw, model.parent, *PAIR, "--splits", "train", "--model", model)
+    assert done.returncode == 0 and contents(model.parent) == before
+    said = refused(raw, model.parent, "--splits", "train", "--pieces", "70")
+    assert f"{model} has 60 pieces, not 70: delete it, or leave --pieces out" in said
+
+
+def test_bom_and_byte_that_is_not_utf8(raw, tmp_path):
+    test = raw / "test.de"
+    test.write_bytes(codecs.BOM_UTF8 + test.read_bytes())
+    plain = (raw / "test.de").read_text("utf-8-sig")
+    words = ("--splits", "train", "test", "--pieces", "60")
+    assert segment(raw, tmp_path / "out", *PAIR, *words).returncode == 0
+    assert (tmp_path / "out" / "test.raw.de").read_text("utf-8") == plain
+    assert "\ufeff" not in (tmp_path / "out" / "test.de").read_text("utf-8")
+    test.write_bytes(b"ein\nGr\xfc\xdfe\nhaus\n")
+    assert "test.de, line 2 is not UTF-8" in refused(raw, tmp_path / "new", *words)
+
+
+def test_text_and_compressed_text_that_differ(raw, tmp_path):
+    words = ("--splits", "train", "--pieces", "60")
+    zipped = raw / "train.de.gz"
+    zipped.write_bytes(gzip.compress((raw / "train.de").read_bytes()))
+    assert segment(raw, tmp_path / "same", *PAIR, *words).returncode == 0
+    zipped.write_bytes(gzip.compress((raw / "train.de").read_bytes() + b"mehr\n"))
+    said = refused(raw, tmp_path / "out", *words)
+    assert f"{zipped} and {raw / 'train.de'} hold different texts: remove one" in said
+
+
+@pytest.mark.parametrize("content", ["", "\n\n\n"])
+@pytest.mark.parametrize("name", ["train.de", "test.en"])
+def test_a_side_without_text(name, content, raw, tmp_path):
+    (raw / name).write_text(content)
+    said = refused(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
+    assert f"{name} holds no text" in said
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["train", "--pieces", "8000"], "--pieces 8000: train makes at most "),
+        (["train", "--pieces", "5"], "--pieces 5: the characters of train alone need "),
+        (
+            ["train", "--pieces", "0"],
+            "argument --pieces: 0 is not a whole number of at least 1",
+        ),
+        (["train"], "spm.model does not exist: give --pieces to make it, or --model"),
+        (["test", "--pieces", "60"], "a new one needs train: add --model or train"),
+        (["train", "--model", "gone"], "No such file or directory: 'gone'"),
+        (["train", "--model", __file__], "is not a sentencepiece model"),
+        (["train", "--model", "x", "--pieces", "9"], "not allowed with argument"),
+    ],
+)
+def test_pieces_and_models_that_cannot_be(words, named, raw, tmp_path):
+    assert named in refused(raw, tmp_path / "out", "--splits", *words)
+
+
+def test_a_file_that_is_no_whole_gzip_file(raw, tmp_path):
+    whole = gzip.compress((raw / "train.de").read_bytes())
+    (raw / "train.de").unlink()
+    for content in (whole[:40], b"plain text\n"):
+        (raw / "train.de.gz").write_bytes(content)
+        said = refused(raw, tmp_path / "out", "--splits", "train", "--pieces", "60")
+        assert "train.de.gz is not a whole gzip file" in said
+
+
+def test_a_cut_call_leaves_no_model(raw, tmp_path):
+    """Else the next call would use it, whatever text it is then given."""
+    for language in ("de", "en"):
+        (raw / f"test.{language}").write_text("q " * 1100 + "\n")
+    refused(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
+    assert not list((tmp_path / "out").iterdir())

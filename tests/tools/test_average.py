@@ -69,6 +69,25 @@ def test_best_of_two_metrics(tmp_path):
         best(tmp_path, 1)
 
 
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_checkpoint_of_the_training_is_not_overwritten(by_link, tmp_path, capsys):
+    folder = tmp_path / "save"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    names = ["checkpoint2.pt", "checkpoint_1_50.pt", "checkpoint_last.pt", "checkpoint_best.pt"]
+    for name in ("checkpoint1.pt", "checkpoint2.pt"):
+        save(folder / name, w=torch.ones(1))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for name in [*names, "checkpoint.best_bleu_3.10.pt"]:
+        out = tmp_path / ("link" if by_link else "save") / name
+        assert average(folder, "--last", "2", out=out)[0] == 1
+        said = capsys.readouterr().err
+        assert f"--out {out} is a name of the training's own checkpoints" in said
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert average(folder, "--last", "2", out=folder / "checkpoint.avg2.pt")[0] == 0
+    assert average(folder, "--last", "2", out=tmp_path / "checkpoint_best.pt")[0] == 0
+
+
 def test_too_few(tmp_path, capsys):
     save(tmp_path / "checkpoint4.pt")
     assert average(tmp_path, "--last", "2")[0] == 1

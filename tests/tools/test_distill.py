@@ -342,8 +342,10 @@ def test_impossible_options(words, named, run):
 
 
 def test_impossible_files(small, run, student, tmp_path):
+    (tmp_path / "link").symlink_to(small)
     refused = {
         "is the data set itself": run(out=small),
+        "link is the data set itself": run(out=tmp_path / "link"),
         "gone.pt: the checkpoint cannot be opened": run(path=tmp_path / "gone.pt"),
         "holds a non-autoregressive model": run(path=student),
         "there is no data folder": run(data=tmp_path / "gone"),

@@ -1,0 +1,53 @@
+# What a recipe is given from outside, checked before anything is done. Its settings.sh sources this file
+# first, with the name of the variable that holds the folder of its text:
+#
+#   source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" TEXT
+#
+# Sets raw to that folder and goes to the root of the checkout. Relative paths start from where the
+# script was called.
+set -euo pipefail
+
+refuse() {  # refuse WORD...: the end, with one line that says why
+    echo "$*" >&2
+    exit 1
+}
+
+for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER NART_RUNS; do
+    if [ -n "${!name:-}" ]; then printf -v "$name" %s "$(realpath -ms -- "${!name}")"; fi
+done
+CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.."
+raw="${!1:-}"
+[ -n "$raw" ] || refuse "set $1 to the folder with the text, which ${BASH_SOURCE[1]} describes"
+case "${NART_RUNS:-}" in  # fairseq splits paths of data at colons and those of text at commas
+    *[:,]*) refuse "NART_RUNS=$NART_RUNS: fairseq reads no path with a colon or comma: give another folder" ;;
+esac
+
+for name in N PIECES TOKENS TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES; do
+    [[ "${!name:-1}" =~ ^[1-9][0-9]*$ ]] || refuse "$name=${!name}: it must be a whole number, at least 1"
+done
+for name in GPUS SEED OTHER_SEED; do
+    [[ "${!name:-0}" =~ ^(0|[1-9][0-9]*)$ ]] || refuse "$name=${!name}: it must be a whole number, at least 0"
+done
+[ "${N:-2}" -ge 2 ] || refuse "N=$N: it must be at least 2, because each of two stages gets half"
+case "${PRECISION-}" in
+    "" | --bf16 | --fp16) ;;
+    *) refuse "PRECISION=$PRECISION: it must be --bf16, --fp16 or empty, which is float32" ;;
+esac
+case "${SIZE:-cpu}" in
+    tiny | cpu | small | base) ;;
+    *) refuse "SIZE=$SIZE: it must be tiny, cpu, small or base" ;;
+esac
+read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
+for system in "${systems[@]}"; do
+    case "$system" in
+        nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm) ;;
+        *) refuse "SYSTEMS: there is no $system that starts from NART: name some of nart, nart_crf," \
+            "nart_dcrf, nart_refinement and nart_cmlm" ;;
+    esac
+done
+
+if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH"; fi
+for name in fairseq-nart fairseq-preprocess fairseq-train fairseq-generate sacrebleu python flock; do
+    command -v "$name" > /dev/null || refuse "$name is not installed: see README.md for the installation," \
+        "and activate the environment that holds it"
+done

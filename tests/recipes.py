@@ -1,0 +1,57 @@
+"""What tests of the recipes share: their names, their text and stand-ins for their programs."""
+
+import gzip
+from pathlib import Path
+
+import grammar
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RECIPES = {
+    "multi30k_de_en": ("MULTI30K", ("train", "valid", "test2016", "test2017"), ("de", "en")),
+    "iwslt14_de_en": ("IWSLT14", ("train", "valid", "test"), ("de", "en")),
+    "wmt14_en_de": ("WMT14", ("train", "valid", "test"), ("en", "de")),
+    "own_text": ("TEXT", ("train", "valid", "test"), ("de", "en")),
+}
+NOTE = """#!{python}
+import os, pathlib, shlex, sys
+with open(os.environ["NOTES"], "a") as notes:
+    print(shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]), file=notes)
+if os.environ.get("FAIL_AT", "-") in sys.argv:
+    sys.exit(1)
+if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
+    sys.exit("sacreBLEU: Paired tests require multiple input systems.")
+if sys.argv[0].endswith("generate"):
+    print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
+if "tune" in sys.argv:
+    print(f"best: --rescore-normalization reward --rescore-alpha {{len(sys.argv[2]) % 7}} (BLEU 1)")
+"""
+
+SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 TEACHER SRC TGT SIZE N TEACHER_UPDATES FIRST_UPDATES"
+SETTINGS += " SECOND_UPDATES PIECES TOKENS TOKENIZE SEED OTHER_SEED SYSTEMS PRECISION GPUS"
+
+
+def raw_text(folder: Path, recipe: str) -> dict[str, str]:
+    """A small corpus in the layout that the recipe reads, and the variable that names it."""
+    variable, splits, (source, target) = RECIPES[recipe]
+    folder.mkdir()
+    pairs = grammar.corpus(1)
+    for split in splits:
+        part = [next(pairs) for _ in range(300 if split == "train" else 2)]
+        for language, side in zip(("de", "en"), ("source", "shown")):
+            text = "".join(f"{getattr(pair, side)}\n" for pair in part)
+            with gzip.open(folder / f"{split}.{language}.gz", "wt", encoding="utf-8") as file:
+                file.write(text)
+    return {variable: str(folder), "SRC": source, "TGT": target}
+
+
+STEPS = ("prepare", "teacher", "distill", "students", "evaluate")
+
+
+def steps(play, recipe, variables, names=STEPS):
+    """The commands that some steps of a recipe give, all of which succeed."""
+    commands = []
+    for name in names:
+        status, given = play(f"{recipe}/{name}.sh", **variables)
+        assert status == 0, name
+        commands += given
+    return commands
