@@ -18,9 +18,9 @@ from typing import Any
 
 import sentencepiece
 
+from fairseq_nart.files import replacing
 from fairseq_nart.subwords import load_model
 from fairseq_nart.text import read_lines
-from fairseq_nart.tools._files import replacing
 
 CHUNK = 10_000
 LONGEST = 1023

@@ -23,7 +23,7 @@ import grammar
 from tqdm import tqdm
 
 from fairseq_nart.cli import main as fairseq_nart
-from fairseq_nart.tools._files import replacing
+from fairseq_nart.files import replacing
 from fairseq_nart.tools.benchmark.records import Translation, read
 
 ROOT = Path(__file__).resolve().parents[2]

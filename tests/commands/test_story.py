@@ -1,0 +1,93 @@
+"""The first part of a user's way as one story: from raw text to a model that works elsewhere."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import grammar
+import pytest
+from toys import SMALL
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+SIZES = {"train": 300, "valid": 20, "test": 12}
+
+
+def typed(folder, *words, stdin=""):
+    """What a command, or Python where none is named, prints when it is typed in `folder`."""
+    is_command = str(words[0]).startswith("fairseq-")
+    command = [SCRIPTS / words[0], *words[1:]] if is_command else [sys.executable, *words]
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A folder with a checkpoint, its dictionaries and its sentencepiece model, nothing else."""
+    raw, work = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("work")
+    pairs = grammar.corpus(1)
+    for split, size in SIZES.items():
+        part = list(itertools.islice(pairs, size))
+        for language, lines in (("de", [p.source for p in part]), ("en", [p.shown for p in part])):
+            (raw / f"{split}.{language}").write_text("".join(f"{x}\n" for x in lines), "utf-8")
+    splits = ("--languages", "de", "en", "--splits", *SIZES, "--pieces", "90")
+    typed(work, ROOT / "examples" / "segment.py", raw, work / "text", *splits)
+    prefixes = [word for split in SIZES for word in (f"--{split}pref", work / "text" / split)]
+    typed(
+        *(work, "fairseq-preprocess", "-s", "de", "-t", "en", "--joined-dictionary"),
+        *("--destdir", work / "data", *prefixes),
+    )
+    typed(
+        *(work, "fairseq-train", work / "data", "--user-dir", ROOT / "fairseq_nart", *SMALL),
+        *("--arch", "nart_dcrf_tiny", "--max-tokens", "400", "--max-update", "3", "--eval-bleu"),
+        *("--save-dir", work / "save", "--num-workers", "0"),
+    )
+    folder = tmp_path_factory.mktemp("deployed")
+    shutil.copy(work / "save" / "checkpoint_best.pt", folder / "model.pt")
+    for file in (*(work / "data").glob("dict.*.txt"), work / "text" / "spm.model"):
+        shutil.copy(file, folder)
+    lines = (work / "text" / "test.raw.de").read_text("utf-8").splitlines()
+    for gone in (raw, work):  # the machine of the training
+        shutil.rmtree(gone)
+    return folder, lines
+
+
+def test_a_model_works_where_it_was_not_trained(deployed, tmp_path):
+    folder, lines = deployed
+    text = "".join(f"{line}\n" for line in lines)
+    given = ("--path", folder / "model.pt", "--data", folder)
+    given += ("--sentencepiece", folder / "spm.model")
+    translated = typed(tmp_path, "fairseq-nart", "translate", *given, stdin=text).splitlines()
+    assert len(translated) == len(lines) and any(translated)
+    code = f"""
+import sys
+from fairseq_nart import hub
+folder = {str(folder)!r}
+model = hub.from_pretrained(folder + "/model.pt", folder, folder + "/spm.model")
+print(*model.translate(sys.stdin.read().splitlines()), sep="\\n")
+"""
+    assert typed(tmp_path, "-c", code, stdin=text).splitlines() == translated
+    interactive = typed(
+        *(tmp_path, "fairseq-interactive", folder, "--user-dir", ROOT / "fairseq_nart"),
+        *("--path", folder / "model.pt", "--bpe", "sentencepiece"),
+        *("--sentencepiece-model", folder / "spm.model"),
+        stdin=text,
+    )
+    outputs = [x.split("\t")[2] for x in interactive.splitlines() if x.startswith("D-")]
+    assert outputs == translated
+    picture = tmp_path / "sentence.png"
+    typed(tmp_path, "fairseq-nart", "inspect", lines[0], *given, "--out", picture)
+    assert picture.exists()
