@@ -17,8 +17,8 @@ from fairseq_nart.crf import chain
 from fairseq_nart.crf import layer as crf_layer
 from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTransitions
 from fairseq_nart.generation import engine as generation
-from fairseq_nart.generation.engine import Engine as ParallelEngine
 from fairseq_nart.generation.generator import NartGenerator
+from fairseq_nart.generation.ranking import Ranking
 from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.models import nart_ctc
@@ -43,7 +43,7 @@ _PARALLEL: list[Part] = [
     (TeacherRescorer, "encode", "rescoring"),
     (TeacherRescorer, "log_probs", "rescoring"),
     (TeacherRescorer, "score", "rescoring"),
-    (ParallelEngine, "_rank", "pick"),
+    (Ranking, "_hypotheses", "pick"),
 ]
 
 
