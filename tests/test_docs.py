@@ -1,0 +1,150 @@
+"""The documentation agrees with the code: commands, options, systems, modules and links."""
+
+import argparse
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from fairseq import options
+from fairseq.models import ARCH_MODEL_REGISTRY
+
+from fairseq_nart import cli
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.tasks._options import decoding_config
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fairseq_nart"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SIZES = ("_tiny", "_cpu", "_small", "_base")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def read(page):
+    return page.read_text("utf-8")
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", read(page), re.S)
+
+
+def typed(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def our_models():
+    """{base name: model class} of the architectures of this package."""
+    ours = {name: kind for name, kind in ARCH_MODEL_REGISTRY.items() if name.startswith("nart")}
+    return {name: kind for name, kind in ours.items() if not name.endswith(SIZES)}
+
+
+def our_options():
+    """{option as typed: defaults that the dataclasses give it}."""
+    students = [kind.Config for kind in our_models().values() if issubclass(kind, NartModel)]
+    defaults = {}
+    for config in (*students, decoding_config()):
+        for field in dataclasses.fields(config):
+            if not field.name.startswith("_"):
+                defaults.setdefault(typed(field.name), set()).add(field.default)
+    return defaults
+
+
+def tool_options():
+    """{tool: its options}."""
+    parsers = {tool: argparse.ArgumentParser() for tool in cli.TOOLS}
+    for tool, parser in parsers.items():
+        importlib.import_module(f"fairseq_nart.tools.{tool}").add_arguments(parser)
+    return {tool: set(parser._option_string_actions) for tool, parser in parsers.items()}
+
+
+@pytest.fixture(scope="module")
+def known_options():
+    """All options of fairseq's programs, of our models and task, and of the tools."""
+    extra = options.get_parser("all")
+    NartTranslationTask.add_args(extra)
+    parsers = [
+        options.get_training_parser(),
+        options.get_interactive_generation_parser(),
+        options.get_preprocessing_parser(),
+        extra,
+    ]
+    known = {option for parser in parsers for option in parser._option_string_actions}
+    return known.union({"--sentencepiece-model"}, our_options(), *tool_options().values())
+
+
+@every_page
+def test_commands_have_real_options(page, known_options):
+    text = "\n".join(blocks(page, "bash"))
+    commands = re.sub(r"^\s*(pip|env|make|python|git|torchrun|PIP_).*$", "", text, flags=re.M)
+    used = set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", commands))
+    assert used <= known_options, used - known_options
+
+
+def test_python_examples_are_valid():
+    examples = [example for page in PAGES for example in blocks(page, "python")]
+    for example in examples:
+        compile(example, "example", "exec")
+    (crf,) = (example for example in examples if "LinearChainCRF" in example)
+    names = {}
+    exec(crf, names)
+    assert names["tokens"].shape == (2, 7) and names["loss"] > 0
+
+
+def test_every_option_is_listed_with_its_default():
+    rows = re.findall(r"^\| `(--[a-z0-9-]+)` \|(.*)", read(ROOT / "docs/options.md"), re.M)
+    listed = dict(rows)
+    assert not our_options().keys() - listed.keys()
+    for option, defaults in our_options().items():
+        for default in defaults:
+            if isinstance(default, int | float) and not isinstance(default, bool):
+                by_size = "by size" in listed[option]
+                assert by_size or f" {default} |" in listed[option], f"{option}: {default}"
+
+
+def test_every_option_of_a_tool_is_described():
+    described = set(re.findall(r"(?<=[\s`])--[a-z0-9-]+", "\n".join(map(read, PAGES))))
+    for tool, names in tool_options().items():
+        missing = {name for name in names if name.startswith("--")} - described
+        assert not missing, f"{tool}: {missing}"
+
+
+def test_every_system_is_in_the_tables():
+    for page in ("README.md", "docs/options.md"):
+        listed = re.findall(r"`(nart\w*)`", read(ROOT / page))
+        assert not our_models().keys() - set(listed), page
+
+
+def test_file_tree_is_the_tree():
+    """Every file that the tree names exists, and every module is in it."""
+    tree = re.search(r"```\nfairseq_nart/\n(.*?)```", read(ROOT / "docs/architecture.md"), re.S)
+    assert tree, "docs/architecture.md has no file tree"
+    named, folder = set(), PACKAGE
+    for line in tree[1].splitlines():
+        if entry := re.match(r"  ([\w/]+/)", line):
+            folder = PACKAGE / entry[1]
+        home = folder if line.startswith("    ") else PACKAGE
+        named |= {home / name for name in re.findall(r"\S+\.py", line)}
+    modules = {file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"}
+    assert not named ^ modules, sorted(named ^ modules)
+
+
+def test_readme_is_short():
+    assert len(read(ROOT / "README.md").splitlines()) <= 160
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", read(page), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", read(target), re.M)
+            slugs = {re.sub(r"[^\w -]", "", x.lower()).replace(" ", "-") for x in headings}
+            assert anchor in slugs, link
