@@ -1,23 +1,19 @@
-# What a recipe is given from outside, checked before anything is done. Its settings.sh sources this file
-# first, with the name of the variable that holds the folder of its text:
-#
-#   source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" TEXT
-#
-# Sets raw to that folder and goes to the root of the checkout. Relative paths start from where the
-# script was called.
-set -euo pipefail
-
-refuse() {  # refuse WORD...: the end, with one line that says why
+# Checks what the user gives to a recipe, before anything is done, and goes to the root of the checkout.
+# Relative paths start from where run.sh was called.
+refuse() {  # refuse WORD...: exits, with one line that says why
     echo "$*" >&2
     exit 1
+}
+
+text_in() {  # text_in VARIABLE: sets raw to the folder with the text, which VARIABLE holds
+    raw="${!1:-}"
+    [ -n "$raw" ] || refuse "set $1 to the folder with the text: examples/run.sh $recipe --help describes it"
 }
 
 for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER NART_RUNS; do
     if [ -n "${!name:-}" ]; then printf -v "$name" %s "$(realpath -ms -- "${!name}")"; fi
 done
 CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.."
-raw="${!1:-}"
-[ -n "$raw" ] || refuse "set $1 to the folder with the text, which ${BASH_SOURCE[1]} describes"
 case "${NART_RUNS:-}" in  # fairseq splits paths of data at colons and those of text at commas
     *[:,]*) refuse "NART_RUNS=$NART_RUNS: fairseq reads no path with a colon or comma: give another folder" ;;
 esac

@@ -1,10 +1,11 @@
-"""Cuts raw text into sentencepiece pieces; first makes the model if there is none.
+"""Segments raw text with a sentencepiece model, which it trains first if there is none.
 
     python segment.py RAW OUT --languages de en --splits train valid test --pieces 8000
 
-RAW holds SPLIT.LANG or SPLIT.LANG.gz. OUT, another folder, gets each text in pieces, SPLIT.LANG,
-and as it was, SPLIT.raw.LANG. The model, OUT/spm.model, is a copy of --model, the one that OUT
-already holds, or a new one, joint over both languages of train. A line ends at a line feed alone.
+The folder RAW holds SPLIT.LANG or SPLIT.LANG.gz. Writes the segmented text to OUT/SPLIT.LANG and
+the raw text to OUT/SPLIT.raw.LANG; OUT must be another folder. The model, OUT/spm.model, is a copy
+of --model, else the existing one, else a new one trained on both languages of train. Lines end
+only at line feeds.
 """
 
 import argparse
@@ -18,30 +19,31 @@ from typing import Any
 
 import sentencepiece
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.files import replacing
 from fairseq_nart.subwords import load_model
 from fairseq_nart.text import read_lines
 
 CHUNK = 10_000
 LONGEST = 1023
-"""The most pieces that a model reads by default, the end of sentence not counted."""
+"""Most subwords of a sentence that models read by default, without the end of sentence."""
 
 
 def read(raw: Path, name: str) -> list[str]:
     """The lines of RAW/name.gz or RAW/name, stripped.
 
-    OSError or ValueError where there is no text, or two different ones.
+    OSError or UserError if there is no text, or if both files exist and differ.
     """
     files = [file for file in (raw / f"{name}.gz", raw / name) if file.exists()]
     if not files:
-        raise ValueError(f"neither {raw / name}.gz nor {raw / name} exists")
+        raise UserError(f"neither {raw / name}.gz nor {raw / name} exists")
     lines, *other = (
         [line.replace("\r", " ").strip() for line in read_lines(file)] for file in files
     )
     if other and other[0] != lines:
-        raise ValueError(f"{files[0]} and {files[1]} hold different texts: remove one of them")
+        raise UserError(f"{files[0]} and {files[1]} hold different texts: remove one of them")
     if not any(lines):
-        raise ValueError(f"{files[0]} holds no text")
+        raise UserError(f"{files[0]} holds no text")
     return lines
 
 
@@ -50,18 +52,18 @@ def write(file: Path, lines: Iterable[str]) -> None:
         out.writelines(f"{line}\n" for line in lines)
 
 
-def in_pieces(model: Any, lines: list[str], longest: float) -> Iterator[str]:
-    """The pieces of each line. ValueError at the first line with more than `longest`."""
-    for start in range(0, len(lines), CHUNK):  # all pieces of a large corpus would fill the memory
-        cut = model.encode(lines[start : start + CHUNK], out_type=str)
-        for number, pieces in enumerate(cut, start + 1):
+def segmented(model: Any, lines: list[str], longest: float) -> Iterator[str]:
+    """The segmented lines. UserError at the first line with more than `longest` subwords."""
+    for start in range(0, len(lines), CHUNK):  # the subwords of a large corpus would fill memory
+        chunk = model.encode(lines[start : start + CHUNK], out_type=str)
+        for number, pieces in enumerate(chunk, start + 1):
             if len(pieces) > longest:
-                raise ValueError(f"line {number}: more than {longest} pieces, which no model reads")
+                raise UserError(f"line {number}: more than {longest} subwords, too long for models")
             yield " ".join(pieces)
 
 
 def train(lines: Iterator[str], pieces: int, file: Path) -> None:
-    """Writes a new model to `file`. ValueError where `lines` do not make so many pieces."""
+    """Trains a model and writes it to `file`. UserError if `lines` do not give that many pieces."""
     try:
         with open(file, "wb") as stream:
             sentencepiece.SentencePieceTrainer.train(
@@ -73,47 +75,47 @@ def train(lines: Iterator[str], pieces: int, file: Path) -> None:
             )
     except RuntimeError as error:
         if most := re.search(r"too high .*<= (\d+)", str(error)):
-            advice = f"train makes at most {most[1]}: give --pieces {most[1]} or fewer"
+            advice = f"train gives at most {most[1]}: give --pieces {most[1]} or fewer"
         elif least := re.search(r"\d+ vs (\d+)", str(error)):
             advice = f"the characters of train alone need {least[1]}: give more"
         else:
             advice = f"sentencepiece cannot learn them from train: {error}"
-        raise ValueError(f"--pieces {pieces}: {advice}") from error
+        raise UserError(f"--pieces {pieces}: {advice}") from error
 
 
 def segment(options: argparse.Namespace) -> None:
-    """Does what `options` ask for; OUT changes only when all of it has succeeded.
+    """Trains the model if needed and writes all files, or none if anything fails.
 
-    OSError or ValueError, in a line, for what the user can fix.
+    OSError or ValueError for what the user can fix.
     """
     raw, out, splits = options.raw, options.out, options.splits
     names = [(split, language) for split in splits for language in options.languages]
     outputs = [f"{split}{kind}.{x}" for split, x in names for kind in ("", ".raw")]
     outputs.append("spm.model")
-    if twice := next((name for name in outputs if outputs.count(name) > 1), None):
-        raise ValueError(f"two files would become {out / twice}: rename a split or a language")
+    if duplicate := next((name for name in outputs if outputs.count(name) > 1), None):
+        raise UserError(f"two files would become {out / duplicate}: rename a split or a language")
     if raw.exists() and out.exists() and out.samefile(raw):
-        raise ValueError(f"{out} is the folder of the raw text: give another as OUT")
+        raise UserError(f"{out} is the folder of the raw text: give another OUT")
     text = {(split, x): read(raw, f"{split}.{x}") for split, x in names}
     for split in splits:
         first, second = (len(text[split, x]) for x in options.languages)
         if first != second:
-            raise ValueError(f"{raw / split}: {first} lines on one side, {second} on the other")
+            raise UserError(f"{raw / split}: {first} lines on one side, {second} on the other")
     kept = out / "spm.model"
     model = options.model or (kept if kept.exists() else None)
     pieces = load_model(model) if model else None
     if pieces and options.pieces and pieces.vocab_size() != options.pieces:
-        raise ValueError(
+        raise UserError(
             f"{kept} has {pieces.vocab_size()} pieces, not {options.pieces}: delete it, or leave "
-            "--pieces out"
+            "out --pieces"
         )
     if not pieces and "train" not in splits:
-        raise ValueError(f"{kept} does not exist, and a new one needs train: add --model or train")
+        raise UserError(f"{kept} does not exist, and a new one needs train: add --model or train")
     if not pieces and not options.pieces:
-        raise ValueError(f"{kept} does not exist: give --pieces to make it, or --model")
+        raise UserError(f"{kept} does not exist: give --pieces to train it, or --model")
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
-        # Opened first, so moved last: a call that is cut leaves no new model with old text.
+        # Opened first, so moved last: an interrupted call leaves no new model with old text.
         new = files.enter_context(replacing(kept))
         if pieces:
             shutil.copyfile(model, new)
@@ -122,22 +124,22 @@ def segment(options: argparse.Namespace) -> None:
             train(lines, options.pieces, new)
             pieces = load_model(new)
         for (split, language), lines in text.items():
-            cut, plain = (
+            encoded, plain = (
                 files.enter_context(replacing(out / f"{split}{kind}.{language}"))
                 for kind in ("", ".raw")
             )
-            # fairseq leaves longer lines of train out; at others it would stop after training.
+            # fairseq skips longer lines of train; those of other splits would stop it later.
             longest = math.inf if split == "train" else LONGEST
             try:
-                write(cut, in_pieces(pieces, lines, longest))
-            except ValueError as error:
+                write(encoded, segmented(pieces, lines, longest))
+            except UserError as error:
                 where = raw / f"{split}.{language}"
-                raise ValueError(f"{where}, {error}: split or shorten it, on both sides") from error
+                raise UserError(f"{where}, {error}: split or shorten it, on both sides") from error
             write(plain, lines)
 
 
 def positive(word: str) -> int:
-    """A whole number, at least 1."""
+    """The number that `word` spells, a whole number of at least 1."""
     if not re.fullmatch("[0-9]+", word) or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word} is not a whole number of at least 1")
     return int(word)
@@ -150,7 +152,7 @@ def main() -> None:
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--splits", nargs="+", required=True)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--pieces", type=positive, help="size of the model to make")
+    which.add_argument("--pieces", type=positive, help="vocabulary size of a new model")
     which.add_argument("--model", type=Path, help="an existing model")
     options = parser.parse_args()
     try:

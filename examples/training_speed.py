@@ -1,10 +1,10 @@
-"""Training speed of several systems on the same batches, in turn, in one process.
+"""Measures the training speed of several systems on the same batches, in one process.
 
     python examples/training_speed.py DATA --size cpu [--updates 30] [--max-tokens 4096]
 
-DATA is binarised. Each batch trains every system once, so that what else the machine does meets
-all alike. Prints target tokens (padding not counted) per second, and the ratio to fairseq's own
-NAT-CRF of the same size. bf16 on the CPU, fp16 on a GPU.
+DATA is a folder of binarised data. Every system is trained on a batch before the next batch, so
+that other load on the machine affects all equally. Prints target tokens, without padding, per
+second, and the ratio to fairseq's own NAT-CRF of the same size. bf16 on the CPU, fp16 on a GPU.
 """
 
 import argparse
@@ -20,15 +20,15 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.trainer import Trainer
 from tqdm import tqdm
 
-from fairseq_nart.models._presets import SIZES
-from fairseq_nart.tasks.nart_translation import TASK  # this import registers all of ours
+from fairseq_nart.models._registry import SIZES
+from fairseq_nart.tasks.nart_translation import TASK  # importing it registers all our systems
 
 PEER = "nacrf_transformer"
-WARM_UP = 8  # updates that are not counted: the first ones fetch memory
+WARM_UP = 8  # untimed updates, because the first ones allocate memory
 
 
-def words_of(system: str, size: str) -> list[str]:
-    """Command-line words that choose a system; ours bring the rest."""
+def arguments(system: str, size: str) -> list[str]:
+    """The command-line arguments that select a system. Ours have presets for all other options."""
     if system != PEER:
         return ["--task", TASK, "--arch", f"{system}_{size}"]
     numbers = SIZES[size]
@@ -44,7 +44,7 @@ def words_of(system: str, size: str) -> list[str]:
 
 
 def trainer(data: str, words: list[str], save_dir: str) -> Trainer:
-    """What fairseq-train would train with."""
+    """The trainer that fairseq-train would create."""
     device = ["--fp16"] if torch.cuda.is_available() else ["--cpu", "--bf16"]
     words = [data, "--save-dir", save_dir, *device, *words]
     args = options.parse_args_and_arch(options.get_training_parser(), words)
@@ -52,19 +52,19 @@ def trainer(data: str, words: list[str], save_dir: str) -> Trainer:
     torch.manual_seed(1)
     task = tasks.setup_task(cfg.task)
     model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
-    task.load_dataset("train")  # with what this model learns from
+    task.load_dataset("train")  # after the model, which can require side inputs
     return Trainer(cfg, task, model, criterion)
 
 
-def batches_of(made: Trainer, count: int) -> list[dict[str, Any]]:
-    """The first `count` shuffled batches of an epoch."""
-    epoch = made.get_train_iterator(epoch=1, load_dataset=False).next_epoch_itr(shuffle=True)
-    found = [batch for batch, _ in zip(epoch, range(count))]
-    if len(found) < count:
+def first_batches(source: Trainer, count: int) -> list[dict[str, Any]]:
+    """The first `count` shuffled batches of an epoch; exits if it has fewer."""
+    epoch = source.get_train_iterator(epoch=1, load_dataset=False).next_epoch_itr(shuffle=True)
+    batches = [batch for batch, _ in zip(epoch, range(count))]
+    if len(batches) < count:
         raise SystemExit(
-            f"an epoch has {len(found)} batches, fewer than --updates and warm-up: {count}"
+            f"an epoch has {len(batches)} batches, but --updates and warm-up need {count}"
         )
-    return found
+    return batches
 
 
 def main() -> None:
@@ -76,17 +76,17 @@ def main() -> None:
     )
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--max-tokens", default="4096")
-    asked = parser.parse_args()
+    given = parser.parse_args()
     logging.disable(logging.INFO)
-    seconds: dict[str, float] = dict.fromkeys(asked.systems, 0.0)
+    seconds: dict[str, float] = dict.fromkeys(given.systems, 0.0)
     with tempfile.TemporaryDirectory() as folder:
-        common = ["--max-tokens", asked.max_tokens]
-        made = {
-            x: trainer(asked.data, [*words_of(x, asked.size), *common], folder) for x in seconds
+        common = ["--max-tokens", given.max_tokens]
+        trainers = {
+            x: trainer(given.data, [*arguments(x, given.size), *common], folder) for x in seconds
         }
-        batches = batches_of(made[asked.systems[0]], WARM_UP + asked.updates)
+        batches = first_batches(trainers[given.systems[0]], WARM_UP + given.updates)
         for number, batch in enumerate(tqdm(batches, unit="batch")):
-            for system, each in made.items():
+            for system, each in trainers.items():
                 own = copy.deepcopy(batch)
                 start = time.perf_counter()
                 each.train_step([own])

@@ -1,6 +1,8 @@
 """What tests of the recipes share: their names, their text and stand-ins for their programs."""
 
 import gzip
+import re
+import subprocess
 from pathlib import Path
 
 import grammar
@@ -12,10 +14,10 @@ RECIPES = {
     "wmt14_en_de": ("WMT14", ("train", "valid", "test"), ("en", "de")),
     "own_text": ("TEXT", ("train", "valid", "test"), ("de", "en")),
 }
-NOTE = """#!{python}
-import os, pathlib, shlex, sys
+NOTE = """#!{python} -IS
+import os, shlex, sys
 with open(os.environ["NOTES"], "a") as notes:
-    print(shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]), file=notes)
+    print(shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]), file=notes)
 if os.environ.get("FAIL_AT", "-") in sys.argv:
     sys.exit(1)
 if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
@@ -51,7 +53,14 @@ def steps(play, recipe, variables, names=STEPS):
     """The commands that some steps of a recipe give, all of which succeed."""
     commands = []
     for name in names:
-        status, given = play(f"{recipe}/{name}.sh", **variables)
+        status, given = play(f"{recipe} {name}", **variables)
         assert status == 0, name
         commands += given
     return commands
+
+
+def listed(recipe: str) -> list[str]:
+    """The steps that the help of a recipe lists, without any variable set."""
+    command = [EXAMPLES / "run.sh", recipe, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return re.findall(r"^  (\w+) +\w.*", done.stdout[done.stdout.index("\nSteps") :], re.M)

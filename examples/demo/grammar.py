@@ -1,8 +1,8 @@
 """A small German-English grammar in which most sources have several equally good translations.
 
-All translations of a source have the same number of tokens but order or phrase them differently, so
-a model that chooses each token for itself can only mix them ("tomorrow must read the book today"):
-the multimodality problem that the CRF is there for (arXiv 1910.11555, section 1).
+All translations of a source have the same number of tokens but differ in order or wording. A model
+that chooses each token independently mixes them ("tomorrow must read the book today"). This is the
+multimodality problem that the CRF addresses (arXiv 1910.11555, section 1).
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Clause = tuple[str, list[str]]
-"""A German clause and its English translations, all with equally many tokens."""
+"""A German clause and its English translations, all with the same number of tokens."""
 
 HOURS = "one two three four five six seven eight nine ten eleven twelve".split()
 MINUTES = {5: "five", 10: "ten", 20: "twenty", 25: "twentyfive"}
@@ -153,7 +153,7 @@ CLAUSES: tuple[Callable[[random.Random], Clause], ...] = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A source, all its translations, and the one that a corpus line shows."""
+    """A source, all its valid translations, and the one used in the corpus."""
 
     source: str
     valid: tuple[str, ...]
@@ -161,7 +161,7 @@ class Pair:
 
 
 def sentence(rng: random.Random) -> Pair:
-    """One or two clauses; which of the valid translations is shown is left to chance."""
+    """One or two random clauses, with one of the valid translations chosen at random."""
     source, valid = rng.choice(CLAUSES)(rng)
     if rng.random() < 0.4:
         german, english = rng.choice(CLAUSES)(rng)
@@ -172,7 +172,7 @@ def sentence(rng: random.Random) -> Pair:
 
 
 def corpus(seed: int) -> Iterator[Pair]:
-    """Endless pairs with distinct sources, the same for the same seed."""
+    """An endless sequence of pairs with distinct sources, determined by the seed."""
     rng = random.Random(seed)
     seen = set()
     while True:
@@ -183,7 +183,7 @@ def corpus(seed: int) -> Iterator[Pair]:
 
 
 def mixes_modes(output: str, valid: tuple[str, ...]) -> bool:
-    """Is each token right in its place for some translation, but the whole none of them?"""
+    """Whether each token is correct at its position in some translation, but the whole is none."""
     if output in valid:
         return False
     tokens = output.split()

@@ -1,9 +1,9 @@
-"""The demo: a made corpus, a teacher, three students on raw and on distilled text, a report.
+"""The demo: a synthetic corpus, a teacher, three students on raw and on distilled text, a report.
 
     python examples/demo/run.py [--out runs/demo]
 
-Finished steps are kept, and a training that was cut goes on from its last checkpoint: run it again
-at any time.
+It can be interrupted and run again: finished steps are skipped, and training resumes from the last
+checkpoint.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ NAMES = {"nart": "NART", "crf": "NART-CRF", "dcrf": "NART-DCRF"}
 
 
 class Step:
-    """A named piece of work whose end is remembered in a file that says what was done."""
+    """A named step. When it ends, a file records what was done."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -52,9 +53,10 @@ class Step:
         self.mark.write_text(what)
 
     def command(self, *words: object, updates: int = 0, anew: Path | None = None) -> None:
-        """Runs a command with its output in the step's log and, for trainings, a progress bar.
+        """Runs a command unless done, with its output in the step's log and a progress bar.
 
-        After what a cut call has left in the folder `anew` is removed.
+        First deletes the folder `anew`, which an interrupted call may have left. Exits if the
+        command fails.
         """
         line = [str(word) for word in words]
         what = " ".join(line)
@@ -66,15 +68,15 @@ class Step:
         with (
             open(self.log, "a", encoding="utf-8") as log,
             tqdm(total=updates or 1, desc=f"{self.name:20}", unit="update", leave=True) as bar,
-        ):
-            process = subprocess.Popen(
+            subprocess.Popen(
                 line,
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                close_fds=False,  # it holds the lock of `claim` too, should this process be killed
-            )
+                close_fds=False,  # inherits the lock of `claim`, in case this process is killed
+            ) as process,
+        ):
             assert process.stdout is not None
             for text in process.stdout:
                 log.write(text)
@@ -91,32 +93,33 @@ class Step:
 def claim(out: Path) -> None:
     """Makes `out` and locks it until this process and its commands have ended.
 
-    Exits where fairseq could not read the path, where `out` holds other files than a demo's, or
-    while another process has the lock.
+    Exits if fairseq cannot read the path, if `out` holds files of something else, or if another
+    process has the lock.
     """
-    if set(":,") & set(str(out)):  # it splits paths of data at colons and those of text at commas
-        sys.exit(f"{out}: fairseq reads no path with a colon or comma: give another --out")
+    if set(":,") & set(str(out)):  # fairseq splits data paths at colons and text paths at commas
+        sys.exit(f"{out}: fairseq cannot read paths with a colon or comma: give another --out")
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / "text/train.de").exists():
-        sys.exit(f"{out} holds files that no demo wrote: give another --out")
+        sys.exit(f"{out} holds files that the demo did not write: give another --out")
     folder = os.open(out, os.O_RDONLY)
     os.set_inheritable(folder, True)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"another demo uses {out}: wait until it has ended, or give another --out")
+        sys.exit(f"another demo is using {out}: wait until it ends, or give another --out")
 
 
 def write_corpus(folder: Path) -> list[grammar.Pair]:
     """Writes train, valid and test as text; returns the test pairs.
 
-    Exits where a file with another text exists.
+    Exits if a file with a different text exists.
     """
-    pairs = grammar.corpus(SEED)
-    parts = {split: list(itertools.islice(pairs, size)) for split, size in SIZES.items()}
+    corpus = grammar.corpus(SEED)
+    splits = {split: list(itertools.islice(corpus, size)) for split, size in SIZES.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    for split, part in parts.items():
-        for language, lines in (("de", [p.source for p in part]), ("en", [p.shown for p in part])):
+    for split, pairs in splits.items():
+        sources, targets = [pair.source for pair in pairs], [pair.shown for pair in pairs]
+        for language, lines in (("de", sources), ("en", targets)):
             file = folder / f"{split}.{language}"
             text = "".join(f"{line}\n" for line in lines).encode()
             if not file.exists():
@@ -124,23 +127,23 @@ def write_corpus(folder: Path) -> list[grammar.Pair]:
                     temporary.write_bytes(text)
             elif file.read_bytes() != text:
                 sys.exit(f"{file} is not the text of this demo: move it, or give another --out")
-    return parts["test"]
+    return splits["test"]
 
 
 def precision() -> list[str]:
-    """--bf16 where the machine has instructions for it: where it has none, float32 is faster."""
-    # Not above: the benchmark starts processes that import this file and are to hold no torch.
+    """--bf16 if the hardware has instructions for it; otherwise float32 is faster."""
+    # Not at the top: the benchmark's processes import this file and must not import torch.
     import torch
 
     if torch.cuda.is_available():
-        known = torch.cuda.is_bf16_supported(including_emulation=False)
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known = "bf16" in Path("/proc/cpuinfo").read_text("utf-8")
-    return ["--bf16"] if known else []
+        has_bf16 = "bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+    return ["--bf16"] if has_bf16 else []
 
 
 def train(out: Path, name: str, data: Path, updates: int, *words: object) -> Path:
-    """fairseq-train as a user types it; returns the last checkpoint."""
+    """Runs fairseq-train as a user would; returns the last checkpoint."""
     save = out / name
     Step(out, name).command(
         *("fairseq-train", data, "--user-dir", "fairseq_nart", "--max-tokens", 2048),
@@ -153,7 +156,10 @@ def train(out: Path, name: str, data: Path, updates: int, *words: object) -> Pat
 
 
 def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Path]]:
-    """Corpus, teacher, distillation and the six students; all kept in `out`."""
+    """Makes the corpus, the teacher, the distilled text and the six students, all in `out`.
+
+    Returns the test pairs, the teacher's checkpoint and those of the students by system and text.
+    """
     test = write_corpus(out / "text")
     raw, distilled = out / "raw", out / "distilled"
     Step(out, "binarise").command(
@@ -183,10 +189,10 @@ def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Pa
 
 
 def plan(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> str:
-    """What `fairseq-nart bench` is to measure."""
+    """The plan for `fairseq-nart bench`."""
     tables = [
         f'binarised = "{out / "raw"}"',
-        f'[[test]]\nname = "made test set"\nsource = "{out / "text/test.de"}"\n'
+        f'[[test]]\nname = "synthetic test set"\nsource = "{out / "text/test.de"}"\n'
         f'references = "{out / "text/test.en"}"',
         f'[[system]]\nfamily = "Transformer"\ncheckpoint = "{teacher}"\nbeam = [4, 1]',
         f'[[system]]\nfamily = "Transformer"\ncheckpoint = "{teacher}"\n'
@@ -201,7 +207,7 @@ def plan(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> str
 
 
 def measure(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> Path:
-    """Translates and times everything; the run folder, which belongs to these checkpoints."""
+    """Runs the benchmark; returns its run folder, whose name depends on these checkpoints."""
     weights = b"".join(file.read_bytes() for file in (teacher, *students.values()))
     run = out / f"bench.{hashlib.sha256(weights).hexdigest()[:8]}"
     file = out / "plan.toml"
@@ -212,13 +218,13 @@ def measure(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> 
 
 
 def tool(*words: object) -> None:
-    """fairseq-nart, as a user types it."""
+    """Runs fairseq-nart as a user would; exits if it fails."""
     if status := fairseq_nart([str(word) for word in words]):
         sys.exit(status)
 
 
 def judge(outputs: list[str], test: list[grammar.Pair]) -> tuple[float, float]:
-    """Percent of outputs that are valid, and that mix several valid ones."""
+    """The percentages of outputs that are valid, and that mix several valid translations."""
     pairs = list(zip(outputs, test, strict=True))
     valid = sum(output in pair.valid for output, pair in pairs)
     mixed = sum(grammar.mixes_modes(output, pair.valid) for output, pair in pairs)
@@ -226,7 +232,7 @@ def judge(outputs: list[str], test: list[grammar.Pair]) -> tuple[float, float]:
 
 
 def shares(run: Path, test: list[grammar.Pair]) -> str:
-    """A Markdown table of what `judge` says of each system."""
+    """A Markdown table of each system's results from `judge`."""
     lines = ["| system | valid % | mixed modes % |", "|---|---|---|"]
     for record in read(run):
         if isinstance(record, Translation):
@@ -236,10 +242,46 @@ def shares(run: Path, test: list[grammar.Pair]) -> str:
     return "\n".join(lines)
 
 
+def repairs(run: Path, test: list[grammar.Pair], count: int = 3) -> str:
+    """Examples of test sentences that NART gets wrong and NART-DCRF gets right, as text.
+
+    Both are trained on the original text.
+    """
+    outputs = {
+        record.system: (run / record.outputs).read_text("utf-8").splitlines()
+        for record in read(run)
+        if isinstance(record, Translation)
+    }
+    nart, dcrf = (outputs[f"{NAMES[name]}, raw text, 1 length"] for name in ("nart", "dcrf"))
+    blocks = [
+        f"source     {pair.source}\nNART       {one}\nNART-DCRF  {other}"
+        for pair, one, other in zip(test, nart, dcrf, strict=True)
+        if one not in pair.valid and other in pair.valid
+    ]
+    return "\n\n".join(blocks[:count])
+
+
+def translate(sentence: str, checkpoint: Path, data: Path) -> str:
+    """Translates a sentence; returns the command and its output, as in a terminal."""
+    words = ["fairseq-nart", "translate", "--path", str(checkpoint), "--data", str(data)]
+    binary = BIN / words[0]
+    done = subprocess.run(
+        [str(binary), *words[1:]],
+        input=f"{sentence}\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    shown = binary.relative_to(ROOT) if binary.is_relative_to(ROOT) else binary
+    command = shlex.join([str(shown), *words[1:]])
+    return f'$ echo "{sentence}" | {command}\n{done.stdout.strip()}'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     runs = Path(os.environ.get("NART_RUNS", ROOT / "runs"))
-    parser.add_argument("--out", type=Path, default=runs / "demo", help="where everything is kept")
+    parser.add_argument("--out", type=Path, default=runs / "demo", help="folder for all files")
     out = parser.parse_args().out.resolve()
     claim(out)
     start = time.perf_counter()
@@ -252,6 +294,11 @@ def main() -> None:
     print()
     tool("report", run, "--out", out / "report", "--tokenize", "none", *named)
     print(f"\n{table}\n\n{(time.perf_counter() - start) / 60:.1f} minutes")
+    print("\nWhat the CRF corrects, with systems trained on the original text:\n")
+    print(repairs(run, test))
+    print("\nTranslate your own sentences with the words of the demo's grammar:\n")
+    print(translate(test[0].source, students["dcrf", "distilled"], out / "distilled"))
+    print(f"\nThe report with its figures: {out / 'report' / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,28 @@ def test_shares_are_told_of_each_translation(tmp_path):
     assert table.splitlines()[2:] == ["| NART, 1 length | 33.3 | 0.0 |"]
 
 
+def test_repairs_are_shown_as_text(tmp_path):
+    """Only what NART gets wrong and NART-DCRF right."""
+    systems = ["NART, raw text, 1 length", "NART-DCRF, raw text, 1 length"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in systems:
+            patch.setitem(made_run.SYSTEMS, name, made_run.SYSTEMS["NART, 1 length"])
+        folder = made_run.make_run(tmp_path / "run", sentences=3, systems=systems)
+    found = {r.system: r for r in read(folder) if isinstance(r, Translation)}
+    for name, lines in zip(systems, (["a b", "no", "no"], ["a b", "c d", "x"])):
+        (folder / found[name].outputs).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    test = [grammar.Pair(f"s{n}", (line,), line) for n, line in enumerate(("a b", "c d", "e f"))]
+    assert run.repairs(folder, test) == "source     s1\nNART       no\nNART-DCRF  c d"
+
+
+def test_the_demo_ends_with_a_translation(data, student):
+    shown = run.translate("heute muss der mann lesen .", student, data)
+    command, output = shown.splitlines()
+    assert command.startswith('$ echo "heute muss der mann lesen ." | ') and output
+    done = subprocess.run(command[2:], shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == output
+
+
 def test_the_plan_is_one_that_bench_understands(tmp_path):
     for name in ("raw", "text/test.de", "text/test.en", "teacher.pt", "nart.pt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -88,7 +110,7 @@ def test_two_demos_at_once_in_one_folder(tmp_path):
     fcntl.flock(folder, fcntl.LOCK_EX)
     done = demo(tmp_path)
     os.close(folder)
-    said = f"another demo uses {tmp_path}: wait until it has ended, or give another --out\n"
+    said = f"another demo is using {tmp_path}: wait until it ends, or give another --out\n"
     assert done.returncode == 1 and done.stderr == said and not list(tmp_path.iterdir())
 
 
@@ -108,7 +130,7 @@ def test_a_command_that_has_lost_the_demo_holds_the_folder(tmp_path):
     (out / "text").mkdir()
     (out / "text" / "train.de").touch()
     try:
-        with pytest.raises(SystemExit, match="another demo uses"):
+        with pytest.raises(SystemExit, match="another demo is using"):
             run.claim(out)
     finally:
         os.killpg(script.pid, signal.SIGKILL)
@@ -116,7 +138,7 @@ def test_a_command_that_has_lost_the_demo_holds_the_folder(tmp_path):
 
 def test_files_that_no_demo_wrote_stay(tmp_path):
     (tmp_path / "raw").mkdir()
-    with pytest.raises(SystemExit, match="holds files that no demo wrote: give another --out"):
+    with pytest.raises(SystemExit, match="holds files that the demo did not write: "):
         run.claim(tmp_path)
     run.write_corpus(tmp_path / "text")
     run.claim(tmp_path)
@@ -129,7 +151,7 @@ def test_files_that_no_demo_wrote_stay(tmp_path):
 
 @pytest.mark.parametrize("name", ["a,b", "a:b"])
 def test_paths_that_fairseq_would_split(name, tmp_path):
-    with pytest.raises(SystemExit, match="no path with a colon or comma: give another --out"):
+    with pytest.raises(SystemExit, match="cannot read paths with a colon or comma"):
         run.claim(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

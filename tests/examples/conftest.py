@@ -21,7 +21,7 @@ def as_on_a_fresh_machine(monkeypatch):
 
 @pytest.fixture
 def play(tmp_path):
-    """Runs a script with stand-ins, from a folder that holds `text`.
+    """Runs a recipe, or steps of it, with stand-ins, from a folder that holds `text`.
 
     Returns its exit status and the commands it gave; the files `printed` and `said` hold its stdout
     and stderr.
@@ -37,7 +37,7 @@ def play(tmp_path):
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
     notes = tmp_path / "notes"
 
-    def run(script: str, **variables: str) -> tuple[int, list[list[str]]]:
+    def run(words: str, **variables: str) -> tuple[int, list[list[str]]]:
         notes.write_text("")
         path = f"{stands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {
@@ -48,10 +48,9 @@ def play(tmp_path):
             "GPUS": "0",
             **variables,
         }
-        name, *words = script.split()
         with open(tmp_path / "printed", "w") as printed, open(tmp_path / "said", "w") as said:
             done = subprocess.run(
-                [EXAMPLES / name, *words],
+                [EXAMPLES / "run.sh", *words.split()],
                 env=environment,
                 cwd=tmp_path,
                 stdout=printed,

@@ -11,11 +11,11 @@ import pytest
 import sentencepiece
 import toys
 from fairseq import options
-from recipes import EXAMPLES, RECIPES, STEPS, raw_text, steps
+from recipes import EXAMPLES, RECIPES, STEPS, listed, raw_text, steps
 from texts import small_pieces
 
 from fairseq_nart import cli
-from fairseq_nart.models._presets import TASK
+from fairseq_nart.models._registry import TASK
 
 
 def parsed(command):
@@ -33,8 +33,9 @@ def parsed(command):
 @pytest.mark.parametrize("variables", RECIPES, indirect=True)
 def test_every_command_is_one_that_its_program_understands(variables, play):
     recipe, given = variables
-    more = {file.stem for file in (EXAMPLES / recipe).glob("*.sh")} - {*STEPS, "settings"}
-    commands = steps(play, recipe, given, (*STEPS, *sorted(more)))
+    more = [name for name in listed(recipe) if name not in STEPS]
+    assert len(more) == {"multi30k_de_en": 10, "wmt14_en_de": 2}.get(recipe, 1)
+    commands = steps(play, recipe, given, (*STEPS, *more))
     kinds = [command[0] for command in commands]
     assert kinds.count("fairseq-train") == (31 if recipe.startswith("multi30k") else 9)
     for command in commands:
@@ -94,7 +95,7 @@ def test_one_system_alone(variables, play):
 )
 def test_precision_of_trainings(given, bf16, fp16, play, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    _, (command, _) = play("multi30k_de_en/teacher.sh", MULTI30K="text", **given)
+    _, (command, _) = play("multi30k_de_en teacher", MULTI30K="text", **given)
     assert (parsed(command).bf16, parsed(command).fp16) == (bf16, fp16)
 
 
@@ -122,7 +123,7 @@ def test_other_teachers_are_trained_as_the_teacher_is(variables, play):
     translated = [c[c.index("--path") + 1] for c in commands if c[0] == "fairseq-generate"]
     assert [Path(path).name for path in averaged] == names
     assert [Path(path).name for path in translated[:4]] == names[1:]
-    again = play(f"{recipe}/teachers.sh", **given)
+    again = play(f"{recipe} teachers", **given)
     assert again[0] == 0 and {command[0] for command in again[1]} == {"sacrebleu"}
 
 
@@ -135,7 +136,7 @@ def test_as_many_checkpoints_are_averaged_as_there_are(variables, play, tmp_path
         folder.mkdir()
         for n in range(kept):
             (folder / f"checkpoint.best_bleu_{n}.0.pt").touch()
-    _, commands = play(f"{recipe}/students.sh", **given, SYSTEMS="nart")
+    _, commands = play(f"{recipe} students", **given, SYSTEMS="nart")
     means = [c for c in commands if c[:2] == ["fairseq-nart", "average"]]
     found = {Path(c[2]).name: c[c.index("--best") + 1] for c in means}
     assert found == {"nart.first": "3", "nart": "5"}
@@ -159,7 +160,9 @@ def test_bleu_of_tokens_with_compounds_split(variables, play, tmp_path):
     (tmp_path / "bin" / "sacremoses").write_text("#!/bin/sh\nsed 's/[.]/ ./'\n")
     run = tmp_path / "runs" / recipe
     (run / "out" / "teacher").write_text("eine CD-ROM-Kiste -\nzwei.\n")
-    _, commands = play(f"{recipe}/tokenised_bleu.sh", **given, SYSTEMS="nart")
+    run = run.parent.rename(tmp_path / "R&D") / recipe  # & has a meaning in bash's substitutions
+    given["NART_RUNS"] = "R&D"
+    _, commands = play(f"{recipe} tokenised_bleu", **given, SYSTEMS="nart")
     for folder, words in (
         (run / "moses", "eine CD-ROM-Kiste -\nzwei .\n"),
         (run / "moses" / "split", "eine CD ##AT##-##AT## ROM ##AT##-##AT## Kiste -\nzwei .\n"),
@@ -174,11 +177,11 @@ def test_bleu_of_tokens_with_compounds_split(variables, play, tmp_path):
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
 def test_one_command_trains_what_the_table_shows(variables, play):
-    """Every checkpoint that bench.toml names."""
+    """Every checkpoint that the plan of the benchmark names."""
     recipe, given = variables
-    status, commands = play(f"{recipe}/table2.sh", **given)
+    status, commands = play(f"{recipe} table2", **given)
     assert status == 0
-    plan = tomllib.loads((EXAMPLES / recipe / "bench.toml").read_text("utf-8"))
+    plan = tomllib.loads((EXAMPLES / "recipes" / f"{recipe}.bench.toml").read_text("utf-8"))
     named = {system["checkpoint"] for system in plan["system"]}
     named |= {path for sweep in plan["sweep"] for path in sweep.get("checkpoints", {}).values()}
     made = [c[-1] for c in commands if c[:2] == ["fairseq-nart", "average"]]
@@ -192,11 +195,11 @@ def test_one_command_trains_what_the_table_shows(variables, play):
 def test_a_cut_step_is_done_again_and_a_finished_one_is_not(variables, play):
     recipe, given = variables
     steps(play, recipe, given, STEPS[:3])
-    status, first = play(f"{recipe}/students.sh", **given, FAIL_AT="nart_dcrf_cpu")
+    status, first = play(f"{recipe} students", **given, FAIL_AT="nart_dcrf_cpu")
     assert status != 0 and "nart_dcrf_cpu" in first[-1]
-    status, second = play(f"{recipe}/students.sh", **given)
+    status, second = play(f"{recipe} students", **given)
     assert status == 0 and second[0] == first[-1]
-    assert play(f"{recipe}/students.sh", **given) == (0, [])
+    assert play(f"{recipe} students", **given) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -212,20 +215,20 @@ def test_a_cut_step_is_done_again_and_a_finished_one_is_not(variables, play):
 )
 def test_a_run_does_not_go_on_with_other_settings(recipe, name, was, now, play, tmp_path):
     given = {RECIPES[recipe][0]: "text"}
-    assert play(f"{recipe}/teacher.sh", **given)[0] == 0
-    status, commands = play(f"{recipe}/students.sh", **given, **{name: now})
+    assert play(f"{recipe} teacher", **given)[0] == 0
+    status, commands = play(f"{recipe} students", **given, **{name: now})
     assert status != 0 and not commands
     said = (tmp_path / "said").read_text()
     assert f"{recipe} was begun with {name}={was or '(nothing)'}, and now {name} is {now}" in said
     (other,) = given
-    assert play(f"{recipe}/students.sh", **{other: "other text"}) == (1, [])
-    assert play(f"{recipe}/students.sh", **given, **{name: was})[0] == 0
+    assert play(f"{recipe} students", **{other: "other text"}) == (1, [])
+    assert play(f"{recipe} students", **given, **{name: was})[0] == 0
     settings = tmp_path / "runs" / recipe / "settings"
     settings.write_text(settings.read_text().replace(f"={tmp_path}/text", "=text"))
-    status, _ = play(f"{recipe}/students.sh", **{other: f"{EXAMPLES.parent}/text"})
+    status, _ = play(f"{recipe} students", **{other: f"{EXAMPLES.parent}/text"})
     assert status == 0, "older runs have paths as they were given"
     settings.unlink()  # as before there was one
-    assert play(f"{recipe}/students.sh", **given, SEED="8")[0] == 0
+    assert play(f"{recipe} students", **given, SEED="8")[0] == 0
 
 
 def test_what_a_cut_binarise_has_left_does_not_stop_it(play, tmp_path):
@@ -235,24 +238,24 @@ def test_what_a_cut_binarise_has_left_does_not_stop_it(play, tmp_path):
     (tmp_path / "runs/multi30k_de_en/done/segment").touch()
     left.parent.mkdir()
     left.touch()
-    assert play("multi30k_de_en/prepare.sh", **given)[0] == 0 and not left.exists()
+    assert play("multi30k_de_en prepare", **given)[0] == 0 and not left.exists()
 
 
 def test_a_run_of_which_nothing_is_done_takes_any_settings(play):
     given = {"MULTI30K": "text"}
-    assert play("multi30k_de_en/teacher.sh", **given, N="7", FAIL_AT="nart_teacher_cpu")[0] != 0
-    assert play("multi30k_de_en/teacher.sh", **given)[0] == 0
+    assert play("multi30k_de_en teacher", **given, N="7", FAIL_AT="nart_teacher_cpu")[0] != 0
+    assert play("multi30k_de_en teacher", **given)[0] == 0
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
 def test_another_seed_and_fewer_updates_within_a_run(variables, play):
-    """seeds.sh and ablations.sh differ from their run on purpose."""
+    """The steps seeds and ablations differ from their run on purpose."""
     given = {**variables[1], "N": "300"}
-    assert play("multi30k_de_en/students.sh", **given)[0] == 0
-    status, commands = play("multi30k_de_en/seeds.sh", **given)
+    assert play("multi30k_de_en students", **given)[0] == 0
+    status, commands = play("multi30k_de_en seeds", **given)
     assert status == 0
     assert {parsed(c).seed for c in commands if c[0] == "fairseq-train"} == {2}
-    status, commands = play("multi30k_de_en/ablations.sh", **given)
+    status, commands = play("multi30k_de_en ablations", **given)
     assert status == 0
     trained = [parsed(c) for c in commands if c[0] == "fairseq-train" and "nart_dcrf_cpu" in c]
     assert {(int(a.max_update), int(a.total_num_update)) for a in trained} == {(50, 50), (100, 100)}
@@ -294,9 +297,9 @@ def test_each_student_is_ranked_by_what_is_best_for_it_on_valid(variables, play,
 )
 def test_tokens_per_update_do_not_depend_on_the_gpus(gpus, tokens, batch, batches, tmp_path):
     script = f"""
-        source {EXAMPLES}/inputs.sh TEXT
+        source {EXAMPLES}/inputs.sh; source {EXAMPLES}/recipe.sh; text_in TEXT
         run={tmp_path}/run max_tokens=4096 tokens_per_update={tokens} GPUS={gpus}
-        source {EXAMPLES}/recipe.sh; share"""
+        begin; share"""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TEXT": str(tmp_path)}
     said = subprocess.run(
@@ -343,7 +346,7 @@ def test_a_translation_that_comes_with_the_teacher_is_binarised(tmp_path, play):
     assert steps(play, "multi30k_de_en", given, STEPS[:2]) == []
     whole = (teacher / "train.distilled.sp.en.gz").read_bytes()
     (teacher / "train.distilled.sp.en.gz").write_bytes(gzip.compress(b"a line\n"))
-    assert play("multi30k_de_en/distill.sh", **given)[0] == 1
+    assert play("multi30k_de_en distill", **given)[0] == 1
     assert "en.gz does not have as many lines as train" in (tmp_path / "said").read_text()
     (teacher / "train.distilled.sp.en.gz").write_bytes(whole)
     assert steps(play, "multi30k_de_en", given, ["distill"]) == []
@@ -355,9 +358,39 @@ def test_a_translation_that_comes_with_the_teacher_is_binarised(tmp_path, play):
     assert task.tgt_dict.string(said) == f"{symbols[0]} {symbols[1]}"
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_steps_are_listed_for_who_asks_and_for_who_errs(recipe, play, tmp_path):
+    assert listed(recipe)[:6] == [*STEPS, "teachers"]
+    assert play(f"{recipe} prepare nope") == (1, [])
+    first, *rest = (tmp_path / "said").read_text().splitlines()
+    assert first == f"{recipe} has no step nope; it has:"
+    assert [line.split()[0] for line in rest] == listed(recipe)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
+def test_steps_of_one_call_do_not_change_each_other(variables, play, tmp_path):
+    """Some steps set N, SEED or the options of BLEU for themselves."""
+    recipe, given = variables
+    named = ["students", "ablations", "seeds", "sweep", "ctc", "evaluate"]
+    apart = steps(play, recipe, given, named)
+    (tmp_path / "runs" / recipe).rename(tmp_path / "apart")
+    (tmp_path / "runs" / recipe / "done").mkdir(parents=True)
+    (tmp_path / "apart" / "text").rename(tmp_path / "runs" / recipe / "text")
+    status, together = play(f"{recipe} {' '.join(named)}", **given)
+    assert status == 0 and together == apart
+
+
 @pytest.mark.parametrize("words", [[], ["nope"]])
 def test_recipes_are_named_where_none_is_given(words):
     done = subprocess.run([EXAMPLES / "run.sh", *words], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert f"name one of {' '.join(sorted(RECIPES))}\n" in done.stderr
     assert all(f"there is no recipe {word}: " in done.stderr for word in words)
+
+
+def test_help_names_the_recipes():
+    done = subprocess.run([EXAMPLES / "run.sh", "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "examples/run.sh RECIPE [STEP ...]\n" in done.stdout
+    assert f"Recipes: {' '.join(sorted(RECIPES))}\n" in done.stdout

@@ -50,7 +50,7 @@ def test_lines_too_long_for_a_model(tmp_path):
         (tmp_path / f"train.{language}").rename(tmp_path / f"valid.{language}")
     shutil.rmtree(tmp_path / "teacher")
     done = segment(*words_of(tmp_path, "valid"))
-    assert done.returncode != 0 and "valid.de, line 2: more than 1023 pieces" in done.stderr
+    assert done.returncode != 0 and "valid.de, line 2: more than 1023 subwords" in done.stderr
 
 
 def test_missing_text_is_named(tmp_path):
@@ -93,7 +93,7 @@ def test_the_folder_of_the_raw_text_is_not_written_to(spelling, zipped, raw, tmp
             file.unlink()
     before = contents(raw)
     said = refused(raw, tmp_path / spelling, "--splits", "train", "test", "--pieces", "60")
-    assert "is the folder of the raw text: give another as OUT" in said
+    assert "is the folder of the raw text: give another OUT" in said
     assert contents(raw) == before
 
 
@@ -122,7 +122,7 @@ def test_the_model_of_the_folder_may_be_named(raw, tmp_path):
     done = segment(raw, model.parent, *PAIR, "--splits", "train", "--model", model)
     assert done.returncode == 0 and contents(model.parent) == before
     said = refused(raw, model.parent, "--splits", "train", "--pieces", "70")
-    assert f"{model} has 60 pieces, not 70: delete it, or leave --pieces out" in said
+    assert f"{model} has 60 pieces, not 70: delete it, or leave out --pieces" in said
 
 
 def test_bom_and_byte_that_is_not_utf8(raw, tmp_path):
@@ -158,13 +158,13 @@ def test_a_side_without_text(name, content, raw, tmp_path):
 @pytest.mark.parametrize(
     "words, named",
     [
-        (["train", "--pieces", "8000"], "--pieces 8000: train makes at most "),
+        (["train", "--pieces", "8000"], "--pieces 8000: train gives at most "),
         (["train", "--pieces", "5"], "--pieces 5: the characters of train alone need "),
         (
             ["train", "--pieces", "0"],
             "argument --pieces: 0 is not a whole number of at least 1",
         ),
-        (["train"], "spm.model does not exist: give --pieces to make it, or --model"),
+        (["train"], "spm.model does not exist: give --pieces to train it, or --model"),
         (["test", "--pieces", "60"], "a new one needs train: add --model or train"),
         (["train", "--model", "gone"], "No such file or directory: 'gone'"),
         (["train", "--model", __file__], "is not a sentencepiece model"),
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_whole_gzip_file(raw, tmp_path):
     for content in (whole[:40], b"plain text\n"):
         (raw / "train.de.gz").write_bytes(content)
         said = refused(raw, tmp_path / "out", "--splits", "train", "--pieces", "60")
-        assert "train.de.gz is not a whole gzip file" in said
+        assert "train.de.gz is not a complete gzip file" in said
 
 
 def test_a_cut_call_leaves_no_model(raw, tmp_path):

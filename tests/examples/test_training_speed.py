@@ -50,4 +50,4 @@ def test_more_updates_than_an_epoch_has_are_refused(data):
         capture_output=True,
         text=True,
     )
-    assert "fewer than --updates and warm-up: 1008" in done.stderr
+    assert "but --updates and warm-up need 1008" in done.stderr

@@ -29,7 +29,7 @@ def test_translations_with_bytes_that_are_no_text(variables, play, tmp_path):
     for name in ("teacher", "nart.1"):
         file = tmp_path / "runs" / recipe / "out" / "valid" / name
         assert file.read_bytes() == b"a\0a\nb\xff\n"
-    assert play(f"{recipe}/refinement.sh", **given)[0] == 0
+    assert play(f"{recipe} refinement", **given)[0] == 0
     assert "valid, jaccard: 3.5 iterations" in (tmp_path / "printed").read_text()
 
 
@@ -46,7 +46,7 @@ def test_a_translation_that_is_not_whole(variables, play, tmp_path):
     assert (out / "nart.1").read_text() == "a\nb\n"
     (out / "nart.1").unlink()
     stand_in(tmp_path, "fairseq-generate", "print('H-0\t-0.1\ta')")
-    assert play(f"{recipe}/evaluate.sh", **given)[0] == 1
+    assert play(f"{recipe} evaluate", **given)[0] == 1
     assert (
         "nart.1.log does not hold a translation of each of the 2" in (tmp_path / "said").read_text()
     )
@@ -57,5 +57,5 @@ def test_a_translation_that_is_not_whole(variables, play, tmp_path):
 def test_a_command_that_fails_leaves_no_part(variables, play, tmp_path):
     recipe, given = variables
     stand_in(tmp_path, "fairseq-nart", "print('half'); sys.exit(1)")
-    assert play(f"{recipe}/evaluate.sh", **given)[0] != 0
+    assert play(f"{recipe} evaluate", **given)[0] != 0
     assert [file.name for file in (tmp_path / "runs" / recipe / "tune").iterdir()] == ["nart.log"]

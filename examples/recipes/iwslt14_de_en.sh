@@ -2,15 +2,19 @@
 #
 #   IWSLT14   folder with train, valid, test as .de and .en (or .gz): tokenised and lower-cased, not
 #             yet in subwords, as fairseq's prepare-iwslt14.sh leaves them in its folder tmp/
-source "$(dirname "${BASH_SOURCE[0]}")/../inputs.sh" IWSLT14
+#   TEACHER_UPDATES  of every autoregressive model (default: 50,000)
+#   FIRST_UPDATES    of NART (default: 100,000)
+#   SECOND_UPDATES   of each student, from NART (default: 30,000)
+text_in IWSLT14
 src=de tgt=en
 run="${NART_RUNS:-runs}/iwslt14_de_en"
+tests=(test) pieces=(--pieces 10000)
 size=small averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
-first_options=() second_options=()
 max_tokens=4096 tokens_per_update=32768
-tokenize=none  # the text is tokenised
+tokenize=none  # BLEU of tokens, lower-cased, as papers give it for IWSLT14
 beam=5 lenpen=1
 teacher_tokens=4096 teacher_options=(--weight-decay 1e-4)  # as in fairseq's own recipe
 TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" FIRST_UPDATES="${FIRST_UPDATES:-100000}"
 SECOND_UPDATES="${SECOND_UPDATES:-30000}"
-source examples/recipe.sh
+stage_updates=("$FIRST_UPDATES" "$SECOND_UPDATES") first_options=() second_options=()
+begin

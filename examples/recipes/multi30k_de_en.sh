@@ -1,0 +1,256 @@
+# Multi30k (29,000 pairs) on a laptop's CPU: `_cpu` models, 4+4 layers, width 256.
+#
+#   MULTI30K  folder with train, valid, test2016, test2017 as .de.gz and .en.gz
+#   SRC       de (default) or en: the direction
+#   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
+#             sentencepiece.model and, if it exists, its translation of train, train.distilled.sp.TGT.gz
+#   TEACHER_UPDATES  of every autoregressive model trained here (default: 2,080)
+#   N         updates of every student (default: 3,000), to a learning rate of 0: N/2 as NART, then N/2 as
+#             itself; systems that do not start from NART train all N as themselves
+#   OTHER_SEED  of the step seeds (default: 2)
+text_in MULTI30K
+src="${SRC:-de}"
+case "$src" in
+    de) tgt=en ;;
+    en) tgt=de ;;
+    *) refuse "SRC=$src: it must be de or en" ;;
+esac
+run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
+tests=(test2016 test2017) pieces=(--pieces 8000)
+sets=(valid:valid test2016:test test2017:test1)  # the name of each and its subset in $data
+max_tokens=4096 tokens_per_update=4096  # about 3,200 target tokens without padding
+beam=4 lenpen=1
+TEACHER="${TEACHER:-}" TEACHER_UPDATES="${TEACHER_UPDATES:-2080}" N="${N:-3000}"
+teacher_tokens="$tokens_per_update" teacher_options=()
+size=cpu averaged=1 saving=() stage_updates=($((N / 2)) $((N / 2))) first_options=(--warmup-updates 200)
+second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
+second_options+=(--total-num-update $((N / 2)))
+for step in "${steps[@]}"; do
+    case "$step" in
+        bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
+    esac
+    case "$step" in  # for fairseq, 0 updates are no limit
+        ablations | fertility | sweep | table2)
+            [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
+    esac
+done
+begin
+
+if [ -n "$TEACHER" ]; then
+    for name in teacher.pt dict.txt sentencepiece.model; do
+        [ -e "$TEACHER/$name" ] || [ -e "$run/done/teacher" ] || refuse "TEACHER=$TEACHER holds no $name"
+    done
+    pieces=(--model "$TEACHER/sentencepiece.model") dictionary=(--srcdict "$TEACHER/dict.txt")
+    teacher() { once teacher cp "$TEACHER/teacher.pt" "$teacher"; }
+    translated="$TEACHER/train.distilled.sp.$tgt.gz"
+    if [ -e "$translated" ]; then distill() { once distill adopt; }; fi
+fi
+
+adopt() {  # makes $distilled of the translation that came with the teacher; valid and the tests stay
+    rm -rf "$distilled"
+    cp "$text/train.$src" "$run/distilled.$src"
+    gunzip -c "$translated" > "$run/distilled.$tgt"
+    [ "$(wc -l < "$run/distilled.$src")" = "$(wc -l < "$run/distilled.$tgt")" ] ||
+        refuse "$translated does not have as many lines as train"
+    fairseq-preprocess -s "$src" -t "$tgt" --joined-dictionary --srcdict "$data/dict.$src.txt" \
+        --trainpref "$run/distilled" --destdir "$distilled"
+    cp "$data"/valid.* "$data"/test* "$distilled"
+}
+
+evaluate() {  # with 1, 9 and 19 lengths and 4 paths of 5; paired bootstrap against the first of SYSTEMS
+    local set lengths out
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        translate_all "${set#*:}" "$out"
+        bleu "${set%:*}" "$out/teacher"
+        for lengths in 1 9 19 5x4; do
+            students_of "$out" "$lengths"
+            compare "${set%:*}" "${students[@]}"
+        done
+    done
+}
+
+teachers() {
+    local set out
+    train_teachers
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        translate_teachers "${set#*:}" "$out"
+        bleu "${set%:*}" "$out"/teacher_{lstm,conv,deep,deep_distilled}
+    done
+}
+
+alone() {  # alone SYSTEM OPTIONS...: all N updates as itself, from the teacher's weights
+    train "$1" "$distilled" "$N" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+        "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
+    average "$1" "$run/$1.pt"
+}
+
+ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
+    local set out
+    alone nart_ctc --ctc-split 2
+    tune nart_ctc --ctc-beam 10
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
+        translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.10" --ctc-beam 10 "${rule[@]}"
+        bleu "${set%:*}" "$out"/nart_ctc.{1,10}
+    done
+}
+
+# The fertilities come from eflomal's links (pip install eflomal), or without eflomal from the teacher's
+# attention, which is harder to learn from (docs/results/fertilities.md). Fine-tuning starts at fifteen times
+# the published rate, which is for a far longer training. As many updates without the teacher show what comes
+# of the teacher.
+fertility() {  ## NAT with fertilities, then N/6 updates more with the teacher, and without
+    local aligner=(--teacher "$teacher") set name samples out
+    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
+    once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
+    alone nart_fertility
+    further nart_fertility.finetuned --finetune-with "$teacher"
+    further nart_fertility.longer
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        for name in nart_fertility{,.finetuned,.longer}; do
+            translate "$run/$name.pt" "${set#*:}" "$out/$name.1"
+            tune "$name" --fertility-samples 10
+            for samples in 10 100; do
+                translate "$run/$name.pt" "${set#*:}" "$out/$name.$samples" \
+                    --fertility-samples "$samples" "${rule[@]}"
+            done
+        done
+        bleu "${set%:*}" "$out"/nart_fertility{,.finetuned,.longer}.{1,10,100}
+    done
+}
+
+further() {  # further NAME OPTIONS...: NAME is nart_fertility after N/6 updates more
+    train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
+        --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
+        --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
+    average "$1" "$run/$1.pt"
+}
+
+# Refinement's repeated words are removed, and mask-predict has five lengths too, as in their papers.
+refinement() {  ## iterative refinement and mask-predict, with several numbers of iterations and of lengths
+    local system set name subset refined filled iterations stop lengths adaptive
+    for system in nart_refinement nart_cmlm; do  # valid gets as many iterations as are trained
+        alone "$system" --refinement-iterations 4
+    done
+    adaptive=(--refinement-stop jaccard --dedup)
+    tune nart_refinement "${adaptive[@]}" --length-candidates 9
+    for set in "${sets[@]}"; do
+        name="${set%:*}" subset="${set#*:}"
+        refined="$run/out/$name/nart_refinement" filled="$run/out/$name/nart_cmlm"
+        for iterations in 1 2 5 10; do
+            translate "$run/nart_refinement.pt" "$subset" "$refined.$iterations" \
+                --refinement-iterations "$iterations" --dedup
+        done
+        for stop in equality jaccard unchanged; do
+            translate "$run/nart_refinement.pt" "$subset" "$refined.$stop" \
+                --refinement-stop "$stop" --dedup --print-step
+            echo "$name, $stop: $(LC_ALL=C grep -a ^I- "$refined.$stop.log" | cut -f2 |
+                awk '{ total += $1 } END { if (NR) print total / NR }') iterations a sentence"
+        done
+        translate "$run/nart_refinement.pt" "$subset" "$refined.5_lengths" "${adaptive[@]}" \
+            --length-candidates 5
+        translate "$run/nart_refinement.pt" "$subset" "$refined.9_lengths" "${adaptive[@]}" \
+            --length-candidates 9 "${rule[@]}"
+        for iterations in 1 4 10; do
+            for lengths in 1 5; do
+                translate "$run/nart_cmlm.pt" "$subset" "$filled.$iterations.$lengths" \
+                    --refinement-iterations "$iterations" --length-candidates "$lengths"
+            done
+        done
+        bleu "$name" "$refined".{1,2,5,10,equality,jaccard,unchanged,5_lengths,9_lengths} \
+            "$filled".{1,4,10}.{1,5}
+    done
+}
+
+# It has the same size, data and number of updates as NART-DCRF, its own length classifier, and no refinement.
+# `--user-dir` fixes what keeps it from running. Freed memory is kept for it too; no other speed-up of the
+# plugin acts on it.
+peer() {  ## after evaluate: fairseq's own NAT-CRF, with static transitions, against NART-DCRF
+    local layers=() side set out
+    for side in encoder decoder; do
+        layers+=("--$side-layers" 4 "--$side-embed-dim" 256 "--$side-ffn-embed-dim" 1024)
+        layers+=("--$side-attention-heads" 4 "--$side-learned-pos")
+    done
+    train nacrf "$distilled" "$N" --task translation_lev --arch nacrf_transformer --criterion nat_loss \
+        --noise full_mask --pred-length-offset --length-loss-factor 0.1 --apply-bert-init \
+        --share-all-embeddings --dropout 0.1 --label-smoothing 0.1 "${layers[@]}" \
+        --optimizer adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --lr-scheduler inverse_sqrt \
+        --warmup-updates 500
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        translate "$run/nacrf/checkpoint_best.pt" "${set#*:}" "$out/nacrf.1" --task translation_lev \
+            --iter-decode-max-iter 0 --iter-decode-with-beam 1
+        compare "${set%:*}" "$out/nacrf.1" "$out/nart_dcrf.1"
+    done
+}
+
+ablations() {  ## what each choice is worth: NART-DCRF with one choice changed, N/3 updates in all
+    local N=$((N / 3)) name set out
+    local options=("${second_options[@]}" --total-num-update $((N / 2)))
+    ablation base "$distilled" first
+    ablation t_plus_c "$distilled" first.t_plus_c --length-predictor offset
+    ablation raw "$data" first.raw
+    train ablation/lambda_0 "$distilled" $((N / 2)) --arch nart_dcrf_cpu --eval-bleu \
+        --init-from "$run/ablation/first/checkpoint_best.pt" "${options[@]}" --nar-loss-weight 0
+    train ablation/cold "$distilled" "$N" --arch nart_dcrf_cpu --eval-bleu "${options[@]}" \
+        --lr 7e-4 --warmup-updates 200 --total-num-update "$N"
+    for name in base t_plus_c raw lambda_0 cold; do
+        for set in valid:valid test2016:test; do
+            out="$run/out/${set%:*}/ablation.$name"
+            translate "$run/ablation/$name/checkpoint_best.pt" "${set#*:}" "$out"
+            bleu "${set%:*}" "$out"
+        done
+    done
+}
+
+ablation() {  # ablation NAME DATA FIRST OPTIONS...: NAME is NART-DCRF from FIRST, a NART
+    train "ablation/$3" "$2" $((N / 2)) --arch nart_cpu --eval-bleu --init-from "$teacher" \
+        "${first_options[@]}" "${@:4}"
+    train "ablation/$1" "$2" $((N / 2)) --arch nart_dcrf_cpu --eval-bleu \
+        --init-from "$run/ablation/$3/checkpoint_best.pt" "${options[@]}" "${@:4}"
+}
+
+sweep() {  ## NART-DCRF with other numbers of candidates and ranks of the CRF, N/6 updates each
+    local candidates rank
+    vary base
+    for candidates in 8 256; do vary "k$candidates" --crf-candidates "$candidates"; done
+    for rank in 8 128; do vary "r$rank" --crf-rank "$rank"; done
+}
+
+vary() {  # vary NAME OPTIONS...: NART-DCRF with OPTIONS
+    train "sweep/$1" "$distilled" $((N / 6)) --arch nart_dcrf_cpu --eval-bleu \
+        --init-from "$run/nart.first.pt" "${second_options[@]}" --total-num-update $((N / 6)) "${@:2}"
+    average "sweep/$1" "$run/sweep/$1.pt"
+}
+
+seeds() {  ## the second stage of NART-CRF and NART-DCRF with another seed, OTHER_SEED
+    local SEED="${OTHER_SEED:-2}" system name set out
+    for system in nart_crf nart_dcrf; do
+        name="$system.seed$SEED"
+        second_stage "$name" "$system"
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}"
+            translate_lengths "$name" "${set#*:}" "$out"
+            bleu "${set%:*}" "$out/$name".{1,9,19,5x4}
+        done
+    done
+}
+
+bench() {  ## quality and speed of every row that is trained: a table, figures and a page
+    fairseq-nart bench examples/recipes/multi30k_de_en.bench.toml --root "$run" --out "$run/bench" \
+        --skip-missing
+    fairseq-nart report "$run/bench" --out "$run/report" --published sun2019 \
+        --baseline "Transformer, beam $beam" --teacher "Transformer, beam $beam"
+}
+
+table2() {  ## every row, from text to one table with its page: most of a day on two cores
+    local step
+    for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility refinement \
+        bench; do
+        "$step"
+    done
+}
