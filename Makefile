@@ -5,13 +5,15 @@ TORCH ?= torch
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-long check format clean
+.PHONY: demo test test-long check format docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo/run.py
 
+# Whole files share their fixtures; as they come, because the slowest files have few tests.
 test: .venv/ready-test
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+		$(PYTEST)
 
 test-long: .venv/ready-test
 	$(BIN)/python -m pytest -m long $(PYTEST)
@@ -24,6 +26,9 @@ check: .venv/ready-test
 format: .venv/ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/ready-docs
+	$(BIN)/mkdocs build --strict
 
 # torch first: fairseq-fixed compiles against it where there is no wheel (Python 3.11 and 3.13, about
 # three minutes), and an isolated build would fetch another torch. CUDA_HOME must be unset: its
@@ -38,6 +43,10 @@ format: .venv/ready-test
 
 .venv/ready-test: .venv/ready
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
 	touch $@
 
 clean:

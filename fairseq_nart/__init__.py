@@ -4,4 +4,4 @@
 the criterion by itself. `fairseq_nart.crf` needs torch alone; `fairseq_nart.hub` is the Python API.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

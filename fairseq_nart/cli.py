@@ -5,35 +5,41 @@ import importlib
 import logging
 import sys
 
+from fairseq_nart import extensions
+from fairseq_nart.errors import UserError
+
 TOOLS = {
-    "distill": "a training set with the teacher's translations as targets",
-    "align": "fertilities of a data set's source tokens, for nart_fertility",
-    "translate": "text in, text out",
-    "inspect": "what the CRF does to one sentence, as a picture",
-    "average": "one checkpoint with the mean of the weights of several",
-    "tune": "how a teacher's scores best rank candidates",
-    "bench": "quality, latency, throughput and memory of systems, side by side",
-    "report": "a benchmark's records as a table, figures and a page",
+    "distill": "replaces a training set's targets with the teacher's translations",
+    "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
+    "translate": "translates text",
+    "inspect": "draws how the CRF decodes one sentence",
+    "average": "averages the weights of several checkpoints",
+    "tune": "chooses the normalization rule that best ranks candidates by teacher scores",
+    "bench": "compares systems by quality, latency, throughput and memory",
+    "report": "turns benchmark records into a table, figures and a page",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one tool; errors a user can mend are one line, without a traceback."""
+    """Runs one tool and returns its exit code. A user error is printed in one line."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="fairseq-nart", description=__doc__)
     commands = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
     for name, line in TOOLS.items():
         command = commands.add_parser(name, help=line)
-        # Only the tool that is asked for is loaded: a report needs no torch.
+        # Import only the requested tool: `report` needs no torch.
         if arguments[:1] == [name]:
             module = importlib.import_module(f"fairseq_nart.tools.{name}")
             command.description = module.__doc__
             module.add_arguments(command)
+            command.add_argument("--user-dir", help="folder of a package with your own systems")
     options = parser.parse_args(arguments)
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # its remarks are for trainings
+    user_dir = vars(options).pop("user_dir")
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # its info messages concern training
     try:
+        extensions.load(user_dir)
         importlib.import_module(f"fairseq_nart.tools.{options.tool}").run(options)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         print(f"fairseq-nart {options.tool}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

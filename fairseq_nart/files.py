@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place and moved in one step."""
+"""Atomic writes, file locks and hashes."""
 
 import contextlib
 import fcntl
@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from fairseq_nart.errors import UserError
+
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `file` when the block ends well, and vanishes otherwise.
+    """Yields a temporary path. It is renamed to `file` if the block succeeds, else deleted.
 
-    ValueError where another process writes the same file.
+    UserError if another process is writing the same file.
     """
     temporary = file.with_name(f"{file.name}.tmp")
     with open(temporary, "ab") as stream:
@@ -27,22 +29,25 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes `content` in its order, readable for people."""
+    """Writes `content` as indented JSON and keeps the order of its keys."""
     with replacing(file) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, or None where there is no such file."""
+    """The content of a JSON file, or None if it does not exist. UserError if it is damaged."""
     if not file.exists():
         return None
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): delete it and start again") from error
     return content
 
 
 def sha256(*files: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, or of several files' one after the other."""
+    """Hexadecimal SHA-256 of the concatenated contents of `files`."""
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as stream:
@@ -51,7 +56,7 @@ def sha256(*files: Path) -> str:
 
 
 def sha256_of_test(sources: Sequence[str], references: Sequence[str]) -> str:
-    """Hexadecimal SHA-256 of a test set's lines."""
+    """Hexadecimal SHA-256 of a test set: all sources, then all references, one per line."""
     digest = hashlib.sha256()
     for line in (*sources, *references):
         digest.update(f"{line}\n".encode())
@@ -60,30 +65,32 @@ def sha256_of_test(sources: Sequence[str], references: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """One process at a time runs the block; others wait."""
+    """Lets one process at a time run the block; others wait."""
     with open(file, "ab") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 def claim(stream: IO[bytes]) -> None:
-    """Makes the open file ours until it is closed; ValueError where another process has it."""
+    """Locks an open file until it is closed. UserError if another process has locked it."""
     _claim(stream.fileno(), f"{stream.name}: another process is writing this file")
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """During the block this process alone writes to `folder`; ValueError where another one does."""
+    """Locks `folder` during the block. UserError if another process is writing to it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _claim(descriptor, f"{folder}: another process is writing to this folder: wait for its end")
+        _claim(
+            descriptor, f"{folder}: another process is writing to this folder: wait until it ends"
+        )
         yield
     finally:
         os.close(descriptor)
 
 
-def _claim(descriptor: int, otherwise: str) -> None:
+def _claim(descriptor: int, message: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(otherwise) from error
+        raise UserError(message) from error

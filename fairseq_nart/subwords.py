@@ -1,24 +1,26 @@
-"""Text to the pieces a model knows, and back."""
+"""Segments text into subwords and joins them again."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fairseq_nart.errors import UserError
+
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """Stands for a space in sentencepiece's pieces."""
 
 UNKNOWN = "<unk>"
-"""fairseq's word for what its dictionary lacks; it stays in the text."""
+"""fairseq's symbol for an unknown word; it is kept in the text."""
 
-_PLACE_OF_UNKNOWN = "\ufdd0"  # no character, so no model has it as a piece
+_UNKNOWN_PLACEHOLDER = "\ufdd0"  # a noncharacter, so no model has it as a piece
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _LFS = b"version https://git-lfs"
 
 
 def subword_scheme(symbols: Iterable[str]) -> str | None:
-    """What fairseq's --remove-bpe must be told, read off the symbols of a dictionary."""
+    """The value of fairseq's --remove-bpe that fits the symbols of a dictionary; None for words."""
     scheme = None
     for symbol in symbols:
         if symbol.startswith(SPACE) or symbol.endswith(SPACE):
@@ -29,10 +31,10 @@ def subword_scheme(symbols: Iterable[str]) -> str | None:
 
 
 def join_pieces(pieces: Iterable[str]) -> str:
-    """The text of sentencepiece's pieces, as a model without rules of its own decodes them.
+    """The text of sentencepiece's pieces, as a model without denormalization rules decodes them.
 
-    Pieces such as <0xE8>, of models with byte fallback, are bytes of UTF-8; what they do not
-    complete becomes U+FFFD, one for each byte.
+    Pieces such as <0xE8>, from models with byte fallback, are UTF-8 bytes. Each byte of an
+    incomplete character becomes U+FFFD.
     """
     text = bytearray()
     for piece in pieces:
@@ -42,10 +44,10 @@ def join_pieces(pieces: Iterable[str]) -> str:
 
 
 class Subwords:
-    """A sentencepiece model; without one lines come in pieces, divided by spaces.
+    """Segments text with a sentencepiece model. Without one, input must already be segmented.
 
-    `scheme` is what `subword_scheme` says of the dictionary; ValueError where `model` is no
-    sentencepiece model.
+    `scheme` is the dictionary's `subword_scheme`. UserError if `model` is not a sentencepiece
+    model.
     """
 
     def __init__(self, model: str | Path | None, scheme: str | None = None) -> None:
@@ -54,46 +56,46 @@ class Subwords:
 
     @property
     def takes_text(self) -> bool:
-        """Whether `encode` takes plain text, not lines in pieces."""
+        """Whether `encode` takes plain text rather than segmented lines."""
         return self.model is not None or self.scheme is None
 
     def encode(self, line: str) -> list[str]:
-        """The pieces of a line. ValueError where it should come in sentencepiece's and does not."""
+        """The subwords of a line. UserError if it should already be segmented and is not."""
         if self.model is not None:
             pieces: list[str] = self.model.encode(line, out_type=str)
             return pieces
         if self.scheme == "sentencepiece" and line.strip() and SPACE not in line:
             shown = line if len(line) <= 40 else f"{line[:40]}..."
-            raise ValueError(
-                f"{shown!r} is not in pieces, and the dictionary is of sentencepiece's: give the "
-                "model that segments text (--sentencepiece MODEL; in Python sentencepiece=)"
+            raise UserError(
+                f"{shown!r} is not segmented, but the dictionary holds sentencepiece's pieces: "
+                "give the model (--sentencepiece MODEL; in Python sentencepiece=)"
             )
         return line.split()
 
     def decode(self, pieces: list[str]) -> str:
-        """The text of pieces; without a model as fairseq-generate --remove-bpe writes it."""
+        """Joins subwords to text; without a model, as fairseq-generate --remove-bpe does."""
         if self.model is not None:
-            known = [_PLACE_OF_UNKNOWN if piece == UNKNOWN else piece for piece in pieces]
+            known = [_UNKNOWN_PLACEHOLDER if piece == UNKNOWN else piece for piece in pieces]
             text: str = self.model.decode(known)
-            # A piece that the model does not have comes back as it is.
-            return text.replace(_PLACE_OF_UNKNOWN, UNKNOWN).replace(SPACE, " ").strip()
+            # The model leaves a piece that it does not have unchanged.
+            return text.replace(_UNKNOWN_PLACEHOLDER, UNKNOWN).replace(SPACE, " ").strip()
         if self.scheme == "sentencepiece":
             return join_pieces(pieces)
         return f"{' '.join(pieces)} ".replace("@@ ", "").rstrip()
 
 
 def load_model(file: str | Path) -> Any:
-    """The sentencepiece model in `file`; OSError or ValueError naming the file where it is none."""
+    """The sentencepiece model in `file`. OSError or UserError names a file that is not one."""
     import sentencepiece
 
     with open(file, "rb") as stream:
         content = stream.read()
     if content.startswith(_LFS):
-        raise ValueError(f"{file} is a pointer of Git LFS, not the model: run `git lfs pull`")
+        raise UserError(f"{file} is a Git LFS pointer, not the model: run `git lfs pull`")
     try:
-        if content:  # nothing would be a model without pieces
+        if content:  # sentencepiece accepts an empty file as a model without pieces
             return sentencepiece.SentencePieceProcessor(model_proto=content)
     except RuntimeError:
         pass
     advice = f": give {Path(file).stem}.model" if Path(file).suffix == ".vocab" else ""
-    raise ValueError(f"{file} is not a sentencepiece model{advice}")
+    raise UserError(f"{file} is not a sentencepiece model{advice}")

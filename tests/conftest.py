@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import torch
 import toys
 
+from fairseq_nart.compat.quiet import silence_deprecations
 from fairseq_nart.layers import linear
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="torch device of the tests, such as cuda:0")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Tests see the warnings that users see: pytest drops the package's filters for each test.
+
+    None leaves a logger changed to the next: `fairseq-nart` does, for the rest of its process.
+    """
+    silence_deprecations()
+    logger = logging.getLogger("fairseq")
+    level = logger.level
+    try:
+        return (yield)
+    finally:
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from toys import build, fairseq_interactive
 
 from fairseq_nart import hub
 from fairseq_nart.cli import main
+from fairseq_nart.errors import UserError
 
 SOURCE = "heute muss der mann lesen ."
 
@@ -115,3 +117,24 @@ def test_warnings_number_the_lines_of_the_text(data, student, tmp_path, caplog, 
             api.translate([SOURCE, long])
     numbers = [record.args[0] for record in caplog.records if "only the first" in record.msg]
     assert numbers == [2, 2]
+
+
+def test_an_alpha_without_a_teacher_is_refused(student, data):
+    with pytest.raises(UserError, match="--rescore-alpha must be a finite number"):
+        hub.from_pretrained(student, data, rescore_alpha=float("nan"))
+    with pytest.raises(UserError, match="--rescore-alpha needs a teacher"):
+        hub.from_pretrained(student, data, rescore_alpha=1.0)
+
+
+def test_options_newer_than_a_checkpoint_count(deployed, data, student):
+    """And the rule of ranking that a release of before has stored does not."""
+    checkpoint = deployed / student.name
+    state = torch.load(checkpoint, weights_only=True)
+    del state["cfg"]["task"]["length_candidates"]
+    state["cfg"]["task"]["rescore_normalization"] = "gnmt"
+    torch.save(state, checkpoint)
+    found = hub.from_pretrained(checkpoint, deployed, length_candidates=9)
+    expected = hub.from_pretrained(student, data, length_candidates=9)
+    assert found.translate_n_best([SOURCE]) == expected.translate_n_best([SOURCE])
+    assert len(found.translate_n_best([SOURCE])[0]) > 1
+    assert checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])

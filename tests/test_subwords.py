@@ -91,7 +91,7 @@ def test_text_is_refused_where_pieces_are_expected():
     subwords = Subwords(None, "sentencepiece")
     assert subwords.encode("  ") == []
     assert subwords.decode(subwords.encode("\u2581the \u2581c at")) == "the cat"
-    with pytest.raises(ValueError, match=r"'the cat' is not in pieces.*--sentencepiece MODEL"):
+    with pytest.raises(ValueError, match=r"'the cat' is not segmented.*--sentencepiece MODEL"):
         subwords.encode("the cat")
 
 
@@ -100,7 +100,7 @@ def test_text_is_refused_where_pieces_are_expected():
     [
         ("spm.vocab", "\u2581the\t-1\n", r"spm.vocab is not a sentencepiece model: give spm.model"),
         ("spm.model", "", "spm.model is not a sentencepiece model"),
-        ("spm.model", "version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("spm.model", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (".", None, "Is a directory"),
         ("none", None, "No such file.*none"),
     ],

@@ -60,5 +60,5 @@ def test_a_nul_is_a_character(tmp_path):
 def test_gzip_files_that_are_none(damage, tmp_path):
     file = tmp_path / "text.gz"
     file.write_bytes(damage(gzip.compress(b"a line\n" * 99)))
-    with pytest.raises(ValueError, match=r"text\.gz is not a whole gzip file"):
+    with pytest.raises(ValueError, match=r"text\.gz is not a complete gzip file"):
         read_lines(file)

@@ -14,7 +14,8 @@ from fairseq_cli import generate, interactive, preprocess, train
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
+from fairseq_nart.tasks._options import task_config
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 SMALL = ["--embed-dim", "16", "--ffn-embed-dim", "32", "--dropout", "0"]
 """Makes any student architecture small; `nart_*_tiny` has two layers."""
@@ -66,7 +67,7 @@ def binarise(text: Path, out: Path, *words: str) -> Path:
 
 def load_task(data: Path, **decoding: object) -> NartTranslationTask:
     """Our task over a binarised set."""
-    cfg = NartTranslationConfig(data=str(data), source_lang="de", target_lang="en", **decoding)
+    cfg = task_config()(data=str(data), source_lang="de", target_lang="en", **decoding)
     cfg.train_subset, cfg.dataset_impl, cfg.required_seq_len_multiple = "train", "mmap", 1
     return NartTranslationTask.setup_task(cfg)
 

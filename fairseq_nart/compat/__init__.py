@@ -1,27 +1,26 @@
-"""Lets unmodified fairseq run on today's Python, torch and NumPy.
+"""Fixes that let unmodified fairseq run on current versions of Python, torch and NumPy.
 
-fairseq (the registry package ``fairseq-fixed``) still has faults on current versions. Each is
-mended here in memory, one small function per fault with its reason beside it; no file of
-fairseq is changed, and a mend does nothing where its fault is gone. Nothing here knows what a
-non-autoregressive model is.
+fairseq (the registry package ``fairseq-fixed``) still has bugs on current versions. Each is
+fixed here in memory, one small function per bug, with the reason beside it. No file of fairseq
+is changed, and a fix does nothing where its bug is gone. Nothing here depends on
+non-autoregressive models.
 
-:func:`apply` is called when fairseq imports ``--user-dir``. It may be called at any time and
-any number of times; a later call also reaches modules imported since the last one.
+:func:`apply` is called when fairseq imports ``--user-dir``. It may be called any number of times;
+a later call also fixes modules imported since the previous one.
 
-Two known faults need nothing here: the teacher reranker of fairseq's iterative generator reads
-an attribute of a dict (this project has a rescorer of its own), and ``fairseq-score
---sacrebleu`` hands file objects to sacrebleu 2 (this project calls sacrebleu itself).
+Two known bugs need no fix here. The teacher reranker of fairseq's iterative generator reads an
+attribute of a dict; this project has its own rescorer. ``fairseq-score --sacrebleu`` passes file
+objects to sacrebleu 2; this project calls sacrebleu itself.
 
-``fairseq_nart.compat.checkpoints.load_checkpoint`` may be used alone; it does not import
-fairseq.
+``fairseq_nart.compat.checkpoints.load_checkpoint`` can be used alone; it does not import fairseq.
 """
 
 __all__ = ["apply"]
 
 
 def apply() -> None:
-    """Apply all mends, in order."""
-    # Imported here so that `import fairseq_nart.compat` alone costs nothing.
+    """Apply all fixes."""
+    # Imported here to keep `import fairseq_nart.compat` cheap.
     from fairseq_nart.compat import (
         batching,
         bf16,
@@ -40,17 +39,17 @@ def apply() -> None:
 
     quiet.silence_deprecations()
     checkpoints.allow_checkpoint_types()
-    checkpoints.mend_fairseq_loading()
-    saving.mend_fairseq_saving()
+    checkpoints.fix_fairseq_loading()
+    saving.fix_fairseq_saving()
     literals.forbid_code_in_options()
     batching.keep_last_batch()
     numpy_aliases.restore_aliases()
     dictionaries.name_faulty_lines()
     bf16.separate_bf16_from_tpu()
-    distributed.mend_launching()
-    distributed.mend_pytorch_ddp_on_cpu()
-    distributed.mend_broadcast()
-    encoding.mend_interactive_input()
+    distributed.fix_launching()
+    distributed.fix_pytorch_ddp_on_cpu()
+    distributed.fix_broadcast()
+    encoding.fix_interactive_input()
     pieces.decode_bytes()
-    nan_detector.look_forward_only()
-    programs.mend_programs()
+    nan_detector.disable_backward_hooks()
+    programs.fix_programs()

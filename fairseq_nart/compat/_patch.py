@@ -1,4 +1,4 @@
-"""The two ways a name inside fairseq is replaced."""
+"""Two ways to replace a name inside fairseq."""
 
 import functools
 import types
@@ -9,25 +9,25 @@ from typing import Any
 def wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
     """Replace ``owner.name`` by a function that calls ``wrapper(original, *args, **kwargs)``.
 
-    A second call with the same wrapper changes nothing, so mends may be applied repeatedly.
+    A second call with the same wrapper changes nothing, so fixes may be applied repeatedly.
     """
     original = getattr(owner, name)
-    if getattr(original, "mended_by", None) is wrapper:
+    if getattr(original, "patched_by", None) is wrapper:
         return
 
-    @functools.wraps(original, updated=())  # a class may be wrapped; its names stay its own
-    def mended(*args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(original, updated=())  # `original` may be a class: do not copy its attributes
+    def patched(*args: Any, **kwargs: Any) -> Any:
         return wrapper(original, *args, **kwargs)
 
-    mended.mended_by = wrapper  # type: ignore[attr-defined]
-    setattr(owner, name, mended)
+    patched.patched_by = wrapper  # type: ignore[attr-defined]
+    setattr(owner, name, patched)
 
 
 class ModuleView(types.ModuleType):
-    """A module as one importer sees it: everything of ``module``, with some names replaced.
+    """A view of ``module`` with some names replaced.
 
-    It gives one file of fairseq a changed ``np`` or ``torch`` and leaves the real module, which
-    all other code shares, untouched.
+    It gives one file of fairseq a modified ``np`` or ``torch`` and leaves the real module, which
+    all other code shares, unchanged.
     """
 
     def __init__(self, module: types.ModuleType, **replaced: Any) -> None:
@@ -40,7 +40,7 @@ class ModuleView(types.ModuleType):
 
 
 def view_module(owner: Any, name: str, **replaced: Any) -> None:
-    """Let ``owner`` see the module it calls ``name`` with some names replaced; idempotent."""
-    seen = getattr(owner, name, None)
-    if isinstance(seen, types.ModuleType) and not isinstance(seen, ModuleView):
-        setattr(owner, name, ModuleView(seen, **replaced))
+    """Replace the module ``owner.name`` by a view with some names replaced; idempotent."""
+    module = getattr(owner, name, None)
+    if isinstance(module, types.ModuleType) and not isinstance(module, ModuleView):
+        setattr(owner, name, ModuleView(module, **replaced))

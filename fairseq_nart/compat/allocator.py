@@ -1,4 +1,4 @@
-"""Memory that one update frees is kept for the next, and what piled up is returned now and then."""
+"""Keeps freed memory in the process for the next update; returns it to the system on request."""
 
 import ctypes
 import os
@@ -11,12 +11,12 @@ _CHOICES = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"}
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc not to hand freed memory back to the system; for programs of our own.
+    """Stop glibc's malloc from returning freed memory to the system.
 
-    No part of `compat.apply`: whoever imports the Python API keeps the process as it was. Left to
-    itself malloc returns every tensor beyond 32 MiB when it is freed, and the top of the heap after
-    each update; on a CPU the page faults of fetching it again took up to a fifth of a training
-    step. What the user has set in the environment stays.
+    Called by our own programs only. It is not part of `compat.apply`, because importing the Python
+    API must not change the process. By default malloc returns every freed tensor above 32 MiB, and
+    the top of the heap after each update; on a CPU the resulting page faults took up to a fifth of
+    a training step. Malloc settings in the user's environment take precedence.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
@@ -25,10 +25,10 @@ def keep_freed_memory() -> None:
 
 
 def return_free_memory() -> None:
-    """Hand back what is free at this moment, once in a while.
+    """Return the memory that is free now to the system; call it from time to time.
 
-    Batches of ever new shapes leave holes in the heap: a training that kept all of them went from
-    2 to 6 GB in 1,500 updates, with 1 GB in use.
+    Batches of changing shapes fragment the heap: a training run that returned nothing grew from 2
+    to 6 GB in 1,500 updates, with 1 GB in use.
     """
     trim = _glibc("malloc_trim")
     if trim is not None:
@@ -36,7 +36,7 @@ def return_free_memory() -> None:
 
 
 def _glibc(name: str) -> Any:
-    """A function of glibc; None elsewhere (musl has none of these) and where the user chose."""
+    """A function of glibc; None without glibc (as on musl) or where the user has set malloc."""
     if not sys.platform.startswith("linux") or _CHOICES & os.environ.keys():
         return None
     return getattr(ctypes.CDLL(None), name, None)

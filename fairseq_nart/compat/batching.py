@@ -1,8 +1,8 @@
-"""Keep the last batch of a data set.
+"""Keeps the last batch of a data set.
 
-``data_utils.batch_by_size`` drops the last batch when its size is no multiple of
+``data_utils.batch_by_size`` drops the last batch when its size is not a multiple of
 ``required_batch_size_multiple`` (8 in training, validation and generation), and fails on an
-empty set. Of 60 test sentences 56 were scored.
+empty set. Of 60 test sentences it scored 56.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from fairseq_nart.compat._patch import wrap
 
 
 def keep_last_batch() -> None:
-    """Mend ``batch_by_size``; every caller reaches it through its module."""
+    """Fix ``batch_by_size``; every caller looks it up in its module."""
     wrap(importlib.import_module("fairseq.data.data_utils"), "batch_by_size", _batch_by_size)
 
 
@@ -43,7 +43,7 @@ def _batch_by_size(
     )
     if fixed_shapes is not None:
         return batches
-    # Batches are consecutive pieces of the order, so what is missing is its end. That end was
-    # a batch of its own, made within the limits, before it was dropped.
+    # Batches are consecutive slices of the order, so only its end can be missing. fairseq had
+    # made that end a batch, within the limits, before dropping it.
     dropped = order[sum(map(len, batches)) :]
     return [*batches, dropped] if len(dropped) else batches

@@ -1,8 +1,8 @@
-"""``--bf16`` means bfloat16 numbers, not a TPU.
+"""Makes ``--bf16`` mean bfloat16 arithmetic, not a TPU.
 
-``options.parse_args_and_arch`` sets ``tpu`` whenever ``bf16`` is set. Without a TPU training
-then fails on the CPU (``xla_device`` of None) and leaves a GPU unused. And the optimizer goes
-through the parameters one by one, as is best on a TPU: a third of the kernels of an update.
+``options.parse_args_and_arch`` sets ``tpu`` whenever ``bf16`` is set. Without a TPU, training
+then fails on the CPU (``xla_device`` of None) and leaves a GPU unused. The optimizer also updates
+parameters one by one, which suits a TPU but makes up a third of the kernels of an update on a GPU.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from fairseq_nart.compat.programs import refuse_what_fails
 
 
 def separate_bf16_from_tpu() -> None:
-    """Mend ``parse_args_and_arch``; every caller reaches it through its module. On a GPU all
-    parameters are one to the optimizer, as ``--fp16`` has them.
+    """Fix ``parse_args_and_arch``, and flatten the parameters on a GPU, as ``--fp16`` does.
 
-    The user directory is imported by ``get_parser``, before the programs call this function.
+    Every caller looks the function up in its module. ``get_parser`` imports the user directory
+    before the programs call it.
     """
     wrap(importlib.import_module("fairseq.options"), "parse_args_and_arch", _parse)
     optimizer = importlib.import_module("fairseq.optim.fp16_optimizer").FP16Optimizer
@@ -36,17 +36,17 @@ def _parse(
     parsed = original(parser, input_args, *args, **kwargs)
     options = parsed[0] if isinstance(parsed, tuple) else parsed
     if getattr(options, "bf16", False) and getattr(options, "tpu", False):
-        # Parse once more to learn what was asked for, before fairseq's own additions.
-        asked, _ = parser.parse_known_args(input_args)
-        options.tpu = bool(getattr(asked, "tpu", False))
+        # Parse again to see whether the user gave --tpu: fairseq has overwritten the value.
+        typed, _ = parser.parse_known_args(input_args)
+        options.tpu = bool(getattr(typed, "tpu", False))
     refuse_what_fails(parser, sys.argv[1:] if input_args is None else input_args, options)
     return parsed
 
 
 def _build_optimizer(original: Callable[..., Any], cfg: Any, params: Any, **kwargs: Any) -> Any:
     common, params = cfg.common, list(params)
-    apart = common.tpu or common.fp16_no_flatten_grads or not all(p.is_cuda for p in params)
-    if common.bf16 and not apart:
+    separate = common.tpu or common.fp16_no_flatten_grads or not all(p.is_cuda for p in params)
+    if common.bf16 and not separate:
         flat = _flat_optimizer(cfg, params, **kwargs)
         if flat.fp32_optimizer.supports_flat_params:
             return flat
@@ -54,7 +54,7 @@ def _build_optimizer(original: Callable[..., Any], cfg: Any, params: Any, **kwar
 
 
 def _flat_optimizer(cfg: Any, params: list[Any], **kwargs: Any) -> Any:
-    """As the original builds it for ``--fp16``, but without a scale of the loss."""
+    """The optimizer that fairseq builds for ``--fp16``, but without loss scaling."""
     optim = importlib.import_module("fairseq.optim")
     flat = optim.FP16Optimizer.build_fp32_params(cfg.optimizer, params, flatten=True)
     optimizer = optim.build_optimizer(cfg.optimizer, [flat])

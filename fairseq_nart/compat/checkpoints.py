@@ -1,8 +1,8 @@
-"""Read fairseq checkpoints without running code, and say plainly what is wrong with a bad one.
+"""Reads fairseq checkpoints without running code, with clear errors for bad files.
 
-Since torch 2.6 ``torch.load`` reads plain data only (``weights_only=True``), and so refuses
-every fairseq checkpoint: each holds an ``argparse.Namespace``. The answer is not to turn the
-protection off but to name the few further types that are plain data too.
+Since torch 2.6 ``torch.load`` reads only plain data (``weights_only=True``) and refuses every
+fairseq checkpoint, because each holds an ``argparse.Namespace``. Rather than turn the protection
+off, we allow the few further types that are plain data too.
 """
 
 import argparse
@@ -17,21 +17,22 @@ import numpy as np
 import torch
 
 from fairseq_nart.compat._patch import view_module, wrap
+from fairseq_nart.errors import UserError
 
 # NumPy 2 writes the first name, NumPy 1 wrote the second.
 _NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 _NUMBER_TYPES = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
 
 
-class CheckpointError(ValueError):
-    """A checkpoint file is missing, damaged, refused, or not of fairseq."""
+class CheckpointError(UserError):
+    """A checkpoint file is missing, damaged, refused, or not a fairseq checkpoint."""
 
 
 def _number_dtype(name: str, *_flags: bool) -> "np.dtype[Any]":
-    """Stand in for ``numpy.dtype``: give the shared dtype object of a number type.
+    """Stand-in for ``numpy.dtype`` that returns the shared dtype object of a number type.
 
-    The real one makes private copies, whose flags the file may then set so that NumPy takes
-    numbers for object pointers. The shared objects cannot be changed that way.
+    The real one makes copies, whose flags the file could then set to make NumPy read numbers as
+    object pointers. The shared objects cannot be changed that way.
     """
     if name not in _NUMBER_TYPES:
         raise pickle.UnpicklingError(f"Unsupported global: GLOBAL numpy.dtype({name!r})")
@@ -39,12 +40,12 @@ def _number_dtype(name: str, *_flags: bool) -> "np.dtype[Any]":
 
 
 def allow_checkpoint_types() -> None:
-    """Register what fairseq checkpoints hold besides tensors and containers.
+    """Allow the types that fairseq checkpoints hold besides tensors and containers; idempotent.
 
     ``Namespace`` holds the options; NumPy arrays and scalars come from the meters (validation
-    BLEU counts are arrays) and from scores. Idempotent.
+    BLEU counts are arrays) and from scores.
     """
-    # Both functions have no public name; an array and a scalar know how they are pickled.
+    # Neither function has a public name, so take both from what pickle would call.
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     allowed: list[Any] = [argparse.Namespace, np.ndarray, (_number_dtype, "numpy.dtype")]
@@ -68,18 +69,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def options_of(state: dict[str, Any]) -> Any:
-    """fairseq's config of the training that wrote a checkpoint, whatever the age of its format."""
+    """fairseq's config of the training run that wrote a checkpoint, in old and new formats."""
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
     args = state.get("args")
     return convert_namespace_to_omegaconf(args) if args else state["cfg"]
 
 
-def mend_fairseq_loading() -> None:
+def fix_fairseq_loading() -> None:
     """Give fairseq's own loading the same protection and the same messages.
 
-    ``checkpoint_utils`` gets a ``torch`` whose ``load`` is ours, so both of its loads are
-    covered, whatever ``weights_only`` they pass.
+    ``checkpoint_utils`` gets a ``torch`` with our ``load``. This covers both of its calls,
+    whatever ``weights_only`` they pass.
     """
     checkpoint_utils: Any = importlib.import_module("fairseq.checkpoint_utils")
     view_module(checkpoint_utils, "torch", load=_load_for_fairseq)
@@ -100,10 +101,10 @@ _NO_OPTIMIZER = {
 
 
 def _completed(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint with the parts that fairseq looks for even where only weights are wanted.
+    """Add the entries that fairseq reads even when only the weights are needed.
 
-    Tools that make a checkpoint smaller leave them out. fairseq's first formats, which it upgrades
-    itself, are known by the best loss.
+    Tools that make checkpoints smaller leave them out. fairseq's first formats, recognized by
+    their best loss, are left alone, because fairseq upgrades them itself.
     """
     history = state.get("optimizer_history") or [{}]
     if "best_loss" not in state and "best_loss" not in history[-1]:
@@ -127,15 +128,15 @@ def _resume(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Refuse to go on with an optimizer that starts afresh where nobody asked for one."""
+    """Refuse to resume without the optimizer's state unless ``--reset-optimizer`` is given."""
     extra_state = original(trainer, filename, reset_optimizer, *args, **kwargs)
     if extra_state is None or reset_optimizer:
         return extra_state
     last = trainer._optim_history[-1]
     if not last["optimizer_name"] or last["num_updates"] != trainer.get_num_updates():
         raise CheckpointError(
-            f"{filename} has weights but no state of an optimizer, so the training cannot go on "
-            "where it was: type --reset-optimizer to go on with a fresh optimizer"
+            f"{filename} has weights but no optimizer state, so training cannot resume: add "
+            "--reset-optimizer to continue with a new optimizer"
         )
     return extra_state
 
@@ -159,15 +160,15 @@ def _open_checkpoint(name: str) -> BinaryIO:
 def _read(stream: BinaryIO, name: str, map_location: Any) -> dict[str, Any]:
     try:
         state = torch.load(stream, map_location=map_location, weights_only=True)
-    # Random bytes make the reader fail in any way at all, so no narrower class will do.
+    # Random bytes can raise any exception.
     except Exception as error:
         raise CheckpointError(f"{name}: {_explain(error)}") from error
-    found = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
+    content = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
     has_options = isinstance(state, dict) and (state.get("cfg") or state.get("args"))
     if not has_options or "model" not in state:
         raise CheckpointError(
             f"{name}: not a fairseq checkpoint: expected 'model' and one of 'cfg' and 'args', "
-            f"found {_shorten(str(found))}. Give a file written by fairseq-train, such as "
+            f"found {_shorten(str(content))}. Give a file written by fairseq-train, such as "
             "checkpoint_best.pt."
         )
     return dict(state)
@@ -179,15 +180,15 @@ def _explain(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and refused:
         what = refused.group(1) or refused.group(2)
         return (
-            f"the checkpoint is refused: it holds {_shorten(what)}, which is not plain data; "
-            "reading it could run code, so nothing of it was run. Use a checkpoint written by "
-            "fairseq 0.9 or later, from a source you trust."
+            f"the checkpoint is refused: it holds {_shorten(what)}, which is not plain data. "
+            "Reading it could run code, so it was not read. Use a checkpoint written by fairseq "
+            "0.9 or later, from a source you trust."
         )
-    # torch puts general advice (turn the protection off) before the cause; drop the advice.
+    # torch puts advice (turn the protection off) before the cause; drop it.
     cause = text.split("WeightsUnpickler error: ")[-1].strip() or type(error).__name__
     return (
-        f"not a readable checkpoint ({_shorten(cause)}). The file is damaged, cut short or of "
-        "another kind: copy it again, or go back to an older checkpoint."
+        f"not a readable checkpoint ({_shorten(cause)}). The file is damaged, truncated or not a "
+        "checkpoint: copy it again, or use an older checkpoint."
     )
 
 

@@ -1,6 +1,6 @@
-"""Dictionaries whose faults are named by file and line.
+"""Names the file and the line of an error in a dictionary.
 
-fairseq's reader names neither, and a word that occurs twice is a RuntimeError.
+fairseq's reader names neither, and raises RuntimeError for a duplicate word.
 """
 
 import importlib
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_nart.compat._patch import wrap
+from fairseq_nart.errors import UserError
 from fairseq_nart.text import read_lines
 
 
 def name_faulty_lines() -> None:
-    """Mend ``Dictionary.add_from_file``, through which every dictionary is loaded."""
+    """Fix ``Dictionary.add_from_file``, which loads every dictionary."""
     dictionary = importlib.import_module("fairseq.data.dictionary").Dictionary
     wrap(dictionary, "add_from_file", _add_from_file)
 
@@ -22,7 +23,7 @@ def name_faulty_lines() -> None:
 def _add_from_file(original: Callable[..., Any], dictionary: Any, file: Any) -> None:
     """Read `file`, a path or an open file, into `dictionary`.
 
-    ValueError names the file and the line that is not `WORD COUNT` or repeats a word.
+    UserError names the file and the line that is not `WORD COUNT` or repeats a word.
     """
     if not isinstance(file, str) or "://" in file:
         return original(dictionary, file)
@@ -30,10 +31,10 @@ def _add_from_file(original: Callable[..., Any], dictionary: Any, file: Any) -> 
         try:
             original(dictionary, io.StringIO(f"{line}\n"))
         except (RuntimeError, ValueError) as error:
-            twice = isinstance(error, RuntimeError)
-            fault = "repeats a word" if twice else "is not a word, a space and its count"
-            raise ValueError(
-                f"{file}, line {number} {fault}: {line!r}. Give the file as fairseq-preprocess "
-                "wrote it, or binarise the text again"
+            duplicate = isinstance(error, RuntimeError)
+            fault = "repeats a word" if duplicate else "is not a word, a space and its count"
+            raise UserError(
+                f"{file}, line {number} {fault}: {line!r}. Use the file that fairseq-preprocess "
+                "wrote, or binarise the text again"
             ) from error
     return None

@@ -1,9 +1,9 @@
-"""Several processes without GPUs: make the usual ways work, or refuse before training starts.
+"""Makes training in several CPU processes work, or refuses it before training starts.
 
-As it is, ``torchrun`` starts trainings that know nothing of each other and write to one
-directory; ``--distributed-world-size 2`` spawns nothing or fails on an assertion;
-``pytorch_ddp``, the default, hands device numbers to a model on the CPU; resuming fails on
-every process but the first.
+In fairseq, ``torchrun`` starts independent training runs that write to one directory;
+``--distributed-world-size 2`` spawns nothing or fails on an assertion; ``pytorch_ddp``, the
+default, passes device numbers to a model on the CPU; and resuming fails on every process but the
+first.
 """
 
 import collections
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat._patch import wrap
+from fairseq_nart.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ _ADVICE = (
 )
 
 
-def mend_launching() -> None:
-    """Mend ``call_main``, through which every program starts its work, once or in parallel."""
+def fix_launching() -> None:
+    """Fix ``call_main``, with which every program starts its work in one or more processes."""
     wrap(importlib.import_module("fairseq.distributed.utils"), "call_main", _call_main)
 
 
@@ -47,10 +48,10 @@ def _call_main(original: Callable[..., Any], cfg: Any, main: Any, **kwargs: Any)
 
 
 def _join_torchrun(options: Any) -> None:
-    """Believe torchrun about the number of processes.
+    """Take the number of processes from torchrun.
 
-    fairseq looks at its environment only where the option says more than one, and the option
-    counts the GPUs of this machine: with none or one, each process would train alone.
+    fairseq reads torchrun's environment only if the option is above 1, and the option defaults to
+    the number of GPUs: with no GPU or one, each process would train alone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     launched = size > 1 and ("RANK" in os.environ or "LOCAL_RANK" in os.environ)
@@ -58,7 +59,7 @@ def _join_torchrun(options: Any) -> None:
         return
     missing = [name for name in _TORCHRUN if name not in os.environ]
     if missing and options.distributed_world_size == 1:
-        raise ValueError(
+        raise UserError(
             f"WORLD_SIZE is {size} but {', '.join(missing)} is not set: each process would "
             f"train alone and overwrite the others' checkpoints. {_ADVICE}"
         )
@@ -67,23 +68,23 @@ def _join_torchrun(options: Any) -> None:
 
 
 def _prepare_cpu(options: Any) -> None:
-    """Set what processes on the CPU need, or refuse what cannot work."""
+    """Set the options that CPU processes need, or refuse those that cannot work."""
     if options.distributed_world_size == 1:
         return
     size = str(options.distributed_world_size)
     launched = all(name in os.environ for name in _TORCHRUN) and os.environ["WORLD_SIZE"] == size
     if options.distributed_init_method is None and launched:
-        # What fairseq does for torchrun, without the GPU number it computes (modulo 0 here).
+        # As fairseq does for torchrun, without the GPU number, which it computes modulo 0 here.
         options.distributed_init_method = "env://"
         options.distributed_rank = int(os.environ["RANK"])
         options.distributed_no_spawn = True
     elif options.distributed_init_method is None and not _asked_for("--distributed-world-size"):
-        # The default counts the GPUs of the machine, which --cpu leaves alone.
+        # The default is the number of GPUs, which --cpu does not use.
         logger.info("training on the CPU in one process (--distributed-world-size 1)")
         options.distributed_world_size = 1
         return
     if options.distributed_init_method is None or not options.distributed_no_spawn:
-        raise ValueError(
+        raise UserError(
             f"--distributed-world-size {options.distributed_world_size} on the CPU: fairseq "
             f"starts processes for GPUs only, so none would be started. {_ADVICE}"
         )
@@ -97,8 +98,8 @@ def _asked_for(option: str) -> bool:
     return any(argument.split("=")[0] == option for argument in sys.argv)
 
 
-def mend_pytorch_ddp_on_cpu() -> None:
-    """Give torch's DDP no device numbers for a model on the CPU: it refuses them."""
+def fix_pytorch_ddp_on_cpu() -> None:
+    """Pass no device numbers to torch's DDP for a model on the CPU: it refuses them."""
     module = importlib.import_module("fairseq.models.distributed_fairseq_model")
     wrap(module, "DistributedDataParallel", _data_parallel)
 
@@ -109,11 +110,11 @@ def _data_parallel(original: Callable[..., Any], module: torch.nn.Module, **kwar
     return original(module=module, **kwargs)
 
 
-def mend_broadcast() -> None:
-    """Let the other processes read what the first one read from the checkpoint.
+def fix_broadcast() -> None:
+    """Let the first process send the checkpoint that it has read to the others.
 
-    fairseq sends it through ``torch.save`` and ``torch.load``, by then with omegaconf options
-    in it. These types are allowed for such messages only, not for files.
+    fairseq sends it with ``torch.save`` and ``torch.load``, and it holds omegaconf options by
+    then. Their types are allowed in such messages only, not in files.
     """
     wrap(importlib.import_module("fairseq.distributed.utils"), "_broadcast_object_slow", _broadcast)
 

@@ -1,8 +1,8 @@
-"""Bytes that are not UTF-8 in the input of ``fairseq-interactive``.
+"""Handles input of ``fairseq-interactive`` that is not UTF-8.
 
-One such byte stops the program after some of the lines are translated. Read as the replacement
-character it becomes an unknown word, and every line gives one output, with one warning. A line ends
-at a line feed alone, as in the other programs.
+In fairseq, one such byte stops the program midway. Here it is read as the replacement character,
+an unknown word, so every line gets an output; a single warning is logged. Lines end only at line
+feeds, as in the other programs.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from fairseq_nart.compat._patch import wrap
 from fairseq_nart.text import decode_lines
 
 
-def mend_interactive_input() -> None:
-    """Mend ``buffered_read`` where the interactive program is loaded.
+def fix_interactive_input() -> None:
+    """Fix ``buffered_read`` if the interactive program is loaded.
 
-    It is not imported here: importing it configures logging for the whole process. It is the
-    main module when started by ``python -m``.
+    It is not imported here, because importing it configures logging for the whole process. Under
+    ``python -m`` it is the main module.
     """
     for module in (sys.modules.get("fairseq_cli.interactive"), sys.modules.get("__main__")):
         if hasattr(module, "buffered_read") and hasattr(module, "make_batches"):
@@ -34,14 +34,14 @@ def _buffered_read(
     """Yield lists of up to ``buffer_size`` stripped lines of a file, or of stdin for ``-``."""
     with _open_input(path) as stream:
         lines = (line.strip() for line in stream)
-        while some := list(itertools.islice(lines, buffer_size)):
-            yield some
+        while buffer := list(itertools.islice(lines, buffer_size)):
+            yield buffer
 
 
 def _make_batches(
     original: Callable[..., Any], lines: list[str], cfg: Any, task: Any, *rest: Any
 ) -> Iterator[Any]:
-    """Let the task know which lines come next, for its warnings."""
+    """Count the lines for the task, which names them in its warnings."""
     yield from original(lines, cfg, task, *rest)
     task.first_line = getattr(task, "first_line", 1) + len(lines)
 
@@ -51,7 +51,7 @@ def _open_input(path: str) -> Iterator[Iterable[str]]:
     if path != "-":
         with open(path, "rb") as stream:
             yield decode_lines(stream, path)
-    # Anything else (a test's StringIO) is decoded already.
+    # Other streams, such as StringIO in tests, are already decoded.
     elif isinstance(sys.stdin, io.TextIOWrapper):
         yield decode_lines(sys.stdin.buffer, "standard input")
     else:

@@ -1,10 +1,9 @@
-"""Options that arrive as text may be values, never code.
+"""Evaluates options given as text without running code.
 
-fairseq passes several options through ``eval``. Some of them are read back from a checkpoint
-when its model is built (``adaptive_softmax_cutoff`` of every Transformer, the layers of fconv),
-so a checkpoint of nothing but plain data could still run code. The fairseq modules concerned
-get an ``eval`` that computes values only; it shadows the builtin inside those modules and
-nowhere else.
+fairseq passes several options to ``eval``. Some are read from a checkpoint when its model is built
+(``adaptive_softmax_cutoff`` of every Transformer, the layers of fconv), so even a checkpoint of
+plain data could run code. fairseq's modules get an ``eval`` that only computes values; it shadows
+the builtin inside those modules and nowhere else.
 """
 
 import ast
@@ -13,6 +12,8 @@ import operator
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from fairseq_nart.errors import UserError
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -34,7 +35,7 @@ def evaluate(source: str) -> Any:
     try:
         return _value(ast.parse(source.strip(), mode="eval").body)
     except SyntaxError as error:
-        raise ValueError(f"not a plain value: {source!r}") from error
+        raise UserError(f"not a plain value: {source!r}") from error
 
 
 def _value(node: ast.expr) -> Any:
@@ -51,11 +52,11 @@ def _value(node: ast.expr) -> Any:
         return _OPERATORS[type(node.op)](_value(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
-    raise ValueError(f"not a plain value: {ast.unparse(node)!r}; options may not hold code")
+    raise UserError(f"not a plain value: {ast.unparse(node)!r}; options may not hold code")
 
 
 def forbid_code_in_options() -> None:
-    """Give fairseq's modules an ``eval`` that computes values and runs no code."""
+    """Give fairseq's modules an ``eval`` that only computes values."""
     importlib.import_module("fairseq")  # imports all its models, tasks and criterions
     for name, module in list(sys.modules.items()):
         if name.startswith("fairseq.") and module is not None:

@@ -1,8 +1,8 @@
-"""Let fairseq's NaN detector look at models whose modules return more than tensors.
+"""Lets fairseq's NaN detector run on models whose modules do not return tensors.
 
-Where gradients are not finite the trainer runs the batch again with hooks that name the layer. The
-backward ones are of torch's old kind, which takes the first item of what a module returns until it
-is a tensor: on anything but tensors in tuples a TypeError takes the place of the message.
+When gradients are not finite, the trainer runs the batch again with hooks that name the layer. The
+backward hooks are of torch's legacy kind, which supports only modules that return tensors or tuples
+of them: for all others a TypeError replaces the message.
 """
 
 import importlib
@@ -12,8 +12,8 @@ from typing import Any
 from fairseq_nart.compat._patch import wrap
 
 
-def look_forward_only() -> None:
-    """The forward hooks stay, and the norms of the gradients that the detector prints."""
+def disable_backward_hooks() -> None:
+    """Keep only the forward hooks. The detector still prints the norms of the gradients."""
     wrap(importlib.import_module("fairseq.trainer"), "NanDetector", _without_backward)
 
 

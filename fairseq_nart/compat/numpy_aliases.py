@@ -1,9 +1,9 @@
-"""What NumPy removed and fairseq still uses.
+"""Restores names that NumPy removed and fairseq still uses.
 
-``np.float`` in the dynamic CRF layer stops fairseq's own CRF model in training. ``np.int`` in
-``data_utils`` stops span masking without overlap (which then meets a further fault: a random
-generator without ``randint``; translation uses no span masking). ``np.compat.long`` and the
-argument ``interpolation`` of ``np.percentile``, now ``method``, stop ``--num-batch-buckets``.
+``np.float`` breaks the training of fairseq's own CRF model. ``np.int`` breaks span masking without
+overlap, which has a second bug, a random generator without ``randint``; translation does not use
+span masking. ``np.compat.long`` and the argument ``interpolation`` of ``np.percentile``, now
+``method``, break ``--num-batch-buckets``.
 """
 
 import importlib
@@ -22,7 +22,7 @@ _FILES = (
 
 
 def restore_aliases() -> None:
-    """Give these files a NumPy with the old names; the NumPy of all others keeps none."""
+    """Give these files a NumPy with the old names; other modules are not affected."""
     old = {"float": float, "int": int, "compat": SimpleNamespace(long=int)}
     for name in _FILES:
         view_module(importlib.import_module(name), "np", percentile=_percentile, **old)

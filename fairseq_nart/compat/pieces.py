@@ -1,7 +1,7 @@
-"""Text out of the pieces of a sentencepiece model with byte fallback.
+"""Decodes the byte pieces of sentencepiece models with byte fallback.
 
 ``--remove-bpe sentencepiece``, ``--eval-bleu`` and ``fairseq-interactive --bpe sentencepiece`` join
-pieces themselves, and leave those that stand for bytes as they are: ``<0x48>ello`` for Hello.
+pieces themselves and leave byte pieces as they are: ``<0x48>ello`` for Hello.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from fairseq_nart.subwords import join_pieces
 
 
 def decode_bytes() -> None:
-    """Fix both places; all others reach them through their module or class."""
+    """Fix both functions; every caller looks them up in their module or class."""
     wrap(importlib.import_module("fairseq.data.data_utils"), "post_process", _post_process)
     module = importlib.import_module("fairseq.data.encoders.sentencepiece_bpe")
     wrap(module.SentencepieceBPE, "decode", _decode)

@@ -1,9 +1,8 @@
-"""Options that fairseq's programs ignore, or fail on after the work is done.
+"""Fixes or refuses options that fairseq's programs ignore, or that make them fail late.
 
-``fairseq-generate --num-shards 2`` translates everything in each of its calls. ``--fp16`` on a CPU
-ends in a message of torch's about CUDA. ``--best-checkpoint-metric`` with a metric that validation
-does not compute is a KeyError after an epoch, which is lost. Several options are accepted by
-programs that never read them.
+Every call of ``fairseq-generate --num-shards 2`` translates everything. ``--fp16`` on a CPU ends
+in an error about CUDA. ``--best-checkpoint-metric`` with a metric that validation does not compute
+is a KeyError after an epoch, which is lost. Several programs accept options that they never read.
 """
 
 import argparse
@@ -17,51 +16,55 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat._patch import wrap
+from fairseq_nart.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_OF_GENERATE = "it is for fairseq-generate"
-_OF_TRAINING = "it is for training"
+_FOR_GENERATE = "it is for fairseq-generate"
+_FOR_TRAINING = "it is for training"
 _UNREAD = {
-    "fairseq-generate": {"--bf16": _OF_TRAINING, "--valid-subset": "type --gen-subset"},
+    "fairseq-generate": {"--bf16": _FOR_TRAINING, "--valid-subset": "type --gen-subset"},
     "fairseq-interactive": {
-        "--bf16": _OF_TRAINING,
-        "--num-shards": _OF_GENERATE,
-        "--results-path": _OF_GENERATE,
+        "--bf16": _FOR_TRAINING,
+        "--num-shards": _FOR_GENERATE,
+        "--results-path": _FOR_GENERATE,
     },
     "fairseq-validate": {
-        "--bf16": _OF_TRAINING,
-        "--num-shards": _OF_GENERATE,
-        "--results-path": _OF_GENERATE,
+        "--bf16": _FOR_TRAINING,
+        "--num-shards": _FOR_GENERATE,
+        "--results-path": _FOR_GENERATE,
         "--gen-subset": "type --valid-subset",
     },
 }
-"""What would be ignored silently, and what the user may have wanted."""
+"""Program to options that it would silently ignore, and advice for each."""
 
 
 def refuse_what_fails(
     parser: argparse.ArgumentParser, words: Sequence[str], options: argparse.Namespace
 ) -> None:
-    """ValueError naming the option that fails late or does nothing.
+    """Raise UserError for an option that would fail late or do nothing.
 
-    `options` are what `parser` made of the command line `words`.
+    `options` is the result of parsing the command line `words` with `parser`.
     """
     program = _program(parser)
     typed = {word.partition("=")[0] for word in words}
     for option, advice in _UNREAD.get(program, {}).items():
         if option in typed:
-            raise ValueError(f"{program} does not read {option}: leave it out; {advice}")
+            raise UserError(f"{program} does not read {option}: leave it out; {advice}")
     on_cpu = getattr(options, "cpu", False) or not torch.cuda.is_available()
     if getattr(options, "fp16", False) and on_cpu:
         option = "fp16"
         if getattr(options, "memory_efficient_fp16", False):
             option = "memory-efficient-fp16"
         instead = f"type --{option.replace('fp', 'bf')}, or " if program == "fairseq-train" else ""
-        raise ValueError(f"--{option} needs a GPU: {instead}leave it out")
+        raise UserError(f"--{option} needs a GPU: {instead}leave it out")
 
 
 def _program(parser: argparse.ArgumentParser) -> str:
-    """Whose parser it is: each has an option that no other has, or no default task."""
+    """The program that a parser belongs to, recognized by an option that only it has.
+
+    The parser of fairseq-validate has no default task.
+    """
     known = parser._option_string_actions
     marks = {"--lr": "train", "--buffer-size": "interactive", "--nbest": "generate"}
     if parser.get_default("task") is None:
@@ -69,10 +72,10 @@ def _program(parser: argparse.ArgumentParser) -> str:
     return f"fairseq-{next((marks[option] for option in marks if option in known), '')}"
 
 
-def mend_programs() -> None:
-    """Mend the programs where they are loaded.
+def fix_programs() -> None:
+    """Fix the programs that are loaded.
 
-    They are not imported here: importing one configures logging for the whole process.
+    They are not imported here, because importing one configures logging for the whole process.
     """
     for program in _loaded("generate"):
         wrap(program, "_main", _generate)
@@ -82,7 +85,7 @@ def mend_programs() -> None:
 
 
 def _loaded(name: str) -> Iterator[ModuleType]:
-    """The program, also where ``python -m`` has started it."""
+    """The module of a program if it is loaded, also under ``python -m``."""
     full, main = f"fairseq_cli.{name}", sys.modules["__main__"]
     if full in sys.modules:
         yield sys.modules[full]
@@ -91,30 +94,30 @@ def _loaded(name: str) -> Iterator[ModuleType]:
 
 
 def _generate(original: Callable[..., Any], cfg: Any, output_file: Any) -> Any:
-    """Translate the share of the batches that ``--shard-id`` names; log to the output.
+    """Translate the shard ``--shard-id`` only; log to the output.
 
-    A model file of fairseq configures logging when it is imported, so that the program's own
-    configuration does nothing: its settings, the first line of a log, went to standard error.
+    One of fairseq's model files configures logging when imported, which disables the program's own
+    configuration: its settings, the first line of a log, went to standard error.
     """
     for handler in logging.root.handlers[:]:
         if type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
             logging.root.removeHandler(handler)
     shards, shard = cfg.dataset.num_shards, cfg.dataset.shard_id
     if not 0 <= shard < shards:
-        raise ValueError(
+        raise UserError(
             f"--shard-id must be 0 to {shards - 1} with --num-shards {shards}, not {shard}"
         )
     if shards > 1:
-        # The program takes the shards from these, and nothing else.
+        # The program reads the shards from these options only.
         cfg.distributed_training.distributed_world_size = shards
         cfg.distributed_training.distributed_rank = shard
     try:
         return original(cfg, output_file)
-    except ZeroDivisionError:  # the last lines of the program: words a second, BLEU
-        logger.warning("no speed and no BLEU: there is no sentence, or every translation is empty")
+    except ZeroDivisionError:  # in the program's last lines, which log words per second and BLEU
+        logger.warning("no speed and no BLEU: no sentences, or every translation is empty")
 
 
-class _UnknownMetricError(ValueError):
+class _UnknownMetricError(UserError):
     pass
 
 
@@ -124,9 +127,9 @@ def _get_valid_stats(
     metric = cfg.checkpoint.best_checkpoint_metric
     if metric not in stats:
         raise _UnknownMetricError(
-            f"--best-checkpoint-metric {metric}: validation computes no such metric, but "
-            f"{', '.join(sorted(stats))}. The training was saved: give the same command with one "
-            "of these to go on"
+            f"--best-checkpoint-metric {metric}: validation does not compute it, only "
+            f"{', '.join(sorted(stats))}. The training run is saved: to resume, give the same "
+            "command with one of these"
         )
     return original(cfg, trainer, stats, *args)
 

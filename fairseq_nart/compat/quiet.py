@@ -1,6 +1,6 @@
-"""Silence the warnings fairseq causes on every run and that its user can do nothing about.
+"""Silences warnings that fairseq causes on every run and that its user cannot avoid.
 
-Each is named by its message and by the module it is reported from; all others still show.
+Each filter names the message and the module that reports it; all other warnings still show.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
     (r"hydra\.experimental\.\w+\(\) is no longer experimental", UserWarning, r"hydra\."),
     (r"\s*The version_base parameter is not specified", UserWarning, r"hydra\."),
     (r"In 'config': Usage of deprecated keyword", UserWarning, r"hydra\."),
-    # Reported from eleven calls up, so from whatever module is there.
+    # Reported eleven calls up the stack, so from any module.
     (r"\s*'config' is validated against ConfigStore schema", UserWarning, r""),
     (r"\s*The strict flag in the compose API is deprecated", UserWarning, r"hydra\."),
     # fairseq uses the older spelling of torch.amp.
     (r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated", FutureWarning, r"fairseq\."),
-    # fairseq gives torch's DDP an argument that is being renamed.
+    # fairseq passes torch's DDP an argument that is being renamed.
     (r"`broadcast_buffers` is deprecated", FutureWarning, r"fairseq"),
     # fairseq asks for pinned memory on every machine.
     (
@@ -41,12 +41,12 @@ _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
 
 
 def silence_deprecations() -> None:
-    """Add the filters; adding one twice keeps one."""
+    """Add the filters; idempotent."""
     for message, category, module in _NOISE:
         warnings.filterwarnings("ignore", message, category, module)
-    # A model file of fairseq sets the root logger to DEBUG when imported, so that generate and
-    # interactive print hydra's inner steps and a picture its search for fonts. A level that someone
-    # has set stays.
+    # One of fairseq's model files sets the root logger to DEBUG when imported. generate and
+    # interactive would then log hydra's internals, and figures matplotlib's search for fonts.
+    # Levels that are already set stay.
     for name in ("hydra.core.utils", "matplotlib", "PIL"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
@@ -55,10 +55,10 @@ def silence_deprecations() -> None:
 
 @contextlib.contextmanager
 def keeping_root_logger() -> Iterator[None]:
-    """For the import of fairseq by a program that is not fairseq's.
+    """Restore the root logger's level and handlers afterwards; for importing fairseq.
 
-    One of its model files sets the root logger to DEBUG and gives it a handler, and so the logging
-    of the whole program.
+    One of its model files sets the root logger to DEBUG and adds a handler, which would affect
+    the logging of the whole program.
     """
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]

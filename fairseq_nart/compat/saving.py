@@ -1,8 +1,8 @@
-"""Write checkpoints whole or not at all, and say plainly why one cannot be written.
+"""Writes checkpoints atomically, with a clear error when one cannot be written.
 
-fairseq writes ``checkpoint_last.pt`` over the old one, which is lost when the copy is cut, and the
-training with it. On a full disk it tries three times into one file, leaves what it wrote and ends
-with an error of torch's that does not name the disk.
+fairseq overwrites ``checkpoint_last.pt`` in place: an interrupted copy loses the checkpoint and
+with it the training run. On a full disk it tries three times, leaves a partial file and ends with
+a torch error that does not mention the disk.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from fairseq_nart.files import replacing
 
 
 def save_checkpoint(state: dict[str, Any], file: str | os.PathLike[str]) -> None:
-    """Write a checkpoint. OSError says why it cannot be written; an older file then stays."""
-    # Through a stream of Python's, because torch's own hides the error of the system.
+    """Write a checkpoint. On failure, OSError gives the reason and an older file is kept."""
+    # torch's own stream would hide the system's error.
     with _explained(file) as temporary, open(temporary, "wb") as stream:
         torch.save(state, stream)
 
 
-def mend_fairseq_saving() -> None:
-    """Give fairseq's own saving and copying the same care."""
+def fix_fairseq_saving() -> None:
+    """Make fairseq's own saving and copying atomic too."""
     wrap(importlib.import_module("fairseq.file_io").PathManager, "copy", _copy)
     wrap(importlib.import_module("fairseq.checkpoint_utils"), "torch_persistent_save", _save)
 
@@ -51,7 +51,7 @@ def _save(
 
 @contextlib.contextmanager
 def _explained(file: str | os.PathLike[str]) -> Iterator[Path]:
-    """As `replacing`; OSError names `file` and what the system refused."""
+    """Like `replacing`; OSError names `file` and the system's reason."""
     try:
         with replacing(Path(file)) as temporary:
             yield temporary

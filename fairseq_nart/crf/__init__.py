@@ -7,10 +7,20 @@ This package needs torch alone:
 * :mod:`~fairseq_nart.crf.chain`: exact inference over K slots per position;
 * :mod:`~fairseq_nart.crf.candidates`: which K tokens of the vocabulary fill the slots;
 * :mod:`~fairseq_nart.crf.transitions`: static and dynamic low-rank transition scores;
-* :mod:`~fairseq_nart.crf.layer`: :class:`LinearChainCRF`, the module that joins the three.
+* :mod:`~fairseq_nart.crf.lattice`: :class:`Lattice`, a batch of chains with inference methods;
+* :mod:`~fairseq_nart.crf.layer`: :class:`LinearChainCRF`, the module that builds lattices.
 """
 
-from fairseq_nart.crf import candidates, chain, layer, transitions
+from fairseq_nart.crf import candidates, chain, lattice, layer, transitions
+from fairseq_nart.crf.lattice import Lattice
 from fairseq_nart.crf.layer import LinearChainCRF
 
-__all__ = ["LinearChainCRF", "candidates", "chain", "layer", "transitions"]
+__all__ = [
+    "Lattice",
+    "LinearChainCRF",
+    "candidates",
+    "chain",
+    "lattice",
+    "layer",
+    "transitions",
+]

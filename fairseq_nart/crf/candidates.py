@@ -14,9 +14,9 @@ def top_candidates(emissions: Tensor, k: int, include: Tensor | None = None) -> 
 
     Args:
         emissions: (B, T, V); neither copied nor differentiated.
-        k: how many; more than V means V.
+        k: number of candidates; at most V are returned.
         include: (B, T) ids that must be among the candidates, such as the reference in training;
-            one that is missing takes the place of the weakest candidate.
+            a missing one replaces the weakest candidate.
 
     Returns:
         (B, T, min(k, V)) distinct ids.
@@ -50,6 +50,6 @@ def _check_include(include: Tensor, emissions: Tensor) -> None:
         raise ValueError(f"include: expected torch.int64, found {include.dtype}")
     if include.device != emissions.device:
         raise ValueError(f"include: expected on {emissions.device}, found {include.device}")
-    # elsewhere than on the CPU the gather that follows asserts this, and looking would wait
+    # on other devices, reading the values would block; the gather that follows asserts this there
     if include.device.type == "cpu" and ((include < 0) | (include >= emissions.shape[2])).any():
         raise ValueError(f"include: expected ids in 0..{emissions.shape[2] - 1}")

@@ -7,12 +7,12 @@ passes (https://arxiv.org/abs/1910.11555, section 3.1, no start or stop term). E
 * ``transitions`` (B, T-1, K, K): entry [b, i, u, v] scores slot v at i+1 after slot u at i;
 * ``mask`` (B, T) bool: True on real positions, which come first; at least one per sentence.
 
-Scores may be -inf (impossible) but not +inf. Half precision is computed in float32, and a mixture
-in the wider type. Slots at padding are 0.
+Scores may be -inf (impossible) but not +inf. Half precision is computed in float32, mixed types in
+the wider one. Slots at padding are 0.
 
-Wrong shapes, types or devices raise ValueError. So do a mask that is not right-padded and a slot
-outside 0..K-1 on the CPU; elsewhere these two become asynchronous device assertions, because
-looking at the values would make the host wait.
+Wrong shapes, types or devices raise ValueError. On the CPU, so do a mask that is not right-padded
+and a slot outside 0..K-1; on other devices these two are asynchronous assertions, because reading
+the values would make the host wait.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def best_path(emissions: Tensor, transitions: Tensor, mask: Tensor) -> tuple[Ten
 def k_best(emissions: Tensor, transitions: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` best paths, best first: scores (B, k) and paths (B, k, T).
 
-    Where fewer than ``k`` paths exist, the missing ones score -inf and their slots mean nothing.
+    If fewer than ``k`` paths exist, the missing ones score -inf and their slots are arbitrary.
     Raises ValueError if ``k`` < 1.
     """
     _check_positive("k", k)
@@ -131,17 +131,17 @@ def sample(
     n: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw ``n`` independent paths (B, n, T) with probability exp(score - log_partition).
+    """``n`` independent samples (B, n, T) of paths with probability exp(score - log_partition).
 
-    Sums forward, draws backward. ``generator`` makes the draw repeatable and lives on the device
-    of the scores. Raises ValueError if ``n`` < 1.
+    Forward filtering, backward sampling. ``generator`` makes the samples repeatable and must be on
+    the scores' device. Raises ValueError if ``n`` < 1.
     """
     _check_positive("n", n)
     _check(emissions, transitions, mask)
 
     def draw(logits: Tensor) -> Tensor:
-        # the largest of exp(logit) / exponential noise is a draw from the softmax; noise that
-        # rounds to 0 would meet -inf as NaN
+        # the argmax of exp(logit) / exponential noise is a sample from the softmax; noise that
+        # rounds to 0 would turn a logit of -inf into NaN
         noise = torch.empty_like(logits).exponential_(generator=generator)
         noise.clamp_(min=torch.finfo(noise.dtype).tiny)
         return (logits - noise.log()).argmax(dim=-1)
@@ -152,7 +152,7 @@ def sample(
     current = draw(states[:, -1:].repeat(1, n, 1))
     path = [current]
     for i in reversed(range(mask.shape[1] - 1)):
-        # (B, n, K): scores of arriving where each draw stands
+        # (B, n, K): scores of arriving in each sample's current slot
         index = current.unsqueeze(2).expand(-1, -1, states.shape[2])
         logits = states[:, i : i + 1] + transitions[:, i].transpose(1, 2).gather(1, index)
         current = torch.where(mask[:, i + 1 : i + 2], draw(logits), current)
@@ -163,8 +163,8 @@ def sample(
 class _SumOverPaths(torch.autograd.Function):
     """log Z, or score - log Z of a path, with marginals as the gradient.
 
-    Autograd through the recursion would keep several tensors as large as the transitions; this
-    keeps only the (B, T, K) states, and reads the transitions once more on the way back.
+    Autograd through the recursion would keep several tensors as large as the transitions. This
+    keeps only the (B, T, K) states and reads the transitions again in the backward pass.
     """
 
     @staticmethod
@@ -206,7 +206,7 @@ def _sweep(
     """The recursion: the states of all T positions and the back-pointers of the T-1 steps.
 
     ``start`` is the first state, (B, K) or (B, k, K); a step is a move and whether it leads to a
-    real position. Other steps keep the state, so the last state is that of the last real position.
+    real position. Other steps keep the state, so the final state belongs to the last real position.
     """
     states = [start]
     pointers = []
@@ -228,8 +228,8 @@ def _steps(moves: Tensor, mask: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
 
 
 def _sum_forward(emissions: Tensor, transitions: Tensor, mask: Tensor) -> Tensor:
-    """Log of the summed exponential scores of all ways into each slot, (B, T, K)."""
-    # one move at a time: in training, filling another tensor of that size would cost more
+    """Log of the summed exponential scores of all partial paths into each slot, (B, T, K)."""
+    # one move at a time: in training, filling another (B, T-1, K, K) tensor would cost more
     parts = zip(transitions.unbind(1), emissions[:, 1:].unsqueeze(2).unbind(1))
     moves = (transition + emission for transition, emission in parts)
     steps = zip(moves, mask[:, 1:].unsqueeze(2).unbind(1))
@@ -241,7 +241,7 @@ def _log_plus(state: Tensor, move: Tensor) -> tuple[Tensor, None]:
     # (B, K, K)
     total = state.unsqueeze(-1) + move
     # written out because it is twice as fast on a CPU as torch.logsumexp over this dimension;
-    # the finite floor under the maximum keeps -inf - -inf, which is NaN, away
+    # clamping the maximum to a finite value avoids -inf - -inf, which is NaN
     top = total.amax(dim=1, keepdim=True).clamp(min=torch.finfo(total.dtype).min)
     return total.sub_(top).exp_().sum(dim=1).log() + top.squeeze(1), None
 
@@ -264,7 +264,7 @@ def _backtrace(pointers: list[Tensor], last: Tensor, mask: Tensor, slots: int) -
     """Follow the back-pointers from the final hypotheses ``last`` (B, k) to paths (B, k, T)."""
     path = [last]
     if pointers:
-        # (B, T-1, k*K): padded steps point to where they stand
+        # (B, T-1, k*K): padded steps point to themselves
         table = torch.stack(pointers, dim=1).flatten(2)
         stay = torch.arange(table.shape[2], device=table.device)
         table = torch.where(mask[:, 1:].unsqueeze(2), table, stay)
@@ -324,13 +324,13 @@ def _along(emissions: Tensor, transitions: Tensor, path: Tensor) -> tuple[Tensor
 
 def _score(emissions: Tensor, transitions: Tensor, path: Tensor, mask: Tensor) -> Tensor:
     unary, pairwise = _along(emissions, transitions, path)
-    # fills and not products: 0 * -inf is NaN
+    # masked_fill instead of multiplication: 0 * -inf is NaN
     real_pairs = pairwise.masked_fill(~mask[:, 1:], 0)
     return unary.masked_fill(~mask, 0).sum(dim=1) + real_pairs.sum(dim=1)
 
 
 def _widen(emissions: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the type of the computation: the wider of the two, at least float32."""
+    """Both in the wider of their two types, at least float32."""
     wide = torch.promote_types(emissions.dtype, transitions.dtype)
     wide = torch.promote_types(wide, torch.float32)
     return emissions.to(wide), transitions.to(wide)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fairseq_nart.crf import chain
 from fairseq_nart.crf.candidates import top_candidates
+from fairseq_nart.crf.lattice import Lattice
 from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTransitions
 
 
 class LinearChainCRF(nn.Module):
     """A chain over the K best tokens of each position, with low-rank transitions.
 
-    Every method takes ``emissions`` (B, T, V), the raw output scores, decoding also (P, V), those
-    of the P real positions alone; ``mask`` (B, T) bool, True on real positions, which come first;
-    and ``states`` (B, T, D) if and only if the transitions are dynamic. K is ``candidates`` or V,
-    whichever is smaller. A wrong shape raises ValueError.
+    Every method takes ``emissions`` (B, T, V), the raw output scores (for decoding also (P, V),
+    those of the P real positions only); ``mask`` (B, T) bool, True on real positions, which come
+    first; and ``states`` (B, T, D) if and only if the transitions are dynamic. K is the smaller of
+    ``candidates`` and V. A wrong shape raises ValueError.
 
     Args:
         vocab_size: V.
@@ -53,41 +53,32 @@ class LinearChainCRF(nn.Module):
     def log_likelihood(
         self, emissions: Tensor, targets: Tensor, mask: Tensor, states: Tensor | None = None
     ) -> Tensor:
-        """log p(targets | x) (B,), never above 0, for ``targets`` (B, T) of token ids.
+        """log p(targets | x) (B,), never above 0, for token ids ``targets`` (B, T).
 
-        The reference is always among the candidates; without that the sum over paths would miss
-        its score. Targets at padding are not looked at, but must be ids of the vocabulary.
+        The targets are added to the candidates, because the sum over paths must include their
+        score. Targets at padding have no effect, but must be ids of the vocabulary.
         """
         self._check(emissions)
         ids = top_candidates(emissions, self.candidates, include=targets)
-        return self.log_likelihood_among(ids, emissions.gather(2, ids), targets, mask, states)
+        lattice = self.lattice_of(ids, emissions.gather(2, ids), mask, states)
+        return lattice.log_likelihood(lattice.path_of(targets))
 
-    def log_likelihood_among(
-        self,
-        ids: Tensor,
-        scores: Tensor,
-        targets: Tensor,
-        mask: Tensor,
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `log_likelihood`, for candidates ``ids`` (B, T, K) with their emissions ``scores``.
+    def lattice_of(
+        self, ids: Tensor, scores: Tensor, mask: Tensor, states: Tensor | None = None
+    ) -> Lattice:
+        """The lattice of given candidates ``ids`` (B, T, K) with their emissions ``scores``.
 
-        For callers who have gathered these with something else in one pass. Each target must be
-        among its candidates: `top_candidates` with ``include`` sees to that.
+        For callers who compute the scores together with something else. `top_candidates` with
+        ``include`` ensures that a reference is among the candidates.
         """
-        # (B, T): argmax of the one match
-        path = (ids == targets.unsqueeze(2)).int().argmax(dim=2)
-        return chain.log_likelihood(scores, self.transitions(ids, states), path, mask)
+        return Lattice(ids, scores, self.transitions(ids, states), mask)
 
-    def lattice(
-        self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What decoding chooses from: the candidates' ids (B, T, K), the largest emission first,
-        their emissions (B, T, K) and their transitions (B, T-1, K, K)."""
+    def lattice(self, emissions: Tensor, mask: Tensor, states: Tensor | None = None) -> Lattice:
+        """The lattice for decoding: the K best tokens of each position, best first."""
         if emissions.dim() != 2:
             self._check(emissions)
             ids = top_candidates(emissions, self.candidates)
-            return ids, emissions.gather(2, ids), self.transitions(ids, states)
+            return self.lattice_of(ids, emissions.gather(2, ids), mask, states)
         real = int(mask.sum())
         if emissions.shape != (real, self.vocab_size):
             raise ValueError(
@@ -96,54 +87,16 @@ class LinearChainCRF(nn.Module):
             )
         ids = top_candidates(emissions.unsqueeze(0), self.candidates).squeeze(0)
         scores = _at_real_positions(emissions.gather(1, ids), mask)
-        ids = _at_real_positions(ids, mask)
-        return ids, scores, self.transitions(ids, states)
+        return self.lattice_of(_at_real_positions(ids, mask), scores, mask, states)
 
     @torch.no_grad()
     def decode(
         self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The best path's raw score (B,) and its tokens (B, T), 0 at padding."""
-        ids, scores, moves = self.lattice(emissions, mask, states)
-        best, path = chain.best_path(scores, moves, mask)
-        return best, _tokens(ids, path, mask)
-
-    @torch.no_grad()
-    def decode_with_log_probs(
-        self, emissions: Tensor, mask: Tensor, states: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """log p(y_i | y_{i-1}, x) along the best path (B, T) and its tokens (B, T).
-
-        The log-probabilities are 0 at padding and sum to that of the path among the candidates.
-        """
-        ids, scores, moves = self.lattice(emissions, mask, states)
-        _, path = chain.best_path(scores, moves, mask)
-        return chain.path_log_probs(scores, moves, path, mask), _tokens(ids, path, mask)
-
-    @torch.no_grad()
-    def k_best(
-        self, emissions: Tensor, mask: Tensor, k: int, states: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The ``k`` best raw scores (B, k) and their tokens (B, k, T), 0 at padding.
-
-        Missing paths score -inf. Raises ValueError if ``k`` < 1.
-        """
-        ids, scores, moves = self.lattice(emissions, mask, states)
-        best, paths = chain.k_best(scores, moves, mask, k)
-        return best, _tokens_of_several(ids, paths, mask)
-
-    @torch.no_grad()
-    def k_best_with_log_probs(
-        self, emissions: Tensor, mask: Tensor, k: int, states: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``k_best``, and between the two the log-probabilities (B, k, T) along each path.
-
-        They are those of ``decode_with_log_probs``.
-        """
-        ids, scores, moves = self.lattice(emissions, mask, states)
-        best, paths = chain.k_best(scores, moves, mask, k)
-        along = [chain.path_log_probs(scores, moves, path, mask) for path in paths.unbind(1)]
-        return best, torch.stack(along, dim=1), _tokens_of_several(ids, paths, mask)
+        lattice = self.lattice(emissions, mask, states)
+        best, path = lattice.best_path()
+        return best, lattice.tokens(path)
 
     def extra_repr(self) -> str:
         return f"candidates={self.candidates}"
@@ -159,14 +112,3 @@ class LinearChainCRF(nn.Module):
 def _at_real_positions(x: Tensor, mask: Tensor) -> Tensor:
     """(P, K) of the real positions -> (B, T, K), 0 at padding."""
     return x.new_zeros(*mask.shape, x.shape[1]).masked_scatter(mask.unsqueeze(2), x)
-
-
-def _tokens(ids: Tensor, path: Tensor, mask: Tensor) -> Tensor:
-    """Tokens in the slots of ``path``, (B, T); 0 at padding."""
-    return _tokens_of_several(ids, path.unsqueeze(1), mask).squeeze(1)
-
-
-def _tokens_of_several(ids: Tensor, paths: Tensor, mask: Tensor) -> Tensor:
-    """Tokens in the slots of ``paths``, (B, k, T); 0 at padding."""
-    tokens = ids.gather(2, paths.transpose(1, 2)).transpose(1, 2)
-    return tokens.masked_fill(~mask.unsqueeze(1), 0)

@@ -1,4 +1,4 @@
-"""Scores of neighbouring candidates: low-rank, static or dynamic.
+"""Low-rank transition scores between neighbouring candidates, static or dynamic.
 
 Source: https://arxiv.org/abs/1910.11555, section 3.2 (M = E1 E2^T) and section 3.3
 (M^i = E1 D^i E2^T). The V x V matrix is never formed, only the K x K block of each position.
@@ -14,7 +14,7 @@ class LowRankTransitions(nn.Module):
     """t(u, v) = E1[u] . E2[v], the same at every position.
 
     E1 (``source``) embeds the token a transition leaves, E2 (``target``) the one it enters. E1 is
-    drawn from N(0, 1/R) and E2 is 0, so that training starts from a model without transitions.
+    initialised from N(0, 1/R) and E2 with 0, so that training starts without transitions.
 
     Args:
         vocab_size: V.
@@ -35,7 +35,7 @@ class LowRankTransitions(nn.Module):
     def forward(self, ids: Tensor, states: Tensor | None = None) -> Tensor:
         """Scores (B, T-1, K, K), at least float32, of the candidates ``ids`` (B, T, K).
 
-        Raises ValueError if ``states`` are given: static transitions do not look at them.
+        Raises ValueError if ``states`` are given: static transitions do not use them.
         """
         if states is not None:
             raise ValueError("states: expected None, static transitions take no states")
@@ -51,16 +51,16 @@ class LowRankTransitions(nn.Module):
 
 
 class DynamicLowRankTransitions(LowRankTransitions):
-    """t(u, v, i) = E1[u] D^i E2[v] with D^i = f([h_{i-1}; h_i]) made from the decoder's states.
+    """t(u, v, i) = E1[u] D^i E2[v] with D^i = f([h_{i-1}; h_i]) from the decoder's states.
 
-    f is a two-layer ReLU network. Its last layer starts as the constant identity, so that the
-    dynamic model starts as the static one, whose checkpoint it loads: only ``f.*`` is new.
+    f is a two-layer ReLU network. Its last layer initially returns the identity, so that the
+    dynamic model starts as the static one and can load its checkpoint: only ``f.*`` is new.
 
     Args:
         vocab_size: V.
         rank: R.
         state_dim: D, the width of a state.
-        hidden_dim: the width inside f, which the paper does not give; D if None.
+        hidden_dim: the hidden width of f, which the paper does not specify; D if None.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class DynamicLowRankTransitions(LowRankTransitions):
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:
-    """Matrix products in the type of their factors, in mixed-precision training too."""
+    """Disables autocast, so that matrix products keep the type of their factors."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 

@@ -1,4 +1,4 @@
-"""The one criterion of all systems: weighs their named loss terms, divides by target tokens."""
+"""The criterion of all systems: adds up their weighted loss terms."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 from torch import Tensor
 
-from fairseq_nart.layers.states import LossTerm
+from fairseq_nart.losses.terms import LossTerm
 
 CRITERION = "nart"
 
@@ -17,17 +17,21 @@ CRITERION = "nart"
 class NartCriterion(FairseqCriterion):
     """Sum of weight x sum over the model's terms, with target tokens as the sample size.
 
-    One rule of normalisation: gradients do not depend on how an update is split into batches.
+    So gradients do not depend on how an update is split into batches.
     """
+
+    unchecked: tuple[Tensor, list[str], Tensor] | None = None
+    """For the previous batch on a GPU: whether each term is finite, term names, sentence ids."""
 
     def forward(
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """Returns the summed loss, the target tokens it is to be divided by, and what to log."""
+        """Returns the summed loss, the number of target tokens to divide it by, and the log."""
         side = sample.get("side_inputs", {})
         terms: list[LossTerm] = model(sample["net_input"]["src_tokens"], sample["target"], **side)
+        # Not in fp16, where fairseq lowers the loss scale and continues.
         if next(model.parameters()).dtype != torch.float16 and not torch.is_autocast_enabled():
-            self._refuse_nan(terms, sample)  # else fairseq lowers the scale of its loss and goes on
+            self._require_finite(terms, sample)
         loss = torch.stack([term.weight * term.sum for term in terms]).sum()
         log = {
             "loss": loss.detach(),
@@ -40,20 +44,28 @@ class NartCriterion(FairseqCriterion):
             log[f"{term.name}_count"] = term.count
         return loss, sample["ntokens"], log
 
-    @staticmethod
-    def _refuse_nan(terms: list[LossTerm], sample: dict[str, Any]) -> None:
+    def _require_finite(self, terms: list[LossTerm], sample: dict[str, Any]) -> None:
+        """FloatingPointError names the loss terms that are not finite, and the sentences.
+
+        On a GPU it checks the previous batch, which is finished, so the host need not wait.
+        """
         finite = torch.stack([term.sum.detach() for term in terms]).isfinite()
-        if not finite.all():
-            bad = [term.name for term, good in zip(terms, finite.tolist(), strict=True) if not good]
-            raise FloatingPointError(
-                f"{', '.join(bad)} is not a finite number on the batch of sentences "
-                f"{sample['id'].tolist()} (line numbers of the data set, from 0): lower --lr, set "
-                "--clip-norm, or look at these lines; the last checkpoint is untouched"
-            )
+        checked = (finite, [term.name for term in terms], sample["id"])
+        if finite.device.type != "cpu":
+            self.unchecked, checked = checked, self.unchecked
+        if checked is None or checked[0].all():
+            return
+        finite, names, ids = checked
+        bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+        raise FloatingPointError(
+            f"{', '.join(bad)} is not a finite number on the batch of sentences {ids.tolist()} "
+            "(line numbers of the data set, from 0): lower --lr, set --clip-norm, or look at these "
+            "lines; the last checkpoint is untouched"
+        )
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Logs the loss per target token and each term per its own item, in base 2, and shares."""
+        """Logs the loss per target token and each term per item, in base 2 unless a share."""
         outputs = [{k: float(v) for k, v in log.items()} for log in logging_outputs]
 
         def log_mean(name: str, total: str, count: str, unit: float) -> None:
@@ -70,5 +82,5 @@ class NartCriterion(FairseqCriterion):
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """Sums and counts only."""
+        """True: the logs are sums and counts."""
         return True

@@ -1,6 +1,6 @@
-"""The likelihood of a target under CTC (Graves et al. 2006), from a large vocabulary's logits.
+"""The likelihood of a target under CTC (Graves et al. 2006), for large vocabularies.
 
-B batch, F frames, L labels, V vocabulary without the blank. Blanks have a score of their own.
+B batch, F frames, L labels, V vocabulary without the blank, whose score is a separate tensor.
 """
 
 from typing import Any
@@ -16,8 +16,9 @@ from fairseq_nart.losses.tokens import PASS_ELEMENTS
 def label_log_probs(logits: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
     """Log-probability of the blank and of a sentence's own labels in each frame, at least fp32.
 
-    logits (B,F,V), blank (B,F), labels (B,L) -> (B,F,1+L). The gradient takes the place of the
-    logits: for callers who have no further use of them. Only these few of V are ever normalised.
+    logits (B,F,V), blank (B,F), labels (B,L) -> (B,F,1+L). The backward pass overwrites the logits
+    with their gradient, so the caller must not use them again. No (B,F,V) log-probabilities are
+    stored.
     """
     ids = labels[:, None].expand(-1, logits.size(1), -1)  # (B,F,L)
     scores, log_z = _ScoresAndNorm.apply(logits, ids)  # type: ignore[no-untyped-call]
@@ -27,7 +28,7 @@ def label_log_probs(logits: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
 
 
 class _ScoresAndNorm(torch.autograd.Function):
-    """(B,F,V) logits at ids (B,F,L), and the log of their summed exponentials (B,F)."""
+    """(B,F,V) logits at ids (B,F,L), and the log-sum-exp of all logits (B,F)."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,17 +41,17 @@ class _ScoresAndNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_scores: Tensor, grad_log_z: Tensor) -> tuple[Tensor, None]:
         logits, ids, log_z = ctx.saved_tensors
-        for part, z, grad, some, grad_some in zip(
+        for part, z, grad, part_ids, grad_part in zip(
             *_passes(logits, log_z, grad_log_z, ids, grad_scores)
         ):
-            change = (part.to(z) - z[..., None]).exp_().mul_(grad[..., None])
-            change.scatter_add_(2, some, grad_some.to(change))
-            part.copy_(change)
+            grad_logits = (part.to(z) - z[..., None]).exp_().mul_(grad[..., None])
+            grad_logits.scatter_add_(2, part_ids, grad_part.to(grad_logits))
+            part.copy_(grad_logits)
         return logits, None
 
 
 def _passes(logits: Tensor, *others: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views of (B,F,V) logits and of others, of a sentence on a CPU and of many on a GPU."""
+    """Splits (B,F,V) logits and other tensors along B: one sentence on a CPU, many on a GPU."""
     cpu = logits.device.type == "cpu"
     step = 1 if cpu else max(1, PASS_ELEMENTS["accelerator"] // logits[0].numel())
     return [torch.split(x, step) for x in (logits, *others)]
@@ -59,13 +60,13 @@ def _passes(logits: Tensor, *others: Tensor) -> list[tuple[Tensor, ...]]:
 def ctc_loss(
     log_probs: Tensor, labels: Tensor, frames: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Summed -log p(labels) in nats, and how many targets do not fit into their frames.
+    """Summed -log p(labels) in nats, and the number of targets that do not fit into their frames.
 
-    log_probs (B,F,1+L) of the blank and of each label, as `label_log_probs` gives them; labels
-    (B,L); frames and lengths (B,), how many of F and L are real. A target needs a frame a label and
-    one more for each two equal neighbours; one that does not fit counts nothing.
+    log_probs (B,F,1+L) of the blank and of each label, from `label_log_probs`; labels (B,L); frames
+    and lengths (B,), the real numbers of frames and labels. A target needs one frame per label and
+    one more for each pair of equal neighbours; a target that does not fit has loss 0.
     """
-    # Equal labels share the column of the first of them: CTC must see that they are equal.
+    # Equal labels share the column of the first one, so that CTC recognises them as equal.
     same = labels[:, :, None] == labels[:, None, :]  # (B,L,L)
     columns = 1 + same.int().argmax(dim=2)
     losses = F.ctc_loss(
@@ -80,8 +81,8 @@ def ctc_loss(
     inside = torch.arange(labels.size(1) - 1, device=labels.device) < lengths[:, None] - 1
     repeats = ((labels[:, 1:] == labels[:, :-1]) & inside).sum(dim=1)
     fits = frames >= lengths + repeats
-    # Torch's gradient is that of logits whose softmax these would be, which is e^x too much here:
-    # they are not all of a softmax. A term whose value is zero takes it away.
+    # torch assumes that its input is a complete log-softmax, so its gradient is too large by e^x.
+    # Here the input is only a part of one: a term of value zero corrects the gradient.
     real = torch.arange(log_probs.size(1), device=frames.device) < frames[:, None]
     real &= fits[:, None]
     excess = log_probs.exp().sum(dim=2).masked_fill(~real, 0.0).sum()

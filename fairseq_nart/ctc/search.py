@@ -1,7 +1,7 @@
-"""From frames to tokens: CTC's best path and prefix beam search, batched.
+"""CTC decoding in batches: best path and prefix beam search.
 
-B batch, F frames, V vocabulary, W prefixes. Log-probabilities (B,F,V+1) are those of V tokens and,
-last, the blank; mask (B,F) bool, real frames first.
+B batch, F frames, V vocabulary, W prefixes. Log-probabilities (B,F,V+1) cover the V tokens, then
+the blank; mask (B,F) bool, real frames first.
 """
 
 import math
@@ -10,39 +10,42 @@ import torch
 from torch import Tensor
 
 HASH = 6364136223846793005
-"""Multiplier of Knuth's linear congruential generator, modulo 2^64: tells prefixes apart."""
+"""Multiplier of Knuth's linear congruential generator, modulo 2^64, for hashing prefixes."""
 
 
 def collapse(path: Tensor, mask: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-    """Merges repeats, then drops blanks: path (B,F) -> which frames begin a token (B,F) bool, and
-    the token each frame belongs to (B,F), counted from 0; frames before the first belong to it."""
+    """Merges repeats, then drops blanks.
+
+    path (B,F) -> a mask (B,F) of the frames that start a token, and the index (B,F) of the token
+    that each frame belongs to, from 0. Frames before the first token belong to it.
+    """
     starts = mask & (path != blank)
     starts[:, 1:] &= path[:, 1:] != path[:, :-1]
     return starts, (starts.cumsum(dim=1) - 1).clamp(min=0)
 
 
 def best_path(log_probs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The most probable frames, collapsed: tokens (B,F), their number (B,) and scores (B,F+1).
+    """The most probable path, collapsed: tokens (B,F), their number (B,) and scores (B,F+1).
 
-    The scores are log-probabilities that sum to that of the path: each token has that of its
-    frames, the first also that of the blanks before it; where there is no token, its place has all.
+    The scores are log-probabilities that sum to the path's. Each token has the sum over its frames;
+    the first one includes the blanks before it. For an empty output, entry 0 has the whole sum.
     """
     scores, path = log_probs.max(dim=2)  # (B,F)
     starts, owner = collapse(path, mask, log_probs.size(2) - 1)
     spread = scores.new_zeros(len(path), path.size(1) + 1)
     spread.scatter_add_(1, owner, scores.masked_fill(~mask, 0))
-    # What begins no token falls into a last column, which is cut off.
+    # Frames that start no token go into an extra last column, which is cut off.
     column = torch.where(starts, owner, path.size(1))
     tokens = path.new_zeros(len(path), path.size(1) + 1).scatter_(1, column, path)[:, :-1]
     return tokens, starts.sum(dim=1), spread
 
 
 def prefix_beam_search(log_probs: Tensor, mask: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `beam` most probable outputs, each summed over all its paths that the search keeps.
+    """The `beam` most probable outputs, each summed over its paths that the search keeps.
 
-    Returns tokens (B,W,F), their number (B,W) and log-probabilities (B,W), best first; -inf where
-    there are fewer outputs. Each prefix is extended by the `beam` most probable tokens of a frame:
-    exact once nothing is dropped.
+    Returns tokens (B,W,F), their number (B,W) and log-probabilities (B,W), best first; -inf for
+    missing outputs. Each prefix is extended by the `beam` most probable tokens of a frame. The
+    search is exact if the beam never drops a prefix or token.
     """
     batch, frames, size = log_probs.shape
     state = _Prefixes.empty(batch, beam, frames, log_probs)
@@ -56,8 +59,8 @@ def prefix_beam_search(log_probs: Tensor, mask: Tensor, beam: int) -> tuple[Tens
 
 
 class _Prefixes:
-    """W prefixes a sentence: tokens (B,W,F), lengths (B,W), last tokens, hashes, and the summed
-    log-probability of their paths that end in a blank, and in the last token, all (B,W)."""
+    """W prefixes per sentence: tokens (B,W,F), lengths (B,W), last tokens (B,W), hashes (B,W), and
+    the log-probabilities (B,W) of their paths that end in a blank and in the last token."""
 
     def __init__(
         self,
@@ -85,28 +88,28 @@ class _Prefixes:
         return torch.logaddexp(self.in_blank, self.in_token)
 
     def step(self, frame: Tensor, scores: Tensor, labels: Tensor, position: int) -> "_Prefixes":
-        """One frame: log-probabilities (B,V+1), of them the C best tokens' scores and labels."""
+        """Reads one frame: log-probabilities (B,V+1); scores and labels (B,C) of the C best."""
         beam, most = self.total.size(1), labels.size(1)
-        # The same prefix again: a blank, or its last token without one in between.
-        said = frame.gather(1, self.last.clamp(min=0)).masked_fill(self.last < 0, -math.inf)
-        in_blank, in_token = self.total + frame[:, -1:], self.in_token + said
-        # A prefix longer by one; its last token again only after a blank.
-        again = labels[:, None] == self.last[..., None]  # (B,W,C)
+        # The prefix stays the same after a blank, or after its last token again.
+        repeat = frame.gather(1, self.last.clamp(min=0)).masked_fill(self.last < 0, -math.inf)
+        in_blank, in_token = self.total + frame[:, -1:], self.in_token + repeat
+        # The prefix grows by one token, which may equal the last one only after a blank.
+        repeated = labels[:, None] == self.last[..., None]  # (B,W,C)
         longer = scores[:, None] + torch.where(
-            again, self.in_blank[..., None], self.total[..., None]
+            repeated, self.in_blank[..., None], self.total[..., None]
         )
         code = self.code[..., None] * HASH + labels[:, None] + 1
-        # What grew into a prefix that is there already is added to it: (B, W there, W C grown).
+        # Merge an extension into the kept prefix that it equals: (B, W kept, W*C extended).
         alive = self.total > -math.inf
         known = (code.flatten(1)[:, None] == self.code[..., None]) & alive[..., None]
         grown = longer.flatten(1)
         joined = grown[:, None].masked_fill(~known, -math.inf).logsumexp(dim=2)
         in_token = torch.logaddexp(in_token, joined)
         grown = grown.masked_fill(known.any(dim=1), -math.inf)
-        # The best of both kinds.
+        # Keep the best of the unchanged and the extended prefixes.
         kept = torch.cat([torch.logaddexp(in_blank, in_token), grown], dim=1).topk(beam, dim=1)
         is_longer = kept.indices >= beam
-        column = (kept.indices - beam).clamp(min=0)  # of those that grew
+        column = (kept.indices - beam).clamp(min=0)  # among the extended ones
         parent = torch.where(is_longer, column // most, kept.indices)
         token = labels.gather(1, column % most)
 
@@ -126,7 +129,7 @@ class _Prefixes:
         )
 
     def where(self, real: Tensor, otherwise: "_Prefixes") -> "_Prefixes":
-        """These for the sentences where `real` (B,), else the others."""
+        """These prefixes for the sentences where `real` (B,) is True, else `otherwise`'s."""
         pairs = zip(vars(self).values(), vars(otherwise).values(), strict=True)
         return _Prefixes(
             *(torch.where(real.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in pairs)

@@ -1,1 +1,1 @@
-"""From source tokens to hypotheses: one engine for fairseq's commands, validation and the API."""
+"""Decoding: one engine for fairseq's commands, validation and the Python API."""

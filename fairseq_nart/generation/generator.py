@@ -1,4 +1,4 @@
-"""The engine in the form of a fairseq generator."""
+"""Wraps the engine as a fairseq generator."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from fairseq_nart.generation.engine import Engine
 
 
 class NartGenerator:
-    """What `task.build_generator` returns for a non-autoregressive model."""
+    """The generator that `task.build_generator` returns for a non-autoregressive model."""
 
     def __init__(self, engine: Engine, most: int | None = None) -> None:
-        """`most` hypotheses of a sentence are returned, such as --nbest prints; None: all."""
+        """`most`: hypotheses returned per sentence, as for --nbest; None returns all."""
         self.engine = engine
         self.most = most
         self.eos = engine.eos
@@ -19,7 +19,7 @@ class NartGenerator:
     def generate(
         self, models: Any, sample: dict[str, Any], **kwargs: Any
     ) -> list[list[dict[str, Any]]]:
-        """Hypotheses as fairseq's commands read them; `models` and `kwargs` are fairseq's form."""
+        """Hypotheses in fairseq's format. `models` and `kwargs` are ignored."""
         nothing = torch.empty(0)
         return [
             [

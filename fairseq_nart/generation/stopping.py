@@ -1,15 +1,15 @@
-"""When the refinement of a sentence ends: rules that need its outputs alone, no reference."""
+"""Rules that end the refinement of a sentence early. They need only its outputs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from torch import Tensor
 
-# fairseq's options need members that are called what they are worth.
+# fairseq's options need members whose names equal their values.
 
 
 class RefinementStop(StrEnum):
-    """Rules by which the refinement of a sentence ends."""
+    """The names of the stopping rules."""
 
     none = "none"
     equality = "equality"
@@ -19,11 +19,11 @@ class RefinementStop(StrEnum):
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Ends once the first of the last `window` outputs has come again among them."""
+    """Ends when the first of the last `window` outputs recurs among the others."""
 
     window: int
     in_order: bool = True
-    """False compares bags of words: their Jaccard index is 1."""
+    """If False, compares bags of words, so that equal means a Jaccard index of 1."""
 
     def ended(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """outputs (BN,P,T) of P passes, oldest first, mask (BN,T) of their tokens -> (BN,) bool."""
@@ -41,5 +41,5 @@ STOPPING_RULES = {
     RefinementStop.jaccard: StoppingRule(window=5, in_order=False),
     RefinementStop.unchanged: StoppingRule(window=2),
 }
-"""`equality` and `jaccard` are those of the code of Lee et al. (arXiv 1802.06901), whose threshold
-of the Jaccard index is 1; `unchanged` is fairseq's."""
+"""`equality` and `jaccard` are from the code of Lee et al. (arXiv 1802.06901), whose threshold for
+the Jaccard index is 1; `unchanged` is fairseq's."""

@@ -1,1 +1,1 @@
-"""Parts of the network. Everything here imports torch alone."""
+"""Building blocks of the network. They need only torch."""

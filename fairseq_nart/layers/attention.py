@@ -1,4 +1,4 @@
-"""Multi-head attention and positional attention, batch first, masks True where one may look."""
+"""Multi-head and positional attention, batch first. Masks are True where attention is allowed."""
 
 import contextlib
 import math
@@ -13,17 +13,19 @@ from fairseq_nart.layers.linear import LinearForm, WeightCache, decodes_on_cpu
 
 
 def keys_mask(mask: Tensor) -> Tensor | None:
-    """mask (B,S), True on real tokens -> (B,1,1,S), or None on a CPU where nothing is padded: then
-    attention is a third faster. A GPU would have to be waited for."""
+    """mask (B,S), True on real tokens -> (B,1,1,S), or None on a CPU if nothing is padded.
+
+    Attention without a mask is a third faster. On a GPU the check would block the host.
+    """
     return None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
 
 
 @contextlib.contextmanager
 def without_cudnn(x: Tensor) -> Iterator[None]:
-    """Where x is on a GPU, torch's attention by any kernel but cuDNN's, its first choice on Hopper.
+    """Disables cuDNN attention, torch's first choice on Hopper, during the block if x is on a GPU.
 
-    In half precision cuDNN makes a plan for each batch size and length that it has not seen, and
-    sentences bring ever new ones.
+    In half precision cuDNN builds a plan for each new batch size and length, and batches of
+    sentences keep bringing new ones.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     try:
@@ -34,12 +36,12 @@ def without_cudnn(x: Tensor) -> Iterator[None]:
 
 
 class MultiheadAttention(nn.Module):
-    """Scaled dot-product attention (arXiv 1706.03762) under fairseq's parameter names."""
+    """Scaled dot-product attention (arXiv 1706.03762) with fairseq's parameter names."""
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"width {dim} is no multiple of the {heads} attention heads")
+            raise ValueError(f"width {dim} is not a multiple of {heads} attention heads")
         self.heads = heads
         self.dropout = dropout
         self.q_proj = nn.Linear(dim, dim)
@@ -51,7 +53,7 @@ class MultiheadAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
         self.linear: LinearForm | None = None
-        """Once a CPU decodes: makes one product of the projections that read the same input."""
+        """Set for decoding on a CPU: builds one layer for all projections of the same input."""
         self._cache = WeightCache()
 
     def project(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
@@ -87,13 +89,13 @@ class MultiheadAttention(nn.Module):
         q and k may have batch 1 where v has B.
         """
         if v.device.type == "cpu" and v.requires_grad:
-            # Torch's fused attention is five times slower here in the backward pass: sentences are
-            # short (16 x 16 weights), and its CPU kernel is made for long ones.
+            # The backward pass of torch's fused CPU kernel is five times slower here: it is meant
+            # for long sequences, and sentences are short (16 x 16 weights).
             weights = torch.matmul(q / math.sqrt(q.size(3)), k.transpose(2, 3))  # (B|1,H,T,S)
             if mask is not None:
                 weights = weights.masked_fill(~mask, float("-inf"))
             weights = weights.softmax(dim=3)
-            if self.training and self.dropout:  # not the same ones in all sentences
+            if self.training and self.dropout:  # expanded: each sentence needs its own mask
                 weights = dropout(weights.expand(len(v), -1, -1, -1), self.dropout, True)
             out = torch.matmul(weights, v)
         else:
@@ -105,25 +107,25 @@ class MultiheadAttention(nn.Module):
 
 
 class PositionalAttention(MultiheadAttention):
-    """Queries and keys are positions alone, values the layer's input (Gu et al. 2018, 1711.02281).
+    """Queries and keys are positions, values the layer's input (Gu et al. 2018, arXiv 1711.02281).
 
-    So the weights are the same for every sentence of a length; they do not depend on its tokens.
+    So the attention weights do not depend on the tokens, only on the sentence's length.
     """
 
     def forward(self, positions: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
-        return self.attend(mask, *self._of_positions(positions), *self.project(value, "v"))
+        return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
-    def _of_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
+    def _project_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
         if self.linear is None or not decodes_on_cpu(positions):
             return self._project_apart(positions[None], "qk")
         length = len(positions)
         weights, biases = self._weights("qk")
-        # Of the most positions yet; not in integers, whose scale would be that of what came first.
-        known = self._cache.get(
+        # Cached for the longest length so far. Not int8: its scale would depend on earlier inputs.
+        cached = self._cache.get(
             "positions",
             weights + biases,
             lambda: self._project_apart(positions[None], "qk"),
-            lambda found: found[0].size(2) >= length,
+            lambda projected: projected[0].size(2) >= length,
         )
-        return tuple(x[:, :, :length] for x in known)
+        return tuple(x[:, :, :length] for x in cached)

@@ -1,8 +1,8 @@
 """Fertilities: how often each source token is copied into the decoder (arXiv 1711.02281).
 
-Source and target both carry their end of sentence, whose fertility is one like any other: the
-fertilities of a sentence sum to its target's length with its end. (Gu et al. strip the end; we keep
-the one rule of lengths that all our systems have.) Padding has fertility 0, on whatever side.
+Source and target include the EOS, which has a fertility like any token: the fertilities of a
+sentence sum to its target's length with the EOS. (Gu et al. strip the EOS; here lengths include it
+in all systems.) Padding, on either side, has fertility 0.
 """
 
 import functools
@@ -17,11 +17,11 @@ CLASSES = 50
 """L: a fertility is 0 to 49."""
 
 BLOCK = 64
-"""Positions whose noise comes of one seed."""
+"""Positions whose noise is generated from one seed."""
 
 
 class FertilityHead(nn.Module):
-    """p(f|x): a softmax over L fertilities for each source token, all independent."""
+    """p(f|x): an independent softmax over L fertilities for each source token."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -44,49 +44,50 @@ def log_likelihood(logits: Tensor, fertilities: Tensor, mask: Tensor) -> Tensor:
 
 
 def most_probable(logits: Tensor) -> Tensor:
-    """logits (B,S,L) -> (B,S)."""
+    """logits (B,S,L) -> (B,S): the most probable fertility of each token."""
     return logits.argmax(dim=2)
 
 
 def average(logits: Tensor) -> Tensor:
-    """logits (B,S,L) -> (B,S): the expectation, rounded; it lies within 0..L-1 by itself."""
+    """logits (B,S,L) -> (B,S): the rounded expectation of each token's fertility."""
     values = torch.arange(logits.size(2), device=logits.device, dtype=logits.dtype)
     return (logits.softmax(dim=2) @ values).round().long()
 
 
 @functools.lru_cache(maxsize=2**12)  # of 12.5 KiB each
-def _gumbel(sample: int, block: int, device: torch.device) -> Tensor:
-    """(BLOCK,CLASSES) Gumbel variables: the same on every machine and call.
+def _gumbel(number: int, block: int, device: torch.device) -> Tensor:
+    """(BLOCK,CLASSES) Gumbel noise, the same on every machine and in every call.
 
-    A seed for each sample and block, drawn on the CPU: an entry is one whatever is asked beside it.
+    Each sample number and block has its own seed, and the CPU generates the noise: so an entry does
+    not depend on which other samples or blocks are requested.
     """
-    generator = torch.Generator().manual_seed(2**20 * sample + block)
+    generator = torch.Generator().manual_seed(2**20 * number + block)
     noise = torch.empty(BLOCK, CLASSES, dtype=torch.float64)
     return -noise.exponential_(generator=generator).log().float().to(device)
 
 
-def draw(logits: Tensor, mask: Tensor, samples: int) -> Tensor:
-    """logits (B,S,L), mask (B,S) -> (B,samples,S) samples of p(f|x), by the Gumbel-max trick.
+def sample(logits: Tensor, mask: Tensor, count: int) -> Tensor:
+    """logits (B,S,L), mask (B,S) -> (B,count,S) samples of p(f|x), by the Gumbel-max trick.
 
-    Common random numbers: those of a token depend on its place among the real tokens and on the
-    sample's number alone. So a sentence has the same samples in every batch, and the first of many
-    samples are the samples of few.
+    Common random numbers: a token's noise depends only on its index among the real tokens and on
+    the sample's number. So a sentence has the same samples in every batch, and asking for more
+    samples keeps the first ones.
     """
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B,S)
     blocks = range(-(-mask.size(1) // BLOCK))
-    drawn = places.new_empty(len(places), samples, places.size(1))
-    # One sample at a time: all noisy logits at once would be `samples` times (B,S,L).
-    for sample in range(samples):
-        noise = torch.cat([_gumbel(sample, block, logits.device) for block in blocks])
-        drawn[:, sample] = (logits + noise[places]).argmax(dim=2)
-    return drawn
+    samples = places.new_empty(len(places), count, places.size(1))
+    # One sample at a time: all noisy logits together would take `count` times (B,S,L).
+    for number in range(count):
+        noise = torch.cat([_gumbel(number, block, logits.device) for block in blocks])
+        samples[:, number] = (logits + noise[places]).argmax(dim=2)
+    return samples
 
 
-def settle(fertilities: Tensor, mask: Tensor, longest: int) -> Tensor:
-    """fertilities (B,N,S), mask (B,S) -> the same as targets can be made of.
+def make_valid(fertilities: Tensor, mask: Tensor, longest: int) -> Tensor:
+    """fertilities (B,N,S), mask (B,S) -> (B,N,S), limited to valid target lengths.
 
-    Padding gets 0; copies beyond twice the source's true length, or beyond `longest`, are left out;
-    where nothing would be copied, the last real token is copied once.
+    Padding gets 0. Copies beyond twice the source's true length, or beyond `longest`, are dropped.
+    If nothing would be copied, the last real token is copied once.
     """
     lengths = mask.sum(dim=1)
     most = (2 * lengths).clamp(max=longest)[:, None, None]
@@ -97,9 +98,9 @@ def settle(fertilities: Tensor, mask: Tensor, longest: int) -> Tensor:
 
 
 def copy_index(fertilities: Tensor, width: int) -> Tensor:
-    """fertilities (B,S) -> (B,width): which source token each target position copies, in order.
+    """fertilities (B,S) -> (B,width): the source index that each target position copies, in order.
 
-    Token s stands f_s times; positions beyond their sum hold the index of any token.
+    Token s is copied f_s times. Positions beyond the sum of fertilities have an arbitrary index.
     """
     ends = fertilities.cumsum(dim=1)
     steps = torch.arange(width, device=ends.device).repeat(len(ends), 1)

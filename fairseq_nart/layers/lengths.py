@@ -1,14 +1,16 @@
-"""Target lengths: the paper's constant offset or a learned classifier, and windows of candidates.
+"""Predicts target lengths by the paper's constant offset or by a learned classifier.
 
-Lengths count the end of sentence on both sides. Both predictors answer the same three questions:
-`fit` to the training data, `predict` a batch, `loss_terms` of a batch.
+Lengths include the EOS on both sides. Both predictors have the same three methods: `fit` estimates
+statistics from the training data, `predict` gives the lengths of a batch, and `loss_terms` its
+loss.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_nart.layers.states import EncoderStates, LossTerm
+from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.losses.terms import LossTerm
 
 
 class OffsetLength(nn.Module):
@@ -21,7 +23,7 @@ class OffsetLength(nn.Module):
         self.register_buffer("offset", torch.zeros((), dtype=torch.long))
 
     def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
-        """Both (sentences,). Sets C and says so."""
+        """Sets C from the lengths, both (sentences,), and returns a message for the log."""
         mean = (target_lengths - source_lengths).double().mean()
         self.offset.copy_(mean.round())
         return f"target length = source length {int(self.offset):+d} (mean difference {mean:+.2f})"
@@ -31,7 +33,7 @@ class OffsetLength(nn.Module):
         return states.lengths + self.offset
 
     def loss_terms(self, states: EncoderStates, target_lengths: Tensor) -> list[LossTerm]:
-        """Nothing is learned."""
+        """Returns no terms: nothing is learned."""
         return []
 
 
@@ -44,15 +46,15 @@ class LengthClassifier(nn.Module):
         self.projection = nn.Linear(dim, 2 * reach + 1)
 
     def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
-        """Both (sentences,). Nothing to set; says how many differences lie beyond the table."""
+        """Both (sentences,). Sets nothing; the message gives the share of differences > reach."""
         beyond = ((target_lengths - source_lengths).abs() > self.reach).double().mean()
         return (
             f"length classifier over differences of -{self.reach} to {self.reach}; {beyond:.2%} of "
-            "the training pairs lie beyond and are learned as the nearest class"
+            "the training pairs are outside and are trained as the nearest class"
         )
 
     def logits(self, states: EncoderStates) -> Tensor:
-        """(B,2*reach+1)."""
+        """(B,2*reach+1) scores of the differences."""
         total = (states.output * states.mask[..., None]).sum(dim=1)
         logits: Tensor = self.projection(total / states.lengths[:, None].to(total))
         return logits
@@ -72,8 +74,8 @@ class LengthClassifier(nn.Module):
 def candidate_window(lengths: Tensor, candidates: int, longest: int) -> tuple[Tensor, Tensor]:
     """Lengths L-b .. L+b around each L of `lengths` (B,), for 2b + 1 candidates.
 
-    Returns lengths (B,N) and a mask (B,N), False where the window leaves 1..longest; the length is
-    1 there. N is at most 2 longest - 1: a wider window has no more valid lengths. The middle column
+    Returns lengths (B,N) and a mask (B,N), False outside 1..longest, where the length is set to 1.
+    N is at most 2 longest - 1, because a wider window has no more valid lengths. The middle column
     is always valid.
     """
     half = min(candidates // 2, longest - 1)
@@ -89,5 +91,5 @@ def length_mask(lengths: Tensor, width: int) -> Tensor:
 
 
 def build_length_predictor(name: str, dim: int) -> OffsetLength | LengthClassifier:
-    """`offset` or `classifier`."""
+    """The length predictor `name`: `offset` or `classifier`; dim is the encoder's width."""
     return OffsetLength() if name == "offset" else LengthClassifier(dim)

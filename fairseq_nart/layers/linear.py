@@ -1,4 +1,4 @@
-"""Linear layers in the forms in which a CPU decodes fastest: packed in float32, or in integers."""
+"""Linear layers for fast decoding on a CPU: with packed float32 weights, or with int8 weights."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ LinearForm = Callable[[Tensor, Tensor | None], nn.Module]
 
 
 def decodes_on_cpu(x: Tensor) -> bool:
-    """Whether packed weights are for this input: float32 on a CPU, and no gradient asked for."""
+    """Whether packed weights can be used: x is float32 on a CPU, and gradients are disabled."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 class WeightCache:
-    """Keeps what is made of weights until they change. A copy starts empty."""
+    """Caches values computed from weights until the weights change. A copy starts empty."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[list[int], Any]] = {}
+        self._entries: dict[str, tuple[list[int], Any]] = {}
 
     def __reduce__(self) -> tuple[type["WeightCache"], tuple[()]]:
         return WeightCache, ()  # packed weights can be neither copied nor pickled
@@ -31,21 +31,21 @@ class WeightCache:
         name: str,
         weights: Sequence[Tensor],
         make: Callable[[], Any],
-        still_good: Callable[[Any], bool] = lambda _: True,
+        is_valid: Callable[[Any], bool] = lambda _: True,
     ) -> Any:
-        """What `make` returned for these weights, made anew where that is no longer good."""
-        now = [x for w in weights for x in (w.data_ptr(), 0 if w.is_inference() else w._version)]
-        before = self._found.get(name)
-        if before is None or before[0] != now or not still_good(before[1]):
-            before = self._found[name] = now, make()
-        return before[1]
+        """The cached result of `make`, called again if the weights changed or it is not valid."""
+        key = [x for w in weights for x in (w.data_ptr(), 0 if w.is_inference() else w._version)]
+        entry = self._entries.get(name)
+        if entry is None or entry[0] != key or not is_valid(entry[1]):
+            entry = self._entries[name] = key, make()
+        return entry[1]
 
 
 class _Packed(nn.Module):
     """x W^T + b.
 
-    `weight` and `bias` stay, for whoever reads them: embeddings that are tied to them, trainings,
-    and inputs that are not float32 on a CPU, for which the plain product is computed.
+    `weight` and `bias` are kept for tied embeddings, for training, and for the plain product of
+    inputs that are not float32 on a CPU.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -67,18 +67,18 @@ class _Packed(nn.Module):
         raise NotImplementedError
 
 
-# Overloads are named (`.default`), because torch takes ten microseconds a call to find them.
+# Overloads are named (`.default`), because looking them up takes torch ten microseconds per call.
 
 
 WORTH_PACKING = 2**20
-"""Multiplications from which on a packed layer is faster: its call costs 15 microseconds more."""
+"""Least number of multiplications that makes up for the 15 microseconds of a packed call."""
 
 
 class PackedLinear(_Packed):
-    """W in the order in which oneDNN's kernels read it, where that pays.
+    """W in the memory layout of oneDNN's kernels, used where it is faster.
 
-    A plain layer is put in order at each call, which takes as long again for a sentence's few rows
-    and three times as long for an output layer.
+    A plain layer converts W at each call. For the few rows of one sentence this takes as long as
+    the product itself, and three times as long for an output layer.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,18 +97,18 @@ class PackedLinear(_Packed):
 
 
 class Int8Linear(_Packed):
-    """W rounded once, a scale an output; x at each call, one scale for all of it."""
+    """int8 product: W is quantized once, with a scale per output; x at each call, with one."""
 
     def _form(self, weight: Tensor) -> Any:
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         zeros = torch.zeros(len(scales), dtype=torch.long)
         with warnings.catch_warnings():
-            # To be removed one day (torch issue 184982), without a successor that is as fast yet.
+            # torch will remove this (issue 184982), but has no replacement that is as fast.
             warnings.filterwarnings("ignore", message=".*are deprecated and will be removed")
-            whole = torch.quantize_per_channel(weight, scales, zeros, axis=0, dtype=torch.qint8)
-        return torch.ops.quantized.linear_prepack(whole, self.bias)
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        return torch.ops.quantized.linear_prepack(quantized, self.bias)
 
     def _product(self, x: Tensor, form: Any) -> Tensor:
-        # Seven bits for x: processors without VNNI instructions would overflow with eight.
+        # Seven bits for x: with eight, processors without VNNI instructions would overflow.
         out: Tensor = torch.ops.quantized.linear_dynamic.default(x, form, reduce_range=True)
         return out

@@ -1,13 +1,13 @@
-"""Choosing the positions of a target that are hidden from a decoder."""
+"""Chooses which positions of a target are masked."""
 
 import torch
 from torch import Tensor
 
 
 def lowest(keys: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """keys (B,T), mask (B,T), count (B,) -> (B,T) bool, True where mask's `count` lowest keys are.
+    """keys (B,T), mask (B,T), count (B,) -> (B,T) bool, True on the `count` lowest keys in mask.
 
-    Of equal keys the left one counts as lower.
+    Ties go to the left.
     """
     order = keys.masked_fill(~mask, float("inf")).argsort(dim=1, stable=True)
     rank = order.argsort(dim=1)
@@ -15,12 +15,12 @@ def lowest(keys: Tensor, mask: Tensor, count: Tensor) -> Tensor:
 
 
 def random_positions(mask: Tensor, seed: int | None = None) -> Tensor:
-    """mask (B,T) -> (B,T) bool: n positions of each row, n uniform in 1..its length.
+    """mask (B,T) -> (B,T) bool: n random positions of each row, n uniform in 1..its length.
 
-    With `seed` the same at each call.
+    With `seed`, every call returns the same positions.
     """
-    source = None if seed is None else torch.Generator(mask.device).manual_seed(seed)
+    generator = None if seed is None else torch.Generator(mask.device).manual_seed(seed)
     lengths = mask.sum(dim=1)
-    drawn = torch.rand(lengths.shape, device=mask.device, generator=source)
-    keys = torch.rand(mask.shape, device=mask.device, generator=source)
-    return lowest(keys, mask, (drawn * lengths).long() + 1)
+    share = torch.rand(lengths.shape, device=mask.device, generator=generator)
+    keys = torch.rand(mask.shape, device=mask.device, generator=generator)
+    return lowest(keys, mask, (share * lengths).long() + 1)

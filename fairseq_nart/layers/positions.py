@@ -1,4 +1,4 @@
-"""Sinusoidal positions (arXiv 1706.03762, section 3.5) in fairseq's numbering."""
+"""Sinusoidal positions (arXiv 1706.03762, section 3.5), numbered as in fairseq."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def sinusoids(rows: int, dim: int) -> Tensor:
-    """(rows,dim): sines in the first half, cosines in the second, an odd last column zero."""
+    """(rows,dim): sines in the first half, cosines in the second; an odd last column is 0."""
     half = dim // 2
     frequencies = torch.exp(torch.arange(half) * (-math.log(10000) / (half - 1)))
     angles = torch.arange(rows).unsqueeze(1) * frequencies
@@ -16,10 +16,10 @@ def sinusoids(rows: int, dim: int) -> Tensor:
 
 
 class SinusoidalPositions(nn.Module):
-    """Positions of real tokens, counted from `first` whatever the padding side.
+    """Positions of real tokens, counted from `first`, with padding on either side.
 
-    fairseq counts from its padding index + 1 and teachers are trained so: to share an encoder with
-    them, `first` is that number. The table grows when a longer sequence comes.
+    fairseq counts from its padding index + 1, and so do teachers: `first` must be that number for
+    an encoder that starts from a teacher's. The table grows if a longer sequence comes.
     """
 
     table: Tensor
@@ -32,7 +32,7 @@ class SinusoidalPositions(nn.Module):
 
     def _reach(self, length: int) -> None:
         if self.first + length > len(self.table):
-            with torch.inference_mode(False):  # a training may read it after a validation
+            with torch.inference_mode(False):  # training may read it after validation
                 self.table = sinusoids(self.first + 2 * length, self.dim).to(self.table)
 
     def forward(self, mask: Tensor) -> Tensor:
@@ -41,6 +41,6 @@ class SinusoidalPositions(nn.Module):
         return self.table[(mask.cumsum(dim=1) - 1).clamp_min(0) + self.first]
 
     def up_to(self, length: int) -> Tensor:
-        """(length,D) of the first `length` positions."""
+        """(length,D) vectors of the first `length` positions."""
         self._reach(length)
         return self.table[self.first : self.first + length]

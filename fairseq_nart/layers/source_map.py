@@ -1,9 +1,9 @@
-"""Decoder inputs, from masks alone: the padding side does not matter.
+"""Builds the decoder's input.
 
-`pad` says nothing about the source but its length (the paper's input); `hard_uniform` and
-`soft_uniform` copy source embeddings (Gu et al. 2018, arXiv 1711.02281, and its released code).
-Positions i (target) and j (source) count from 0; S and T count real tokens of a sentence. The N
-candidates of a sentence, each with its own mask, read the same source.
+`pad` depends only on the target length (the paper's input); `hard_uniform` and `soft_uniform` copy
+source embeddings (Gu et al. 2018, arXiv 1711.02281, and its released code). Positions i (target)
+and j (source) count from 0; S and T are a sentence's real tokens, and padding may be on either
+side. The N candidates of a sentence, each with its own mask, share its source.
 """
 
 import torch
@@ -16,10 +16,10 @@ SHARPNESS = 0.3
 
 
 class PadInput(nn.Module):
-    """T-1 placeholders and one end symbol, learned vectors of their own.
+    """T-1 placeholders and one end symbol, each a learned vector.
 
-    Not the embedding of `<pad>`: in fairseq that is a frozen zero, and a mask made from it would
-    hide the whole decoder input.
+    fairseq's embedding of `<pad>` cannot serve: it is a constant zero, and its mask would hide the
+    whole decoder input.
     """
 
     def __init__(self, dim: int) -> None:
@@ -35,13 +35,13 @@ class PadInput(nn.Module):
 
 
 def _centres(source: EncoderStates, mask: Tensor) -> Tensor:
-    """(B,T): i S / T, where on the source each target position sits."""
+    """(B,T): i S / T, the source position that corresponds to each target position."""
     steps = torch.arange(mask.size(1), device=mask.device)
     return steps * source.lengths[:, None] / mask.sum(dim=1, keepdim=True)
 
 
 def copied(source: EncoderStates, index: Tensor) -> Tensor:
-    """The source embeddings at `index` (BN,T) -> (BN,T,D)."""
+    """index (BN,T) -> (BN,T,D), the source embeddings at these positions."""
     dim = source.embeddings.size(2)
     places = index.view(len(source.mask), -1, 1).expand(-1, -1, dim)  # (B,NT,D)
     return source.embeddings.gather(1, places).view(*index.shape, dim)
@@ -71,7 +71,7 @@ class SoftUniformCopy(nn.Module):
 
 
 def build_source_map(name: str, dim: int) -> nn.Module:
-    """`pad`, `hard_uniform` or `soft_uniform`."""
+    """The module for `pad`, `hard_uniform` or `soft_uniform`; dim is the decoder's width."""
     if name == "pad":
         return PadInput(dim)
     copies = {"hard_uniform": HardUniformCopy, "soft_uniform": SoftUniformCopy}

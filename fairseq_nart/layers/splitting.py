@@ -1,10 +1,10 @@
-"""State splitting: more positions out of the source's (Libovický and Helcl 2018, 1811.04719)."""
+"""State splitting: k positions per source token (Libovický and Helcl 2018, arXiv 1811.04719)."""
 
 from torch import Tensor, nn
 
 
 class StateSplitting(nn.Module):
-    """Projects each state to k D numbers and cuts them into k states of width D."""
+    """Projects each state to width k D and splits it into k states of width D."""
 
     def __init__(self, dim: int, k: int) -> None:
         """ValueError for k below 1."""

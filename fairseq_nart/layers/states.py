@@ -1,94 +1,88 @@
-"""What passes between the rooms. B batch, S source, T target, V vocabulary, D width.
+"""Data passed between the parts of a system. B batch, S source, T target, V vocabulary, D width.
 
-N candidates of a sentence are N rows in a row of the B N rows of a batch.
+A batch has B·N rows; the N candidates of a sentence are adjacent.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class EncoderStates:
-    """A batch of encoded sources; padding may stand on either side."""
+class Tensors:
+    """A dataclass of tensors. `map` changes all its fields, those of subclasses included."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with `change` applied to every tensor."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(x) for name, x in values.items() if isinstance(x, Tensor)}
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class EncoderStates(Tensors):
+    """A batch of encoded sources; padding may be on either side. All fields are (B,S,...)."""
 
     output: Tensor
     """(B,S,D) output of the last encoder layer."""
     embeddings: Tensor
     """(B,S,D) scaled source embeddings without positions: what decoder inputs copy."""
     mask: Tensor
-    """(B,S) bool, True on real tokens, the end of sentence included."""
+    """(B,S) bool, True on real tokens, the EOS included."""
+    tokens: Tensor
+    """(B,S) source token ids."""
 
     @property
     def lengths(self) -> Tensor:
-        """(B,) real source tokens, the end of sentence counted."""
+        """(B,) number of real source tokens, the EOS included."""
         return self.mask.sum(dim=1)
 
-    def select(self, rows: Tensor | slice) -> "EncoderStates":
-        """The sentences at `rows` (any number, in that order; a row may repeat)."""
-        return EncoderStates(self.output[rows], self.embeddings[rows], self.mask[rows])
+    def select(self, rows: Tensor | slice) -> Self:
+        """The sentences at `rows`, in that order; rows may repeat."""
+        return self.map(lambda x: x[rows])
 
-    def right_padded(self) -> "EncoderStates":
-        """The same with the real tokens first."""
+    def right_padded(self) -> Self:
+        """A copy with the real tokens first."""
         order = (~self.mask).int().argsort(dim=1, stable=True)  # (B,S)
-        wide = order[:, :, None].expand_as(self.output)
-        parts = (self.output.gather(1, wide), self.embeddings.gather(1, wide))
-        return EncoderStates(*parts, self.mask.gather(1, order))
+        return self.map(
+            lambda x: x.gather(1, order.view(*order.shape, *[1] * (x.dim() - 2)).expand_as(x))
+        )
 
-    def repeat_to(self, rows: int) -> "EncoderStates":
-        """Each sentence as many times in a row as makes `rows` of them."""
+    def repeat_to(self, rows: int) -> Self:
+        """Repeats each sentence equally often, for `rows` rows in total."""
         times = rows // len(self.mask)
         index = torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times)
         return self if times == 1 else self.select(index)
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """N targets that are to be decoded for each sentence."""
+class Proposal(Tensors):
+    """N targets to decode for each sentence. All fields are (B,N,...)."""
 
     lengths: Tensor
-    """(B,N) tokens of each, the end of sentence counted."""
+    """(B,N) number of tokens, the EOS included."""
     valid: Tensor
-    """(B,N) bool, False where there is no such target."""
-    fertilities: Tensor | None = None
-    """(B,N,S) copies of each source token, where a system makes its targets of them."""
+    """(B,N) bool, False where no such target exists."""
 
-    def select(self, sentences: slice, columns: list[int]) -> "Proposal":
-        """Some targets of some sentences."""
-        copies = self.fertilities
-        return Proposal(
-            self.lengths[sentences][:, columns],
-            self.valid[sentences][:, columns],
-            None if copies is None else copies[sentences][:, columns],
-        )
+    def select(self, sentences: slice, columns: list[int]) -> Self:
+        """The targets in `columns` of `sentences`."""
+        return self.map(lambda x: x[sentences][:, columns])
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a system says, before cleaning: N targets of each sentence, B N rows."""
+    """The output of a system, before cleaning: N targets of each sentence, B·N rows."""
 
     tokens: Tensor
-    """(BN,T) token ids; anything at padding."""
+    """(BN,T) token ids; arbitrary at padding."""
     log_probs: Tensor
-    """(BN,T) log-probability of each token in nats, as the system's own distribution factorises."""
+    """(BN,T) log-probability of each token in nats, as the system's distribution factorises."""
     mask: Tensor
-    """(BN,T) bool, True on what is said."""
+    """(BN,T) bool, True on the output's tokens."""
     valid: Tensor
-    """(B,N) bool, False where a row means nothing."""
+    """(B,N) bool, False for rows without a target."""
     iterations: Tensor | int = 1
-    """(BN,) passes of the decoder that each row took, or one number for all."""
-
-
-@dataclass(frozen=True)
-class LossTerm:
-    """One named summand of the loss. The criterion weighs the sums and divides by target tokens."""
-
-    name: str
-    sum: Tensor
-    """() summed over its `count` items, in nats."""
-    count: int | Tensor
-    """Tokens or sentences summed over: what the logged mean of the term divides by."""
-    weight: float = 1.0
-    in_nats: bool = True
-    """False: `sum` is a number of items, logged as their share."""
+    """(BN,) number of decoder passes of each row, or one number for all."""

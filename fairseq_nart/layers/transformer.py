@@ -1,7 +1,6 @@
-"""Transformer encoder and a non-causal decoder, under fairseq's names.
+"""Transformer encoder and non-causal decoder with fairseq's parameter names.
 
-A fairseq teacher's encoder, embeddings, cross-attention and feed-forward weights therefore load as
-they are; positional attention is the only sub-layer that it lacks.
+So the weights of a fairseq teacher load directly. Only positional attention has no counterpart.
 """
 
 import math
@@ -25,7 +24,7 @@ from fairseq_nart.layers.states import EncoderStates
 
 @dataclass(frozen=True)
 class TransformerSize:
-    """Numbers that encoder and decoder share."""
+    """Hyperparameters that encoder and decoder share."""
 
     dim: int
     ffn_dim: int
@@ -37,7 +36,7 @@ class TransformerSize:
 
 
 class Layer(nn.Module):
-    """Self-attention and feed-forward: an encoder layer, and what a decoder layer builds on."""
+    """Self-attention and feed-forward: an encoder layer, and the base of a decoder layer."""
 
     def __init__(self, size: TransformerSize) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(size.dim)
 
     def residual(self, x: Tensor, norm: nn.LayerNorm, part: Callable[[Tensor], Tensor]) -> Tensor:
-        """One sub-layer around x (B,T,D), normalised before or after as the model says."""
+        """Adds the sub-layer `part` to x (B,T,D), normalising before or after it."""
         if self.size.normalize_before:
             return x + self.drop(part(norm(x)))
         normed: Tensor = norm(x + self.drop(part(x)))
@@ -70,7 +69,7 @@ class Layer(nn.Module):
 
 
 class DecoderLayer(Layer):
-    """Self-attention, perhaps positional attention, encoder-decoder attention, feed-forward."""
+    """Self-attention, optional positional attention, encoder-decoder attention, feed-forward."""
 
     def __init__(self, size: TransformerSize, positional: bool) -> None:
         super().__init__(size)
@@ -91,19 +90,19 @@ class DecoderLayer(Layer):
     ) -> Tensor:
         """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
 
-        All N candidates of a sentence ask its source at once: nothing of it is copied.
+        The N candidates of a sentence attend to its source together, so it need not be repeated.
         """
 
-        def ask_source(y: Tensor) -> Tensor:
+        def attend_to_source(y: Tensor) -> Tensor:
             queries = y.view(len(source), -1, y.size(2))  # (B,NT,D)
-            answers: Tensor = self.encoder_attn(queries, source, source_mask)
-            return answers.view_as(y)
+            attended: Tensor = self.encoder_attn(queries, source, source_mask)
+            return attended.view_as(y)
 
         x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
         if attend := self.positional_attn:
             norm = self.positional_attn_layer_norm
             x = self.residual(x, norm, lambda y: attend(positions, y, mask))
-        x = self.residual(x, self.encoder_attn_layer_norm, ask_source)
+        x = self.residual(x, self.encoder_attn_layer_norm, attend_to_source)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
 
@@ -127,19 +126,19 @@ class Encoder(nn.Module):
         embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
         x = embeddings + self.embed_positions(mask)
         x = dropout(x, self.size.dropout, self.training)
-        look = keys_mask(mask)
+        attention_mask = keys_mask(mask)
         with without_cudnn(x):
             for layer in self.layers:
-                x = layer(x, look)
+                x = layer(x, attention_mask)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
-        return EncoderStates(x, embeddings, mask)
+        return EncoderStates(x, embeddings, mask, tokens)
 
 
 def no_self_mask(mask: Tensor) -> Tensor:
-    """Keys that each query may see when it must not see itself (arXiv 1711.02281, section 3.2).
+    """A mask that keeps each query from attending to itself (arXiv 1711.02281, section 3.2).
 
-    mask (B,T) -> (B,1,T,T). A sentence of one token keeps itself: an empty row has no softmax.
+    mask (B,T) -> (B,1,T,T). A single token attends to itself: an empty row has no softmax.
     """
     other = ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (T,T)
     single = mask.sum(dim=1) == 1  # (B,)
@@ -159,7 +158,7 @@ class Decoder(nn.Module):
         mask_self: bool,
         positional_attention: bool = True,
     ) -> None:
-        """output_weight (V,D) ties the output layer to embeddings; None makes its own."""
+        """output_weight (V,D) ties the output layer to embeddings; None creates a new one."""
         super().__init__()
         self.size = size
         self.mask_self = mask_self
@@ -173,16 +172,16 @@ class Decoder(nn.Module):
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled as the encoder's embeddings."""
+        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled like source embeddings."""
         return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
-        """x (BN,T,D) the decoder input without positions, mask (BN,T) -> features (BN,T,D)."""
+        """x (BN,T,D), the input without positions, mask (BN,T) -> features (BN,T,D)."""
         positions = self.embed_positions.up_to(x.size(1))  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
-        look = no_self_mask(mask) if self.mask_self else keys_mask(mask)
+        attention_mask = no_self_mask(mask) if self.mask_self else keys_mask(mask)
         source_mask = keys_mask(source.mask)
         with without_cudnn(x):
             for layer in self.layers:
-                x = layer(x, look, positions, source.output, source_mask)
+                x = layer(x, attention_mask, positions, source.output, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

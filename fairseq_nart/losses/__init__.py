@@ -1,1 +1,1 @@
-"""Losses: tensors in, sums over tokens out. One place, the criterion, divides them."""
+"""Loss functions. They return sums, which only the criterion divides."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PASS_ELEMENTS = {"cpu": 2**20, "accelerator": 2**27}
-"""Logits looked at together: few enough to stay in a CPU's cache, many enough to fill a GPU."""
+"""Logits per pass: few enough to stay in a CPU's cache, or many enough to keep a GPU busy."""
 
 
 def token_cross_entropy(
@@ -21,8 +21,8 @@ def token_cross_entropy(
 
     emissions (B,T,V), target (B,T), mask (B,T) bool -> (). With label smoothing e the target
     distribution is (1-e) one-hot + e uniform over the vocabulary (arXiv 1512.00567, section 7).
-    With `overwrite` the gradient takes the place of the emissions in the backward pass: for callers
-    who have no further use of them.
+    With `overwrite`, the backward pass overwrites the emissions with their gradient, so the caller
+    must not use them again.
     """
     none = target.new_empty(*target.shape, 0)
     loss, _ = token_cross_entropy_and_scores(
@@ -41,8 +41,7 @@ def token_cross_entropy_and_scores(
 ) -> tuple[Tensor, Tensor]:
     """`token_cross_entropy` () and the emissions of some tokens: ids (B,T,K) -> (B,T,K).
 
-    One node of the graph, because each of the two alone would fill a (B,T,V) gradient and autograd
-    would add them.
+    One autograd node, because two would each fill a (B,T,V) gradient, and autograd would add them.
     """
     loss, scores = _LossAndScores.apply(  # type: ignore[no-untyped-call]
         *(x.flatten(0, 1) for x in (emissions, target, mask, ids)), label_smoothing, overwrite
@@ -51,10 +50,10 @@ def token_cross_entropy_and_scores(
 
 
 class _LossAndScores(torch.autograd.Function):
-    """Looks at (N,V) logits in passes that stay in the cache; keeps nothing else of that size.
+    """Processes (N,V) logits in passes that fit in the cache; stores nothing else of that size.
 
-    As composed of torch's functions, an fp32 copy of the logits, their log-softmax, the gradients
-    of both and their sum took a fifth of a training step.
+    With torch's functions, an fp32 copy of the logits, their log-softmax, the gradients of both and
+    their sum took a fifth of a training step.
     """
 
     @staticmethod
@@ -84,12 +83,12 @@ class _LossAndScores(torch.autograd.Function):
         logits, target, real, ids = ctx.saved_tensors
         out = logits if ctx.overwrite else torch.empty_like(logits)
         parts = _passes(logits, target, real, ids, grad_scores, out)
-        for x, y, mask, some, grad_some, part in parts:
-            change = x.softmax(dim=1, dtype=_wide(x)).sub_(ctx.smoothing / x.size(1))
-            change.scatter_add_(1, y, change.new_full((), ctx.smoothing - 1).expand(y.shape))
-            change.mul_(grad * mask[:, None])
-            change.scatter_add_(1, some, grad_some.to(change))
-            part.copy_(change)
+        for x, y, mask, part_ids, grad_part, out_part in parts:
+            grad_x = x.softmax(dim=1, dtype=_wide(x)).sub_(ctx.smoothing / x.size(1))
+            grad_x.scatter_add_(1, y, grad_x.new_full((), ctx.smoothing - 1).expand(y.shape))
+            grad_x.mul_(grad * mask[:, None])
+            grad_x.scatter_add_(1, part_ids, grad_part.to(grad_x))
+            out_part.copy_(grad_x)
         return out, None, None, None, None, None
 
 
@@ -98,7 +97,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _passes(logits: Tensor, target: Tensor, *others: Tensor) -> Any:
-    """Slices of (N,V) logits, (N,1) targets and all others, PASS_ELEMENTS of logits each."""
+    """Splits (N,V) logits, (N,1) targets and the others into PASS_ELEMENTS logits each."""
     elements = PASS_ELEMENTS["cpu" if logits.device.type == "cpu" else "accelerator"]
     rows = max(1, elements // logits.size(1))
     tensors = (logits, target[:, None], *others)

@@ -1,1 +1,1 @@
-"""fairseq models, one file per system. fairseq imports every file here but the `_` ones."""
+"""fairseq models, one file per system. fairseq imports all files here except `_*.py`."""

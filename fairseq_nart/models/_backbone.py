@@ -1,47 +1,94 @@
-"""What all our systems share: encoder, non-causal decoder, and their fairseq glue."""
+"""The base class of all systems: encoder, non-causal decoder, and the interface to fairseq."""
 
 from argparse import Namespace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Optional
 
+from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from fairseq_nart.generation.options import DecodingOptions, require_in_range
-from fairseq_nart.generation.rescore import TeacherRescorer
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
+from fairseq_nart.data.side_inputs import SideInput
+from fairseq_nart.errors import UserError
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.system import Request
+from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
-from fairseq_nart.models._options import BackboneConfig
-from fairseq_nart.models._presets import TASK
+from fairseq_nart.losses.terms import LossTerm
+from fairseq_nart.models._registry import TASK
+from fairseq_nart.options import require_in_range
+from fairseq_nart.teacher.rescoring import TeacherRescorer
+
+
+@dataclass
+class BackboneConfig(FairseqDataclass):
+    """Options that every non-autoregressive system has."""
+
+    encoder_layers: int = field(
+        default=6, metadata={"help": "layers of the encoder", "at least": 1}
+    )
+    decoder_layers: int = field(
+        default=6, metadata={"help": "layers of the decoder", "at least": 1}
+    )
+    embed_dim: int = field(
+        default=512, metadata={"help": "width of embeddings and layers", "at least": 4}
+    )
+    ffn_embed_dim: int = field(
+        default=2048, metadata={"help": "width of the feed-forward layers", "at least": 1}
+    )
+    attention_heads: int = field(default=8, metadata={"help": "attention heads", "at least": 1})
+    dropout: float = field(
+        default=0.1, metadata={"help": "dropout after each sub-layer", "at least": 0, "below": 1}
+    )
+    attention_dropout: float = field(
+        default=0.0, metadata={"help": "dropout on attention weights", "at least": 0, "below": 1}
+    )
+    activation_dropout: float = field(
+        default=0.0, metadata={"help": "dropout after the ReLU", "at least": 0, "below": 1}
+    )
+    normalize_before: bool = field(
+        default=False,
+        metadata={"help": "normalise before each sub-layer; the teacher must do the same"},
+    )
+    mask_self_attention_diagonal: bool = field(
+        default=False, metadata={"help": "no decoder position attends to itself"}
+    )
+    init_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "start from the weights of this checkpoint (a teacher, NART or NART-CRF) where "
+            "names and shapes agree; a resumed run continues from its own checkpoint"
+        },
+    )
 
 
 class NartModel(BaseFairseqModel):
-    """A non-autoregressive system: subclasses say what is proposed, decoded and learned.
+    """A non-autoregressive system (`generation.system.System`) that can be trained.
 
-    Generation calls `encode`, `propose` and `decode`; training calls `forward`.
+    Subclasses implement `propose` and `decode` for decoding, and `forward` for training.
     """
 
     Config: type[BackboneConfig] = BackboneConfig
-    decoding_options: ClassVar[tuple[str, ...]] = ()
-    """Those of `DecodingOptions` that this system understands."""
+    """Its training options."""
+    Decoding: type[DecodingOptions] = DecodingOptions
+    idle_options: tuple[str, ...] = ()
     positional_attention: ClassVar[bool] = True
-    """Whether decoder layers have it (arXiv 1711.02281)."""
-    own_score: ClassVar[str] = "mean"
-    """How its log-probabilities rank candidates where no teacher does: see `normalize`."""
-    widest_option: ClassVar[str | None] = None
-    """The option of decoding that multiplies the memory of one sentence or one target."""
-    side_inputs: ClassVar[tuple[str, ...]] = ()
-    """What `forward` needs beside source and target, by keyword: the task brings it."""
+    """Whether decoder layers have positional attention (arXiv 1711.02281)."""
+    own_score = "mean"
+    widest_option: str | None = None
+    side_inputs: ClassVar[tuple[SideInput, ...]] = ()
+    """Further arguments of `forward`, passed by name."""
     teacher: TeacherRescorer | None = None
-    """Whom a training asks; not one of the model's modules, and in no checkpoint."""
+    """The teacher used in fine-tuning. Not a submodule, so it is not saved."""
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
-        """ValueError where a number is out of its range."""
+        """UserError if an option is out of range."""
         super().__init__()
         require_in_range(cfg, self.Config)
         if cfg.embed_dim % cfg.attention_heads:
-            raise ValueError(
+            raise UserError(
                 f"--embed-dim {cfg.embed_dim} must be a multiple of --attention-heads "
                 f"{cfg.attention_heads}"
             )
@@ -67,7 +114,7 @@ class NartModel(BaseFairseqModel):
         self.decoder = Decoder(
             size,
             cfg.decoder_layers,
-            # One matrix for both sides and the output layer wherever the dictionaries are one.
+            # If the dictionaries are equal, one matrix serves both sides and the output layer.
             output_weight=embeddings.weight if source == target else None,
             vocab_size=len(target),
             first_position=self.pad + 1,
@@ -77,101 +124,85 @@ class NartModel(BaseFairseqModel):
 
     @classmethod
     def add_args(cls, parser: Any) -> None:
-        """Adds the fields of `Config`, without defaults, which the presets fill."""
+        """Adds the fields of `Config` without defaults, which the presets supply."""
         gen_parser_from_dataclass(parser, cls.Config(), delete_default=True)
 
     @classmethod
     def build_model(cls, args: Namespace, task: FairseqTask) -> "NartModel":
-        """Builds the model; ValueError where `task` does not decode in parallel."""
+        """Builds the model. UserError if `task` cannot decode in parallel."""
         if not hasattr(task, "build_engine"):
-            raise ValueError(
+            raise UserError(
                 f"{args.arch} needs the task {TASK}: type --task {TASK}, or leave --task out "
-                "beside --user-dir fairseq_nart"
+                "and type --user-dir fairseq_nart"
             )
         return cls(cls.Config.from_namespace(args), task)
 
     def max_positions(self) -> tuple[int, int]:
-        """Longest source and target, the ends of sentence included."""
+        """Longest source and target, the EOS included."""
         return self.longest_source, self.longest_target
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of another system's checkpoint under all the names that they have here."""
+        """Adds this model's names to the weights of another system's checkpoint."""
         return weights
 
     def encode(self, source_tokens: Tensor) -> EncoderStates:
-        """source_tokens (B,S), padded on either side."""
+        """source_tokens (B,S), padded on either side -> the encoded source."""
         states: EncoderStates = self.encoder(source_tokens)
         return states
 
     def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str | None:
-        """Takes from the training data what is counted, not learned; says what it found.
+        """Estimates statistics from the training data and returns a message for the log.
 
-        Both (sentences,), the end of sentence counted.
+        Both (sentences,), the EOS included.
         """
         return None
 
     def teacher_path(self) -> str | None:
-        """The checkpoint of the `teacher` that a training needs."""
+        """The checkpoint of the `teacher` for fine-tuning, or None."""
         return None
 
     def forbid(self, emissions: Tensor) -> Tensor:
-        """emissions (...,V), raw logits -> the same, now -inf for what no target holds."""
-        for token in self.forbidden:  # one by one: to index by a list would wait for a GPU
+        """emissions (...,V), raw logits -> the same tensor, with forbidden tokens set to -inf."""
+        for token in self.forbidden:  # one by one: indexing by a list would wait for a GPU
             emissions[..., token] = float("-inf")
         return emissions
 
     def decoding_emissions(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features (BN,T,D), mask (BN,T) -> what tokens are chosen by; -inf for what none may be.
+        """features (BN,T,D), mask (BN,T) -> logits with -inf for forbidden tokens.
 
-        (P,V) of the P positions in the mask alone: of 19 lengths of a sentence two positions of
-        five are padding. Where all are in it, and on a GPU, which would have to be waited for,
-        (BN,T,V) of all.
+        On a CPU with padding they are (P,V), for the P positions in the mask only: with 19 lengths
+        per sentence, two of five positions are padding. Otherwise they are (BN,T,V), since
+        selecting positions would wait for a GPU.
         """
         if mask.device.type == "cpu" and not mask.all():
             features = features[mask]
         return self.forbid(self.decoder.output_projection(features))
 
-    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
+    def propose(self, states: EncoderStates, options: Any) -> Proposal:
         """The targets to decode for each sentence."""
         raise NotImplementedError
 
-    def sentence_elements(self, source: int, options: DecodingOptions) -> int:
-        """Elements of the largest tensor that `encode` and `propose` fill for a sentence of
-        `source` tokens; one of int64 counts twice."""
+    def decode(self, request: Request) -> Decoded:
+        """Decodes the proposed targets."""
+        raise NotImplementedError
+
+    def sentence_elements(self, source: int, options: Any) -> int:
+        """Elements of the largest tensor of `encode` and `propose` for `source` tokens."""
         return source * self.cfg.ffn_embed_dim
 
-    def row_elements(self, length: int, source: int, options: DecodingOptions) -> int:
-        """Those that `decode` fills for one target of `length` positions.
+    def row_elements(self, length: int, source: int, options: Any) -> int:
+        """Elements of the largest tensor of `decode` for one target of `length` positions.
 
-        Attention weights are none of them: torch's fused attention keeps no more than a mask.
+        torch's fused attention stores no weights, at most a mask.
         """
         wide = max(self.vocab_size, self.cfg.ffn_embed_dim, length, source)
         return max(length * wide, source * self.cfg.embed_dim)
 
-    def decode(
-        self,
-        states: EncoderStates,
-        proposal: Proposal,
-        options: DecodingOptions,
-        log_probs: bool = True,
-    ) -> Decoded:
-        """Says the targets that are proposed.
-
-        With `log_probs` false the log-probabilities are left zero where they cost extra work.
-        """
-        raise NotImplementedError
+    def timed_parts(self) -> list[tuple[object, str, str]]:
+        """Owner, attribute and table label of each function that a benchmark times."""
+        parts = {"encode": "encoder", "propose": "length", "decode": "decoder"}
+        return [(self, name, part) for name, part in parts.items()]
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
         """source_tokens (B,S), target (B,T) right-padded, EOS included -> loss terms."""
         raise NotImplementedError
-
-
-def most_probable(emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable tokens (B,T) and their log-probabilities (B,T), anything where not in the
-    mask (B,T); emissions as `NartModel.decoding_emissions` has them."""
-    best, tokens = emissions.float().max(dim=-1)
-    log_probs = best - emissions.float().logsumexp(dim=-1)
-    if emissions.dim() == 2:
-        tokens = tokens.new_zeros(mask.shape).masked_scatter(mask, tokens)
-        log_probs = log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs)
-    return tokens, log_probs

@@ -1,54 +1,79 @@
-"""Systems that choose a target length first and fill its positions in parallel."""
+"""The base class of systems that first choose a target length, then fill its positions."""
 
+from dataclasses import dataclass, field
+
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.errors import UserError
+from fairseq_nart.generation.options import LengthDecoding
 from fairseq_nart.layers.lengths import build_length_predictor, candidate_window
-from fairseq_nart.layers.states import EncoderStates, LossTerm, Proposal
-from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.models._options import ByLengthConfig
+from fairseq_nart.layers.states import EncoderStates, Proposal
+from fairseq_nart.losses.terms import LossTerm
+from fairseq_nart.models._backbone import BackboneConfig, NartModel
+
+
+@dataclass
+class ByLengthConfig(BackboneConfig):
+    """Options of systems that first choose a target length."""
+
+    length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
+        default="offset",
+        metadata={
+            "help": "target length = source length + C with C from the training data (the paper's "
+            "rule), or a learned classifier over the difference"
+        },
+    )
+    length_loss_weight: float = field(
+        default=1.0,
+        metadata={"help": "weight of the length classifier's cross-entropy", "at least": 0},
+    )
+    label_smoothing: float = field(
+        default=0.1,
+        metadata={"help": "label smoothing of the word-level loss", "at least": 0, "below": 1},
+    )
 
 
 class ByLengthModel(NartModel):
-    """Subclasses say how the words of a target are learned and how they are decoded."""
+    """Subclasses implement `word_loss_terms` for training and `decode` for decoding."""
 
     Config = ByLengthConfig
     cfg: ByLengthConfig
-    decoding_options = ("length_candidates", "dedup")
+    Decoding: type[LengthDecoding] = LengthDecoding
 
     def __init__(self, cfg: ByLengthConfig, task: FairseqTask) -> None:
-        """ValueError where there is a weight of a loss, and no such loss."""
+        """UserError if --length-loss-weight is set for a predictor without a loss."""
         super().__init__(cfg, task)
         if cfg.length_predictor == "offset" and cfg.length_loss_weight != 1:
-            raise ValueError(
+            raise UserError(
                 f"--length-loss-weight {cfg.length_loss_weight} weighs the loss of "
                 "--length-predictor classifier; offset has none"
             )
         self.lengths = build_length_predictor(cfg.length_predictor, cfg.embed_dim)
 
     def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
-        """Fits the length rule."""
+        """Fits the length predictor and returns a message for the log; both (sentences,)."""
         return self.lengths.fit(source_lengths, target_lengths)
 
-    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
+    def propose(self, states: EncoderStates, options: LengthDecoding) -> Proposal:
         """A window of lengths around the predicted one."""
         predicted = self.predict_lengths(states)
         window = candidate_window(predicted, options.length_candidates, self.longest_target)
         return Proposal(*window)
 
     def predict_lengths(self, states: EncoderStates) -> Tensor:
-        """(B,) target lengths, end of sentence included, not yet clamped."""
+        """(B,) target lengths, the EOS included, not yet clamped."""
         return self.lengths.predict(states)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        """target and mask (B,T) -> the system's terms, lengths aside."""
+        """target and mask (B,T) -> the loss terms except that of lengths."""
         raise NotImplementedError
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
-        """As the base class says."""
+        """source_tokens (B,S), target (B,T) right-padded -> terms of the words and lengths."""
         states = self.encode(source_tokens)
         mask = target.ne(self.pad)
         terms = self.word_loss_terms(states, target, mask)

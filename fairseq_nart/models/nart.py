@@ -1,33 +1,55 @@
-"""NART: conditionally independent softmaxes over all positions (arXiv 1910.11555, eq. 2)."""
+"""NART: the decoder reads only the source and fills all positions at once (arXiv 1910.11555)."""
 
-from fairseq.models import register_model
+from dataclasses import dataclass, field
+
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.options import LengthDecoding
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.source_map import build_source_map
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
-from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._backbone import most_probable
-from fairseq_nart.models._by_length import ByLengthModel
-from fairseq_nart.models._options import NartConfig
-from fairseq_nart.models._presets import register_sizes
+from fairseq_nart.layers.states import Decoded, EncoderStates
+from fairseq_nart.losses.terms import LossTerm
+from fairseq_nart.models._by_length import ByLengthConfig, ByLengthModel
+from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
+from fairseq_nart.models._registry import register_system
 
 
-@register_model("nart")
-class Nart(ByLengthModel):
-    """One-pass translation without structure between the output tokens."""
+@dataclass
+class NartConfig(ByLengthConfig, OutputConfig):
+    """Options of systems whose decoder starts from the source only."""
+
+    decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="pad",
+        metadata={
+            "help": "decoder input: placeholders, or uniformly copied source embeddings (of the "
+            "nearest token, or a soft average)"
+        },
+    )
+
+
+@dataclass
+class NartDecoding(CrfDecoding, LengthDecoding):
+    """Decoding options of NART with any output layer."""
+
+
+@register_system("nart", "NART")
+class Nart(WithHead, ByLengthModel):
+    """Translates in one pass; `--output` chooses the output layer."""
 
     Config = NartConfig
+    Decoding = NartDecoding
     cfg: NartConfig
 
     def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
+        self.add_head(cfg)
 
     def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (BN,T) of the target -> (BN,T,D), what the decoder makes of it."""
+        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder."""
         features: Tensor = self.decoder(self.source_map(states, mask), mask, states)
         return features
 
@@ -39,39 +61,17 @@ class Nart(ByLengthModel):
     def start_decoding(
         self, states: EncoderStates, lengths: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What tokens are chosen by: features (BN,T,D), `decoding_emissions`, and mask (BN,T).
-
-        lengths (B,N), N targets of each sentence.
-        """
+        """lengths (B,N) -> features (BN,T,D), `decoding_emissions`, and mask (BN,T)."""
         mask = length_mask(lengths.flatten(), int(lengths.max()))
         features = self.features(states, mask)
         return features, self.decoding_emissions(features, mask), mask
 
-    def decode(
-        self,
-        states: EncoderStates,
-        proposal: Proposal,
-        options: DecodingOptions,
-        log_probs: bool = True,
-    ) -> Decoded:
-        """As the base class says."""
-        features, emissions, mask = self.start_decoding(states, proposal.lengths)
-        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
-        return Decoded(tokens, scores, mask, proposal.valid)
-
-    def decode_emissions(
-        self, features: Tensor, emissions: Tensor, mask: Tensor, log_probs: bool
-    ) -> tuple[Tensor, Tensor]:
-        """What `start_decoding` found -> tokens, log-probs (BN,T)."""
-        return most_probable(emissions, mask)
+    def decode(self, request: Request) -> Decoded:
+        start = self.start_decoding(request.states, request.proposal.lengths)
+        return self.head.search(*start, request)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        _, emissions = self.run_decoder(states, mask)
         smoothing = self.cfg.label_smoothing
-        loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
-        return [LossTerm("nar_loss", loss, mask.sum())]
-
-
-register_sizes("nart")
+        return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)

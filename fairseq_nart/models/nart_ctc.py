@@ -1,27 +1,56 @@
-"""CTC: no target length; frames out of split states say tokens or blanks (arXiv 1811.04719)."""
+"""CTC: each encoder state is split into frames that emit tokens or blanks (arXiv 1811.04719)."""
+
+from dataclasses import dataclass, field
 
 import torch
-from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
+from fairseq_nart.ctc import search as ctc_search
 from fairseq_nart.ctc.loss import ctc_loss, label_log_probs
-from fairseq_nart.ctc.search import best_path, prefix_beam_search
 from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.splitting import StateSplitting
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
-from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.models._options import NartCtcConfig
-from fairseq_nart.models._presets import register_sizes
+from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
+from fairseq_nart.losses.terms import LossTerm
+from fairseq_nart.models._backbone import BackboneConfig, NartModel
+from fairseq_nart.models._registry import register_system
 
 
-@register_model("nart_ctc")
+@dataclass
+class NartCtcConfig(BackboneConfig):
+    """Options of the CTC system."""
+
+    ctc_split: int = field(
+        default=3,
+        metadata={
+            "help": "k, frames per source token: the longest output has k S tokens",
+            "at least": 1,
+        },
+    )
+
+
+@dataclass
+class CtcDecoding(DecodingOptions):
+    """Decoding options of CTC."""
+
+    ctc_beam: int = field(
+        default=1,
+        metadata={
+            "help": "prefixes kept by CTC's beam search, all of them candidates; 1 is greedy",
+            "at least": 1,
+            "candidates": "beam",
+        },
+    )
+
+
+@register_system("nart_ctc", "CTC")
 class NartCtc(NartModel):
-    """The encoder-decoder variant with positions after the split (section 3, variant c)."""
+    """The encoder-decoder variant that adds positions after splitting (section 3, variant c)."""
 
     Config = NartCtcConfig
     cfg: NartCtcConfig
-    decoding_options = ("ctc_beam",)
+    Decoding = CtcDecoding
     positional_attention = False
     own_score = "sum"
     widest_option = "ctc_beam"
@@ -41,7 +70,7 @@ class NartCtc(NartModel):
         return self.decoder.output_projection(features), features @ self.blank, mask
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
-        """As the base class says; the end of sentence is no label."""
+        """source_tokens (B,S), target (B,T) right-padded -> loss terms. The EOS is not a label."""
         words = target.ne(self.pad) & target.ne(self.eos)
         lengths = words.sum(dim=1)
         labels = target[:, : max(1, target.size(1) - 1)]
@@ -53,47 +82,42 @@ class NartCtc(NartModel):
             LossTerm("too_long", too_long, len(target), weight=0.0, in_nats=False),
         ]
 
-    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
-        """As many frames as there are."""
+    def propose(self, states: EncoderStates, options: CtcDecoding) -> Proposal:
+        """One target per sentence, as long as its frames."""
         frames = self.cfg.ctc_split * states.lengths[:, None]
         valid = torch.ones_like(frames, dtype=torch.bool)
         return Proposal(frames, valid)
 
-    def row_elements(self, length: int, source: int, options: DecodingOptions) -> int:
-        """As the base class says: the frames with their blanks, or what the beam keeps (int64) and
-        compares."""
+    def row_elements(self, length: int, source: int, options: CtcDecoding) -> int:
+        """Elements of the largest tensor of `decode`: the logits, or the prefixes (int64) and
+        comparisons of the beam search."""
         beam, vocabulary = options.ctc_beam, self.vocab_size
         frames = length * (vocabulary + 1)
         search = max(2 * beam * length, beam**2 * min(beam, vocabulary)) if beam > 1 else 0
         return max(super().row_elements(length, source, options), frames, search)
 
-    def decode(
-        self,
-        states: EncoderStates,
-        proposal: Proposal,
-        options: DecodingOptions,
-        log_probs: bool = True,
-    ) -> Decoded:
-        """The best path, or the outputs of the beam with their probability spread over tokens.
+    def decode(self, request: Request) -> Decoded:
+        """The best path, or the beam's outputs with their log-probability spread over the tokens.
 
-        The end of sentence is one of them, because an empty output has its probability too.
+        The EOS gets a share, because an empty output has a probability, too.
         """
-        logits, blank, mask = self.frames(states)
+        logits, blank, mask = self.frames(request.states)
         scores = (
             torch.cat([self.forbid(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
         )
-        if options.ctc_beam == 1:
-            tokens, lengths, log = best_path(scores, mask)
-            valid = proposal.valid
+        if request.options.ctc_beam == 1:
+            tokens, lengths, log = ctc_search.best_path(scores, mask)
+            valid = request.proposal.valid
         else:
-            found = prefix_beam_search(scores, mask, options.ctc_beam)
-            valid = found[2] > float("-inf")  # (B,W)
-            tokens, lengths, total = (x.flatten(0, 1) for x in found)
+            outputs = ctc_search.prefix_beam_search(scores, mask, request.options.ctc_beam)
+            valid = outputs[2] > float("-inf")  # (B,W)
+            tokens, lengths, total = (x.flatten(0, 1) for x in outputs)
             log = (total / (lengths + 1))[:, None].expand(-1, tokens.size(1) + 1)
         ends = lengths[:, None]
         tokens = nn.functional.pad(tokens, (0, 1)).scatter(1, ends, self.eos)
-        said = torch.arange(tokens.size(1), device=tokens.device) <= ends
-        return Decoded(tokens, log.masked_fill(~said, 0.0), said, valid)
+        real = torch.arange(tokens.size(1), device=tokens.device) <= ends
+        return Decoded(tokens, log.masked_fill(~real, 0.0), real, valid)
 
-
-register_sizes("nart_ctc")
+    def timed_parts(self) -> list[tuple[object, str, str]]:
+        """The parts of every system, then the beam search."""
+        return [*super().timed_parts(), (ctc_search, "prefix_beam_search", "search")]

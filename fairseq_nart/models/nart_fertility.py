@@ -1,75 +1,145 @@
-"""NAT with fertilities: source tokens, each copied so often, become targets (arXiv 1711.02281)."""
+"""NAT with fertilities: the decoder input repeats each source token (arXiv 1711.02281)."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Optional
 
 import torch
-from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.generation.options import DecodingOptions, FertilityDecoding
-from fairseq_nart.generation.rescore import EncodedSource, TeacherRescorer
+from fairseq_nart.data.fertilities import Fertilities
+from fairseq_nart.errors import UserError
+from fairseq_nart.generation.options import Deduplicating
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import fertility
 from fairseq_nart.layers.fertility import FertilityHead
 from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.source_map import copied
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
-from fairseq_nart.losses.distillation import reinforce, reverse_cross_entropy
-from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._backbone import NartModel, most_probable
-from fairseq_nart.models._options import NartFertilityConfig
-from fairseq_nart.models._presets import register_sizes
+from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
+from fairseq_nart.losses.finetuning import reinforce, reverse_cross_entropy
+from fairseq_nart.losses.terms import LossTerm
+from fairseq_nart.models._backbone import BackboneConfig
+from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
+from fairseq_nart.models._registry import register_system
+from fairseq_nart.teacher.rescoring import EncodedSource, TeacherRescorer
+
+
+@dataclass
+class NartFertilityConfig(BackboneConfig, OutputConfig):
+    """Options of the system with fertilities."""
+
+    label_smoothing: float = field(
+        default=0.1,
+        metadata={"help": "label smoothing of the word-level loss", "at least": 0, "below": 1},
+    )
+    finetune_with: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of an autoregressive teacher; its distributions and rewards "
+            "fine-tune a trained model, together with the data"
+        },
+    )
+    finetune_weight: float = field(
+        default=0.25,
+        metadata={
+            "help": "lambda, the share of the teacher's terms in the loss",
+            "at least": 0,
+            "at most": 1,
+        },
+    )
+
+
+class FirstCandidate(StrEnum):
+    """The fertilities of the first candidate: the most probable ones, or their rounded means."""
+
+    argmax = "argmax"
+    average = "average"
+
 
 FIRST_CANDIDATE = {
-    FertilityDecoding.argmax: fertility.most_probable,
-    FertilityDecoding.average: fertility.average,
+    FirstCandidate.argmax: fertility.most_probable,
+    FirstCandidate.average: fertility.average,
 }
 
 
-@register_model("nart_fertility")
-class NartFertility(NartModel):
-    """Fertilities and tokens are learned from an alignment, then perhaps from the teacher itself.
+@dataclass
+class FertilityDecoding(CrfDecoding, Deduplicating):
+    """Decoding options of the system with fertilities."""
 
-    Differs from the paper in that every decoder layer reads the last encoder layer, as fairseq's
-    do, not the one of its own height, and in that copies carry no positions of the source.
+    fertility_decoding: FirstCandidate = field(
+        default=FirstCandidate.argmax,
+        metadata={
+            "help": "fertilities of the first candidate: the most probable (argmax) or the rounded "
+            "mean (average)"
+        },
+    )
+    fertility_samples: int = field(
+        default=1,
+        metadata={
+            "help": "number of candidates: the first one, and samples of the fertilities",
+            "at least": 1,
+            "candidates": "sample",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class FertilityProposal(Proposal):
+    """Targets whose decoder input is copies of the source tokens."""
+
+    fertilities: Tensor
+    """(B,N,S) number of copies of each source token."""
+
+
+# No position attends to itself: its input is a copy of the token that it has to translate.
+@register_system("nart_fertility", "NAT with fertilities", mask_self_attention_diagonal=True)
+class NartFertility(WithHead):
+    """Learns fertilities and tokens from an alignment, then optionally from a teacher.
+
+    Unlike in the paper, every decoder layer attends to the last encoder layer, as in fairseq, not
+    to the encoder layer of the same index, and copies do not include source positions.
     """
 
     Config = NartFertilityConfig
     cfg: NartFertilityConfig
-    decoding_options = ("fertility_samples", "fertility_decoding", "dedup")
+    Decoding = FertilityDecoding
     widest_option = "fertility_samples"
-    side_inputs = ("fertilities",)
+    side_inputs = (Fertilities(),)
 
     def __init__(self, cfg: NartFertilityConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
         self.fertility = FertilityHead(cfg.embed_dim)
+        self.add_head(cfg)
 
     def teacher_path(self) -> str | None:
-        """That of fine-tuning; ValueError where it has a weight and no teacher."""
+        """The teacher's checkpoint for fine-tuning. UserError for a weight without a teacher."""
         weighted = self.cfg.finetune_weight != self.Config.finetune_weight
         if weighted and not self.cfg.finetune_with:
-            raise ValueError(
-                "--finetune-weight is about a teacher: name it by --finetune-with, or leave it out"
+            raise UserError(
+                "--finetune-weight needs a teacher: give --finetune-with, or leave it out"
             )
         return self.cfg.finetune_with
 
-    def propose(self, states: EncoderStates, options: DecodingOptions) -> Proposal:
+    def propose(self, states: EncoderStates, options: FertilityDecoding) -> FertilityProposal:
         """The most probable or average fertilities, then samples."""
         logits = self.fertility(states)
         proposed = FIRST_CANDIDATE[options.fertility_decoding](logits)[:, None]  # (B,1,S)
-        if drawn := options.fertility_samples - 1:
-            more = fertility.draw(logits, states.mask, drawn)
-            proposed = torch.cat([proposed, more], dim=1)
+        if count := options.fertility_samples - 1:
+            samples = fertility.sample(logits, states.mask, count)
+            proposed = torch.cat([proposed, samples], dim=1)
         return self._proposal(states, proposed)
 
-    def sentence_elements(self, source: int, options: DecodingOptions) -> int:
-        """As the base class says: perhaps the fertilities of all samples, which are int64."""
+    def sentence_elements(self, source: int, options: FertilityDecoding) -> int:
+        """Elements of the largest tensor before decoding, which may be all samples (int64)."""
         fertilities = 2 * options.fertility_samples * source
         return max(super().sentence_elements(source, options), fertilities)
 
-    def _proposal(self, states: EncoderStates, fertilities: Tensor) -> Proposal:
-        """fertilities (B,N,S) of real tokens, whatever they sum to."""
-        fertilities = fertility.settle(fertilities, states.mask, self.longest_target)
+    def _proposal(self, states: EncoderStates, fertilities: Tensor) -> FertilityProposal:
+        """fertilities (B,N,S) with any sums -> targets of valid lengths."""
+        fertilities = fertility.make_valid(fertilities, states.mask, self.longest_target)
         lengths = fertilities.sum(dim=2)
-        return Proposal(lengths, torch.ones_like(lengths, dtype=torch.bool), fertilities)
+        return FertilityProposal(lengths, torch.ones_like(lengths, dtype=torch.bool), fertilities)
 
     def features(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
         """fertilities (B,N,S), mask (BN,T) of their targets -> (BN,T,D)."""
@@ -78,36 +148,35 @@ class NartFertility(NartModel):
         return features
 
     def emissions(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
-        """As `features` -> (BN,T,V), raw logits."""
+        """fertilities (B,N,S), mask (BN,T) of their targets -> (BN,T,V), raw logits."""
         emissions: Tensor = self.decoder.output_projection(self.features(states, fertilities, mask))
         return emissions
 
-    def decode(
-        self,
-        states: EncoderStates,
-        proposal: Proposal,
-        options: DecodingOptions,
-        log_probs: bool = True,
-    ) -> Decoded:
-        """As the base class says."""
-        mask = length_mask(proposal.lengths.flatten(), int(proposal.lengths.max()))
-        features = self.features(states, proposal.fertilities, mask)
-        said = most_probable(self.decoding_emissions(features, mask), mask)
-        return Decoded(*said, mask, proposal.valid)
+    def decode(self, request: Request) -> Decoded:
+        lengths = request.proposal.lengths
+        mask = length_mask(lengths.flatten(), int(lengths.max()))
+        features = self.features(request.states, request.proposal.fertilities, mask)
+        return self.head.search(features, self.decoding_emissions(features, mask), mask, request)
 
     def forward(self, source_tokens: Tensor, target: Tensor, fertilities: Tensor) -> list[LossTerm]:
-        """As the base class says; fertilities (B,S) sum to the targets' lengths, 0 at padding."""
+        """source_tokens (B,S), target (B,T) right-padded -> loss terms.
+
+        fertilities (B,S) sum to the targets' lengths and are 0 at padding.
+        """
         states = self.encode(source_tokens)
         mask = target.ne(self.pad)
-        emissions = self.emissions(states, fertilities[:, None], mask)
+        features = self.features(states, fertilities[:, None], mask)
+        emissions = self.decoder.output_projection(features)
         logits = self.fertility(states)
         teacher = self.teacher if self.training else None
-        # The teacher's term needs the emissions no more: a softmax keeps its result.
-        nar = token_cross_entropy(emissions, target, mask, self.cfg.label_smoothing, overwrite=True)
+        # The loss overwrites the emissions in its backward pass. The teacher's term does not mind:
+        # its softmax saves its result, not its input.
+        smoothing = self.cfg.label_smoothing
+        words = self.head.loss_terms(features, emissions, target, mask, smoothing)
         gold = fertility.log_likelihood(logits, fertilities, states.mask).sum()
         share = 1.0 if teacher is None else 1.0 - self.cfg.finetune_weight
         terms = [
-            LossTerm("nar_loss", nar, mask.sum(), share),
+            *(replace(term, weight=share * term.weight) for term in words),
             LossTerm("fertility_loss", -gold, states.mask.sum(), share),
         ]
         if teacher is not None:
@@ -123,26 +192,27 @@ class NartFertility(NartModel):
         emissions: Tensor,
         mask: Tensor,
     ) -> list[LossTerm]:
-        """Section 4's two: the decoder learns from the teacher, the fertilities by REINFORCE.
+        """The terms of section 4: the teacher trains the decoder, REINFORCE the fertilities.
 
-        logits (B,S,L) of the fertilities; emissions (B,T,V) and mask (B,T) of the supervised ones.
+        logits (B,S,L) of fertilities; emissions (B,T,V) and mask (B,T) for the data's fertilities.
         """
         teacher.follow(next(self.parameters()))
         with torch.no_grad():
             encoded = teacher.encode(source_tokens, states.lengths)
-            drawn = torch.multinomial(logits.softmax(dim=2).flatten(0, 1), 1).view(logits.shape[:2])
-            both = torch.stack([drawn, fertility.average(logits)], dim=1)  # (B,2,S)
+            flat = logits.softmax(dim=2).flatten(0, 1)
+            sample = torch.multinomial(flat, 1).view(logits.shape[:2])
+            both = torch.stack([sample, fertility.average(logits)], dim=1)  # (B,2,S)
             proposal = self._proposal(states, both)
             theirs = length_mask(proposal.lengths.flatten(), int(proposal.lengths.max()))
             words = self.emissions(states, proposal.fertilities, theirs)
             rows = torch.arange(len(mask), device=mask.device)
             pairs = rows.repeat_interleave(2)
-            # As the released code and not the paper, a draw costs what its tokens do on average: a
-            # sum rewards short outputs. It counts as the tokens of the reference.
+            # As in the released code, not the paper, a sample's cost is the mean over its tokens,
+            # because a sum rewards short outputs. It is scaled by the reference's length.
             each = self._costs(teacher, encoded, pairs, words, theirs) / proposal.lengths.flatten()
             costs = each.view(-1, 2) * mask.sum(dim=1, keepdim=True)
         gold = self._costs(teacher, encoded, rows, emissions, mask).sum()
-        likelihood = fertility.log_likelihood(logits, drawn, states.mask)
+        likelihood = fertility.log_likelihood(logits, sample, states.mask)
         rewarded = reinforce(likelihood, costs[:, 0], baseline=costs[:, 1])
         weight = self.cfg.finetune_weight
         return [
@@ -158,7 +228,7 @@ class NartFertility(NartModel):
         emissions: Tensor,
         mask: Tensor,
     ) -> Tensor:
-        """(BN,) L_RKL, where the teacher reads the student's most probable prefixes.
+        """(BN,) L_RKL, with the student's most probable tokens as the teacher's prefixes.
 
         rows (BN,): which encoded sentence each row translates.
         """
@@ -166,6 +236,3 @@ class NartFertility(NartModel):
             tokens = emissions.argmax(dim=2)
             log_probs = teacher.distributions(encoded, rows, tokens)
         return reverse_cross_entropy(emissions, log_probs, mask)
-
-
-register_sizes("nart_fertility")

@@ -1,69 +1,101 @@
 """Deterministic iterative refinement (Lee, Mansimov and Cho 2018, arXiv 1802.06901).
 
-Where the paper is silent, as its code: a pass is any decoder's, so that 1 iteration is the first
-guess alone; gradients flow through the hidden states handed on and stop at the argmax; whether a
-pass mends the reference or the previous output is drawn once for a batch, and the hidden states are
-handed on in either case.
+Where the paper gives no details, this follows its code. The initial output counts as iteration 1.
+Each pass gets the hidden states of the previous one, through which gradients flow, and its argmax,
+where they stop. Whether a pass reads a corrupted reference instead of the previous output is chosen
+at random once per batch; it gets the hidden states in either case.
 """
 
 import copy
 from collections import deque
+from dataclasses import dataclass, field, replace
 
 import torch
-from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.errors import UserError
+from fairseq_nart.generation.options import StoppingDecoding
 from fairseq_nart.generation.stopping import STOPPING_RULES
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.corruption import corrupt
-from fairseq_nart.layers.states import Decoded, EncoderStates, LossTerm, Proposal
+from fairseq_nart.layers.states import Decoded, EncoderStates
+from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._options import NartRefinementConfig
-from fairseq_nart.models._presets import register_sizes
-from fairseq_nart.models.nart import Nart
+from fairseq_nart.models._heads import CrfDecoding, most_probable
+from fairseq_nart.models._registry import register_system
+from fairseq_nart.models.nart import Nart, NartConfig
 
 
-@register_model("nart_refinement")
+@dataclass
+class NartRefinementConfig(NartConfig):
+    """Options of iterative refinement."""
+
+    train_iterations: int = field(
+        default=4,
+        metadata={"help": "passes in training, the initial one included", "at least": 1},
+    )
+    denoising_probability: float = field(
+        default=0.5,
+        metadata={
+            "help": "probability that a training pass corrects a corrupted reference instead of "
+            "the previous pass's output",
+            "at least": 0,
+            "at most": 1,
+        },
+    )
+
+
+@dataclass
+class RefinementDecoding(CrfDecoding, StoppingDecoding):
+    """Decoding options of iterative refinement."""
+
+
+@register_system(
+    "nart_refinement",
+    "iterative refinement",
+    length_predictor="classifier",
+    decoder_input="hard_uniform",
+)
 class NartRefinement(Nart):
-    """NART's decoder guesses, a second one, the same in all later passes, refines."""
+    """NART's decoder gives the initial output; a second decoder refines it in all later passes."""
 
     Config = NartRefinementConfig
     cfg: NartRefinementConfig
-    decoding_options = (*Nart.decoding_options, "refinement_iterations", "refinement_stop")
+    Decoding = RefinementDecoding
 
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
-        """ValueError where a number is out of its range, or is about passes that there are not."""
+        """UserError if an option is out of range, or concerns passes that do not exist."""
         super().__init__(cfg, task)
         self.refines = cfg.train_iterations > 1
         if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
-            raise ValueError(
-                "--denoising-probability is about refinements, and --train-iterations 1 trains "
+            raise UserError(
+                "--denoising-probability concerns refinement, but --train-iterations 1 trains "
                 "none: leave one of the two out"
             )
-        if not self.refines:  # it is NART, and its second decoder has learned nothing
-            self.decoding_options = Nart.decoding_options
-        # The share of words that is corrupted before each refinement: later ones mend less. (The
-        # code's own arithmetic starts below 0.9: 0.63, 0.37, 0.1 for four passes.)
+        if not self.refines:  # equal to NART: its second decoder is untrained
+            self.idle_options += ("refinement_iterations", "refinement_stop")
+        # The share of corrupted words before each refinement, falling from pass to pass. (The
+        # authors' code starts below 0.9: 0.63, 0.37, 0.1 for four passes.)
         self.corruption = torch.linspace(
             0.9, 0.1, cfg.train_iterations - 1, dtype=torch.float64
         ).tolist()
         self.first_word = task.target_dictionary.nspecial
         self.eos = task.target_dictionary.eos()
-        # Several GPUs would wait for the gradients of weights that no pass uses.
+        # Unused weights must not require gradients: training on several GPUs would wait for them.
         self.refiner = copy.deepcopy(self.decoder).requires_grad_(self.refines)
         self.refiner.output_projection = self.decoder.output_projection
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A decoder is a start for both decoders, where there is no second one."""
+        """Starts both decoders from the checkpoint's decoder if it has no second one."""
         pairs = ((f"refiner.{name}", f"decoder.{name}") for name in self.refiner.state_dict())
         return {**{new: weights[old] for new, old in pairs if old in weights}, **weights}
 
     def refine(
         self, states: EncoderStates, tokens: Tensor, features: Tensor, mask: Tensor
     ) -> Tensor:
-        """One pass: tokens (BN,T) and features (BN,T,D) of the one before, mask (BN,T) -> features
-        (BN,T,D)."""
+        """tokens (BN,T) and features (BN,T,D) of the previous pass, mask (BN,T) -> features
+        (BN,T,D) of the next."""
         refined: Tensor = self.refiner(self.refiner.embed(tokens) + features, mask, states)
         return refined
 
@@ -76,56 +108,58 @@ class NartRefinement(Nart):
             features, emissions = passes[-1]
             if self.training and torch.rand(()).item() < self.cfg.denoising_probability:
                 words = mask & target.ne(self.eos)
-                said = corrupt(target, words, share, self.first_word, self.vocab_size)
+                tokens = corrupt(target, words, share, self.first_word, self.vocab_size)
             else:
-                said = emissions.argmax(dim=2)
-            refined = self.refine(states, said, features, mask)
+                tokens = emissions.argmax(dim=2)
+            refined = self.refine(states, tokens, features, mask)
             passes.append((refined, self.refiner.output_projection(refined)))
         smoothing = self.cfg.label_smoothing
-        losses = (
-            token_cross_entropy(x, target, mask, smoothing, overwrite=True) for _, x in passes
-        )
-        return [LossTerm(f"nar_loss_{n}", loss, mask.sum()) for n, loss in enumerate(losses, 1)]
+        *guesses, (features, emissions) = passes
+        losses = (token_cross_entropy(x, target, mask, smoothing, True) for _, x in guesses)
+        terms = [[LossTerm("nar_loss", loss, mask.sum())] for loss in losses]
+        terms.append(self.head.loss_terms(features, emissions, target, mask, smoothing))
+        return [
+            replace(term, name=f"{term.name}_{number}")
+            for number, pass_terms in enumerate(terms, 1)
+            for term in pass_terms
+        ]
 
-    def decode(
-        self,
-        states: EncoderStates,
-        proposal: Proposal,
-        options: DecodingOptions,
-        log_probs: bool = True,
-    ) -> Decoded:
-        """As the base class says; a row whose refinement has ended keeps its output.
+    def decode(self, request: Request) -> Decoded:
+        """A row that has stopped keeps its output. A CRF decodes the features of its last pass.
 
-        A sentence is computed as long as one of its candidates goes on.
+        A sentence is computed until all its candidates have stopped.
         """
+        options, states, lengths = request.options, request.states, request.proposal.lengths
         passes = options.decoder_passes() if self.refines else 1
         rule = STOPPING_RULES[options.refinement_stop]
-        features, emissions, mask = self.start_decoding(states, proposal.lengths)
-        tokens, scores = self.decode_emissions(features, emissions, mask, log_probs)
+        features, emissions, mask = self.start_decoding(states, lengths)
+        tokens, scores = most_probable(emissions, mask)
         outputs = deque([tokens], maxlen=rule.window if rule else 1)
-        going = mask.any(dim=1)  # (BN,)
-        iterations = going.long()
+        active = mask.any(dim=1)  # (BN,)
+        iterations = active.long()
         sentences: Tensor | slice = slice(None)
         rows: Tensor | slice = slice(None)
         for _ in range(1, passes):
             if rule is not None:
-                going = going & ~rule.ended(torch.stack(list(outputs), dim=1), mask)
-                if not going.any():
+                active = active & ~rule.ended(torch.stack(list(outputs), dim=1), mask)
+                if not active.any():
                     break
-                sentences = going.view_as(proposal.lengths).any(dim=1)
-                rows = sentences.repeat_interleave(proposal.lengths.size(1))
-            here = mask[rows]
-            new = self.refine(states.select(sentences), tokens[rows], features[rows], here)
-            emissions = self.decoding_emissions(new, here)
-            more, log = self.decode_emissions(new, emissions, here, log_probs)
+                sentences = active.view_as(lengths).any(dim=1)
+                rows = sentences.repeat_interleave(lengths.size(1))
+            rows_mask = mask[rows]
+            new = self.refine(states.select(sentences), tokens[rows], features[rows], rows_mask)
+            best, log = most_probable(self.decoding_emissions(new, rows_mask), rows_mask)
+            changes = active[rows, None]
+            if self.head.is_structured:
+                new = torch.where(changes[..., None], new, features[rows])
             features[rows] = new
-            on = going[rows, None]
-            scores[rows] = torch.where(on, log, scores[rows])
+            scores[rows] = torch.where(changes, log, scores[rows])
             tokens = tokens.clone()
-            tokens[rows] = torch.where(on, more, tokens[rows])
+            tokens[rows] = torch.where(changes, best, tokens[rows])
             outputs.append(tokens)
-            iterations += going
-        return Decoded(tokens, scores, mask, proposal.valid, iterations)
-
-
-register_sizes("nart_refinement")
+            iterations += active
+        if not self.head.is_structured:
+            return Decoded(tokens, scores, mask, request.proposal.valid, iterations)
+        decoded = self.head.search(features, self.decoding_emissions(features, mask), mask, request)
+        paths = len(decoded.tokens) // len(iterations)
+        return replace(decoded, iterations=iterations.repeat_interleave(paths))

@@ -1,4 +1,4 @@
-"""Spares teachers, fairseq's own models, what is slow in torch and fairseq when a CPU trains."""
+"""Speeds up the training of teachers, fairseq's own models, on a CPU."""
 
 import contextlib
 import functools
@@ -16,15 +16,15 @@ from fairseq_nart.losses.tokens import token_cross_entropy
 
 
 class FastDropout(FairseqDropout):
-    """fairseq's dropout with our random numbers, which took an eighth of a training step."""
+    """fairseq's dropout with faster random numbers; torch's took an eighth of a training step."""
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        """`inplace` is only ever permission."""
+        """x of any shape -> x with dropout, never in place."""
         return dropout(x, self.p, self.training or self.apply_during_inference)
 
 
 def use_fast_dropout(model: nn.Module) -> None:
-    """Replaces fairseq's dropout wherever `model` has it."""
+    """Replaces fairseq's dropout everywhere in `model`."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is FairseqDropout:
@@ -32,16 +32,15 @@ def use_fast_dropout(model: nn.Module) -> None:
 
 
 def plain_attention() -> contextlib.AbstractContextManager[None]:
-    """Attention by plain products: on sentences of tens of tokens the backward pass of torch's
-    fused CPU kernel takes several times as long, a fifth of a training step.
-    """
+    """Computes attention without torch's fused CPU kernel, whose backward pass takes several times
+    as long for sentences of tens of tokens: a fifth of a training step."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
 def use_fast_loss(criterion: FairseqCriterion) -> None:
-    """Has `criterion` compute fairseq's label-smoothed loss in passes that stay in the cache.
+    """Makes `criterion` compute fairseq's label-smoothed loss in passes that fit in the cache.
 
-    The class stays fairseq's, whose name a checkpoint must hold for a training to go on.
+    It keeps fairseq's class, because a checkpoint must hold its name for training to be resumed.
     """
     if type(criterion) is LabelSmoothedCrossEntropyCriterion and not criterion.ignore_prefix_size:
         plain = criterion.compute_loss
@@ -56,7 +55,7 @@ def _smoothed_loss(
     sample: dict[str, Any],
     reduce: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The loss and its part without smoothing, as fairseq's: `plain` where it must be."""
+    """fairseq's loss with and without smoothing; calls `plain` where this code does not apply."""
     logits = net_output[0]  # (B,T,V)
     decoder = getattr(getattr(model, "module", model), "decoder", None)
     adaptive = getattr(decoder, "adaptive_softmax", None) is not None
@@ -64,7 +63,7 @@ def _smoothed_loss(
         return plain(model, net_output, sample, reduce=reduce)
     target = model.get_targets(sample, net_output)
     mask = target.ne(criterion.padding_idx)
-    # fairseq spreads epsilon over all tokens but the target, ours over all tokens.
+    # fairseq spreads epsilon over all tokens except the target, our loss over all tokens.
     smoothing = criterion.eps * logits.size(2) / (logits.size(2) - 1)
     nll = token_cross_entropy(logits.detach(), target, mask)
     return token_cross_entropy(logits, target, mask, smoothing, overwrite=True), nll

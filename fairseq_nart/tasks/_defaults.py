@@ -1,9 +1,9 @@
-"""Lets our architectures bring their own task, criterion, optimiser and schedule.
+"""Gives our architectures default values for task, criterion, optimiser and schedule.
 
-fairseq parses `--task` and `--criterion` with defaults of its own. When it has imported our package
-and before it parses for good, we put our words in front of the user's: what the user types comes
-later on the line and wins, and an option that replaces another (`--optimizer`) drops what only
-belonged to ours. `--help` waits until fairseq has added the options of model and task.
+fairseq has its own defaults for `--task` and `--criterion`. After it has imported our package, and
+before it parses the command line, we put our words in front of the user's. The user's words come
+later and override ours; an option such as `--optimizer` also removes the words that belong to our
+default. `--help` is delayed until fairseq has added the options of model and task.
 """
 
 import argparse
@@ -16,8 +16,9 @@ from typing import Any
 
 from fairseq import checkpoint_utils, options, utils
 
-from fairseq_nart.models._presets import TASK, training_defaults
-from fairseq_nart.tasks import _languages
+from fairseq_nart.data import languages
+from fairseq_nart.errors import UserError
+from fairseq_nart.models._registry import TASK, flags, training_defaults
 
 HELP = {"-h", "--help"}
 
@@ -29,7 +30,7 @@ def _given(words: list[str], option: str) -> bool:
 
 
 def _value(words: list[str], names: tuple[str, ...]) -> str | None:
-    """What the last of `names` on the command line says."""
+    """The value of the last of the options `names` on the command line, or None."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(*names, dest="value")
     return str(value) if (value := parser.parse_known_args(words)[0].value) else None
@@ -38,9 +39,9 @@ def _value(words: list[str], names: tuple[str, ...]) -> str | None:
 def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """The command line `words` with our defaults in front.
 
-    `parser` is fairseq's: where its default task is plain translation or, to validate, none, ours
-    stands in. Batches of a validation are by default as large as fairseq-generate's. ValueError
-    where BLEU is to choose the best checkpoint and is not computed.
+    `parser` is fairseq's. Our task replaces the default task translation, or None in
+    fairseq-validate, whose batches get the default size of fairseq-generate's. UserError if the
+    best checkpoint is chosen by BLEU, but BLEU is not computed.
     """
     known = parser._option_string_actions
     added: list[str] = []
@@ -59,31 +60,44 @@ def with_defaults(parser: argparse.ArgumentParser, words: list[str]) -> list[str
             added += ["--best-checkpoint-metric", "bleu", "--maximize-best-checkpoint-metric"]
         ours = _value(words, ("--task",)) in (None, TASK)
         if metric == "bleu" and ours and not bleu and not _given(words, "--disable-validation"):
-            raise ValueError("--best-checkpoint-metric bleu: validation needs --eval-bleu too")
+            raise UserError("--best-checkpoint-metric bleu: validation needs --eval-bleu too")
     return added + words
 
 
 def take_languages(options: argparse.Namespace) -> None:
-    """Has the checkpoint of `--path` say the languages, where neither user nor data do."""
+    """Takes the languages from the checkpoint of `--path` if neither user nor data give them."""
     path, given = getattr(options, "path", None), getattr(options, "source_lang", None)
     if getattr(options, "task", None) != TASK or not path or given or options.target_lang:
         return
-    if len(_languages.in_folder(Path(utils.split_paths(options.data)[0]))) != 1:
+    if len(languages.in_folder(Path(utils.split_paths(options.data)[0]))) != 1:
         state = checkpoint_utils.load_checkpoint_to_cpu(utils.split_paths(path)[0])
-        options.source_lang, options.target_lang = _languages.of_checkpoint(state)
+        options.source_lang, options.target_lang = languages.of_checkpoint(state)
 
 
-def _help_at_last(modify_parser: ModifyParser | None) -> ModifyParser:
-    """For fairseq, which calls it before it parses for the first time and for the second.
+def _complete(
+    modify_parser: ModifyParser | None, arch: str | None, prints_help: bool
+) -> ModifyParser:
+    """A `modify_parser` for fairseq, which calls it before its first and before its second parsing.
 
-    At the first it does not know yet which model and task there are, and would print help without.
+    Only the second time are the options of model and task known. Then it adds a `--no-` form of the
+    flags that the architecture switches on, and prints the help if requested.
     """
     calls = itertools.count(1)
 
     def modify(parser: argparse.ArgumentParser) -> None:
         if modify_parser:
             modify_parser(parser)
-        if next(calls) == 2:
+        if next(calls) < 2:
+            return
+        for flag in flags(arch):
+            name = flag.removeprefix("--")
+            parser.add_argument(
+                f"--no-{name}",
+                dest=name.replace("-", "_"),
+                action="store_false",
+                help=f"switch {flag} off, which {arch} switches on",
+            )
+        if prints_help:
             parser.print_help()
             parser.exit()
 
@@ -105,14 +119,15 @@ def install() -> None:
         modify_parser: ModifyParser | None = None,
     ) -> Any:
         words = list(sys.argv[1:] if input_args is None else input_args)
-        if not suppress_defaults:  # there only what the user typed may override a checkpoint
+        if not suppress_defaults:  # else only the user's own words may override a checkpoint
             words = with_defaults(parser, words)
-        arch = parser._option_string_actions.get("--arch")
-        # Without a model fairseq cannot go on, and prints what it has.
-        known = arch is None or arch.default or _value(words, ("--arch", "-a"))
-        if known and HELP & set(words):
+        option, arch = parser._option_string_actions.get("--arch"), _value(words, ("--arch", "-a"))
+        # Without a model fairseq cannot continue, and prints the help that it has.
+        known = option is None or option.default or arch
+        asked = bool(known and HELP & set(words))
+        if asked:
             words = [word for word in words if word not in HELP]
-            modify_parser = _help_at_last(modify_parser)
+        modify_parser = _complete(modify_parser, arch, asked)
         parsed = parse(parser, words, parse_known, suppress_defaults, modify_parser)
         take_languages(parsed[0] if isinstance(parsed, tuple) else parsed)
         return parsed

@@ -1,1 +1,1 @@
-"""What people need around the models. Each tool is a library and a thin `fairseq-nart` command."""
+"""Command-line tools. Each is a library with a thin `fairseq-nart` command."""

@@ -1,24 +1,24 @@
-"""CTranslate2 as a way to run a teacher: what distillation and benchmark share of it."""
+"""Running a teacher with CTranslate2, for distillation and the benchmark."""
 
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairseq_nart.tools.distillation.options import Search
+from fairseq_nart.teacher.search import Search
 
-if TYPE_CHECKING:  # brings torch, which a process that only translates goes without
-    from fairseq_nart.tools.distillation.teacher import Teacher
+if TYPE_CHECKING:  # imports torch, which a process that only translates does not need
+    from fairseq_nart.tools._teacher import Teacher
 
 INSTALL = "pip install fairseq-nart[ctranslate2]"
 
 
 def is_installed() -> bool:
-    """Whether there is a CTranslate2."""
+    """Whether CTranslate2 is installed."""
     return importlib.util.find_spec("ctranslate2") is not None
 
 
 def convert(teacher: "Teacher", out: Path) -> None:
-    """Makes `out` the converted model; any exception at all where CTranslate2 does not know it."""
+    """Converts the teacher to `out`; can raise any exception if CTranslate2 does not support it."""
     from ctranslate2.converters import FairseqConverter
 
     converter = FairseqConverter(str(teacher.path), str(teacher.data), *teacher.languages)
@@ -28,9 +28,9 @@ def convert(teacher: "Teacher", out: Path) -> None:
 def submit(
     translator: Any, batch: list[list[str]], search: Search, limit: int, **options: Any
 ) -> list[Any]:
-    """Results to wait for: fairseq's search for at most `limit` pieces.
+    """Starts fairseq's search for at most `limit` subwords; returns asynchronous results.
 
-    The pieces of `batch` come without the end of sentence, which the converted model adds itself.
+    The sentences of `batch` have no end of sentence: the converted model adds it.
     """
     results: list[Any] = translator.translate_batch(
         batch,

@@ -1,4 +1,4 @@
-"""A trained model with its text processing, as tools that read raw text ask for it."""
+"""Options and loading of a model with its text processing, for tools that read raw text."""
 
 import argparse
 from pathlib import Path
@@ -9,24 +9,24 @@ from fairseq_nart.compat.allocator import keep_freed_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
-    """--path, with `path` as its help, --data, -s, -t and --sentencepiece."""
+    """Adds --path, with `path` as its help, --data, -s, -t and --sentencepiece."""
     parser.add_argument("--path", type=Path, required=True, help=path)
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder with the dictionaries (default: the binarised data it was trained on)",
+        help="folder with the dictionaries (default: the binarised training data)",
     )
     languages(parser, "the checkpoint's, else the data's")
     parser.add_argument(
         "--sentencepiece",
         type=Path,
         metavar="MODEL",
-        help="segments the source and joins the translation (default: it comes segmented)",
+        help="segments the source and joins the translation (default: the input is segmented)",
     )
 
 
 def languages(parser: argparse.ArgumentParser, default: str) -> None:
-    """-s and -t, where `default` is what holds without them."""
+    """Adds -s and -t; `default` describes their default in the help."""
     for side in ("source", "target"):
         parser.add_argument(
             f"-{side[0]}",
@@ -37,7 +37,7 @@ def languages(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def load(options: argparse.Namespace, **decoding: Any) -> hub.Translator:
-    """The model that was asked for; ValueError as `hub.from_pretrained` says."""
+    """Loads the model that the options name; raises UserError as `hub.from_pretrained` does."""
     keep_freed_memory()
     return hub.from_pretrained(
         options.path,

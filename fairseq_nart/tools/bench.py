@@ -1,11 +1,12 @@
-"""Quality, latency, throughput and memory of systems, measured side by side."""
+"""Measures the quality, latency, throughput and memory of several systems."""
 
 import argparse
 from functools import partial
 from pathlib import Path
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.files import exclusive
-from fairseq_nart.generation.options import typed
+from fairseq_nart.options import typed
 from fairseq_nart.tools.benchmark import stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE
@@ -19,25 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", type=Path, help="TOML file of test sets and systems")
     parser.add_argument("--out", type=Path, required=True, help="run folder, for the records")
     parser.add_argument(
-        "--root", type=Path, help="folder that paths in the plan start from (default: the plan's)"
+        "--root", type=Path, help="folder that the plan's paths are relative to (default: its own)"
     )
     parser.add_argument(
-        "--skip-missing", action="store_true", help="leave out what has no checkpoint (yet)"
+        "--skip-missing", action="store_true", help="leave out systems without a checkpoint (yet)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU if available)")
+    parser.add_argument(
+        "--sentences", type=int, default=200, help="timed sentences per test set (default: 200)"
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)"
+        "--repeats", type=int, default=3, help="timings per sentence; uses the median (default: 3)"
     )
     parser.add_argument(
-        "--sentences", type=int, default=200, help="how many of a test set are timed (default: 200)"
+        "--batch-size", type=int, default=32, help="for the translations that are scored"
     )
     parser.add_argument(
-        "--repeats", type=int, default=3, help="times each is timed, the median counts (default: 3)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=32, help="of the translations that are scored"
-    )
-    parser.add_argument(
-        "--max-batch-size", type=int, default=256, help="throughput is measured up to it"
+        "--max-batch-size", type=int, default=256, help="largest batch of the throughput stage"
     )
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, default=STAGES, help="what to measure (default: all)"
@@ -48,11 +47,11 @@ def run(options: argparse.Namespace) -> None:
     """`fairseq-nart bench`."""
     for name in ("sentences", "repeats", "batch_size", "max_batch_size"):
         if (number := getattr(options, name)) < 1:
-            raise ValueError(f"{typed(name)} must be at least 1, not {number}")
+            raise UserError(f"{typed(name)} must be at least 1, not {number}")
     plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
     device = options.device or _device()
     if device == "cuda" != _device():
-        raise ValueError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
         _measure(Session(plan, options.out, device, options.sentences), options)
@@ -67,8 +66,8 @@ def _measure(session: Session, options: argparse.Namespace) -> None:
             "throughput": partial(stages.throughput, session, workers, options.max_batch_size),
         }
         waiting = [stage for name, stage in others.items() if name in options.stages]
-        # The repeats of latency are spread over the other work, because a machine has slow minutes,
-        # which do not slow all systems alike.
+        # The repeats of latency alternate with the other stages, because a machine has slow
+        # minutes, which do not affect all systems equally.
         for repeat in range(1, options.repeats + 1) if "latency" in options.stages else ():
             stages.latency(session, workers, options.repeats, repeat)
             if waiting and repeat < options.repeats:

@@ -1,4 +1,4 @@
-"""Sequence-level distillation: the teacher's translation of a training set (arXiv 1606.07947)."""
+"""Sequence-level distillation: a training set with the teacher's translations (1606.07947)."""
 
 import argparse
 import functools
@@ -11,21 +11,23 @@ import sacrebleu
 import torch
 
 import fairseq_nart
+from fairseq_nart.data.splits import Split, open_splits
 from fairseq_nart.files import locked, read_json, write_json
+from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _model
+from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
-from fairseq_nart.tools.distillation.data import MANIFEST, Split, figures, open_splits, write_data
-from fairseq_nart.tools.distillation.options import BACKENDS, Distillation, Search
-from fairseq_nart.tools.distillation.parts import Part, gather, require_same
-from fairseq_nart.tools.distillation.teacher import Teacher
-from fairseq_nart.tools.distillation.translate import translate_part
+from fairseq_nart.tools.distillation.data import MANIFEST, figures, write_data
+from fairseq_nart.tools.distillation.options import BACKENDS, Distillation
+from fairseq_nart.tools.distillation.shards import Shard, gather, require_same
+from fairseq_nart.tools.distillation.translate import translate_shard
 
 
 def distill(asked: Distillation) -> None:
     """Makes `asked.out` a data set ready for training: `asked.data` with the teacher's targets.
 
-    Goes on where a former call ended, however it ended. Of several shards the one that ends last
-    makes the data set. ValueError or OSError, in a line, for what the user can mend.
+    Resumes an earlier call, even one that was killed. Of several shards the last to finish builds
+    the data set. UserError or OSError for what the user can fix.
     """
     work = Work(asked)
     if work.is_finished():
@@ -40,7 +42,7 @@ def distill(asked: Distillation) -> None:
 
 
 class Work:
-    """One call of the tool: translations are kept under `out`/parts, then made a data set."""
+    """One call of the tool: collects translations under `out`/parts, then builds the data set."""
 
     def __init__(self, asked: Distillation) -> None:
         self.asked = asked
@@ -52,14 +54,14 @@ class Work:
         self.options = self.folder / "options.json"
 
     def is_finished(self) -> bool:
-        """ValueError where `out` is finished, but was made with something else."""
+        """Whether `out` is finished; UserError where it was made with other options."""
         finished = read_json(self.manifest)
         if finished is not None:
             self._require_same(self.manifest, finished["made_with"])
         return finished is not None
 
     def translate(self) -> None:
-        """Translates what is missing of our shard."""
+        """Translates the missing sentences of our shard."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / "lock"):
             begun = read_json(self.options)
@@ -69,43 +71,43 @@ class Work:
                 self._require_same(self.options, begun)
         asked = self.asked
         for split in self.splits:
-            part = self._part(split, asked.shard_id)
-            if part.missing():
+            shard = self._shard(split, asked.shard_id)
+            if shard.missing():
                 record = self._record(asked.shard_id)
                 kept = self._kept(split)
-                translate_part(split, part, self.backend, asked.max_tokens, record, kept)
+                translate_shard(split, shard, self.backend, asked.max_tokens, record, kept)
 
     def missing(self) -> dict[int, int]:
-        """Number of sentences without translation of each shard that has any."""
+        """The number of untranslated sentences of each shard that has any."""
         shards = range(self.asked.num_shards)
-        counts = [sum(len(self._part(x, shard).missing()) for x in self.splits) for shard in shards]
-        return {shard: count for shard, count in enumerate(counts) if count}
+        counts = {n: sum(len(self._shard(x, n).missing()) for x in self.splits) for n in shards}
+        return {shard: count for shard, count in counts.items() if count}
 
     def build(self) -> None:
-        """Makes the data set and, when all else is there, its manifest."""
+        """Writes the data set and, last, its manifest."""
         with locked(self.folder / "lock"):
-            if self.is_finished():  # by another shard, which ended at the same time
+            if self.is_finished():  # by another shard that ended at the same time
                 return
             out, dictionary = self.asked.out, self.teacher.target
             shards = range(self.asked.num_shards)
-            lines = [gather([self._part(x, shard) for shard in shards]) for x in self.splits]
+            lines = [gather([self._shard(x, shard) for shard in shards]) for x in self.splits]
             write_data(self.asked.data, out, self.splits, lines, dictionary)
             report = {
                 split.name: figures(out, split, texts, dictionary, self._kept(split))
                 for split, texts in zip(self.splits, lines, strict=True)
             }
             write_json(self.manifest, self._describe(report))
-        for name, found in report.items():
-            bleu = found["bleu_against_original"]
+        for name, entry in report.items():
+            bleu = entry["bleu_against_original"]
             against = "" if bleu is None else f", BLEU {bleu} against the original targets"
             pair = " to ".join(self.teacher.languages)
-            print(f"{out}: {name} distilled, {pair}, {found['sentences']} sentences{against}")
-            if kept := found["kept_original"]:
+            print(f"{out}: {name} distilled, {pair}, {entry['sentences']} sentences{against}")
+            if kept := entry["kept_original"]:
                 print(f"{out}: {kept} of {name} keep their targets: too long for the teacher")
 
     @functools.cached_property
     def backend(self) -> Backend:
-        """The one the translations were begun with, else the one that is asked for."""
+        """The backend of the existing translations, if any, else the one asked for."""
         begun = read_json(self.options)
         return open_backend(
             begun["--backend"] if begun else self.asked.backend,
@@ -115,14 +117,14 @@ class Work:
             self.folder / f"ctranslate2.{self.asked.shard_id}",
         )
 
-    def _part(self, split: Split, shard: int) -> Part:
+    def _shard(self, split: Split, shard: int) -> Shard:
         count, num_shards = len(split.source), self.asked.num_shards
-        return Part(self.folder, split.name, count, shard, num_shards)
+        return Shard(self.folder, split.name, count, shard, num_shards)
 
     def _kept(self, split: Split) -> dict[int, str]:
         """The original targets of the sentences whose source is too long for the teacher.
 
-        fairseq-train skips them, as it did when the teacher was trained.
+        fairseq-train skips them, as it did in the teacher's training.
         """
         longest = self.teacher.model.max_positions()[0]
         return {i: split.original(i, self.teacher.target) for i in split.beyond(longest)}
@@ -131,7 +133,7 @@ class Work:
         return self.folder / f"run.{shard}-of-{self.asked.num_shards}.json"
 
     def _made_with(self, chosen: str) -> dict[str, Any]:
-        """All that determines the translations, with the backend `chosen` for "auto"."""
+        """Everything that determines the translations, with the backend `chosen` for "auto"."""
         made_with = {"sha256 of --path": self.teacher.record["sha256"]}
         made_with |= self.asked.determining(chosen)
         for split in self.splits:
@@ -143,7 +145,7 @@ class Work:
         require_same(file, begun, self._made_with(begun["--backend"]))
 
     def _describe(self, report: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """The manifest."""
+        """The content of the manifest."""
         asked, shards = self.asked, range(self.asked.num_shards)
         runs = [read_json(self._record(shard)) or {"seconds": 0.0} for shard in shards]
         return {
@@ -173,7 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--splits",
         nargs="+",
         default=new.splits,
-        help="what to distil (default: train); a source that is too long for the teacher keeps its "
+        help="splits to distil (default: train); a source too long for the teacher keeps its "
         "target",
     )
     parser.add_argument("--beam", type=int, default=search.beam, help="beam size (default: 4)")
@@ -199,10 +201,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compute-type", help="of CTranslate2, such as int8 (default: float32, as trained)"
     )
     parser.add_argument(
-        "--num-shards", type=int, default=new.num_shards, help="share the work among so many calls"
+        "--num-shards", type=int, default=new.num_shards, help="number of calls sharing the work"
     )
     parser.add_argument(
-        "--shard-id", type=int, default=new.shard_id, help="this call's share, from 0"
+        "--shard-id", type=int, default=new.shard_id, help="shard of this call, from 0"
     )
     _model.languages(parser, "the teacher's, else the data's")
 

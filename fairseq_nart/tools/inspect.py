@@ -1,11 +1,13 @@
-"""What the CRF does to one sentence, as a picture: candidates, transitions, argmax and Viterbi."""
+"""Draws what the CRF does with one sentence: candidates, transitions, argmax and Viterbi paths."""
 
 import argparse
 from pathlib import Path
 
-from fairseq_nart.models.nart_crf import NartCrf
+from fairseq_nart.errors import UserError
+from fairseq_nart.models._heads import CrfHead
+from fairseq_nart.models.nart import Nart
 from fairseq_nart.tools import _model
-from fairseq_nart.tools.inspection.lattice import Lattice, look
+from fairseq_nart.tools.inspection.lattice import Lattice, decode_lattice
 
 NO_MATPLOTLIB = "a picture needs matplotlib: pip install fairseq-nart[plots]"
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--length",
         type=int,
         metavar="N",
-        help="target tokens, the end of sentence counted (default: the predicted length)",
+        help="target tokens, end of sentence included (default: the predicted length)",
     )
 
 
@@ -52,18 +54,19 @@ def run(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        raise ValueError(NO_MATPLOTLIB) from error
+        raise UserError(NO_MATPLOTLIB) from error
     if options.out.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--out {options.out} must end in one of {', '.join(SUFFIXES)}")
+        raise UserError(f"--out {options.out} must end in one of {', '.join(SUFFIXES)}")
     if not 2 <= options.candidates <= MOST_CANDIDATES:
-        raise ValueError(f"--candidates must be 2 to {MOST_CANDIDATES}, not {options.candidates}")
+        raise UserError(f"--candidates must be 2 to {MOST_CANDIDATES}, not {options.candidates}")
     translator = _model.load(options)
-    if not isinstance(translator.model, NartCrf):
-        raise ValueError(
-            f"{options.path} holds a NART without a CRF: it has no transitions to show; give a "
-            "checkpoint of a nart_crf or nart_dcrf as --path"
+    model = translator.model
+    if not (isinstance(model, Nart) and isinstance(model.head, CrfHead)):
+        raise UserError(
+            f"{options.path} is a model without a CRF, so it has no transitions to show: give a "
+            "checkpoint of nart_crf or nart_dcrf as --path"
         )
-    lattice = look(translator, options.sentence, options.candidates, options.length)
+    lattice = decode_lattice(translator, options.sentence, options.candidates, options.length)
     print(describe(lattice))
     draw(lattice, options.out)
     print(f"picture: {options.out}")

@@ -1,4 +1,4 @@
-"""A benchmark's records as a table in the form of the paper's, figures and one HTML page."""
+"""Reports a benchmark: a table in the form of the paper's, figures and one HTML page."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install fairseq-na
 
 
 def compare(runs: Sequence[Path], baseline: str, teacher: str, tokenize: str) -> Comparison:
-    """The records of run folders with scores. ValueError says what does not go together."""
+    """The records of run folders, with scores. UserError names records that are not comparable."""
     collection = collect(runs)
     collection.require(baseline, "--baseline")
     collection.require(teacher, "--teacher")
-    translated = {data: texts for data in collection.data if (texts := collection.of_data(data))}
+    translated = {data: texts for data in collection.data if (texts := collection.texts_on(data))}
     assessments = {data: assess(texts, baseline, tokenize) for data, texts in translated.items()}
     swept = sweeps(collection.sweeps, tokenize)
     return Comparison(collection, assessments, swept, baseline, teacher, tokenize)
 
 
-def write_report(of: Comparison, out: Path, published: str) -> Report:
-    """Writes table.md, table.csv, plots/ and index.html into `out`."""
+def write_report(results: Comparison, out: Path, published: str) -> Report:
+    """Writes table.md, table.csv, plots/ and index.html to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     report = Report(
-        title=f"Quality and speed of translation: {', '.join(of.collection.data)}",
-        circumstances=circumstances(of),
-        main=main_table(of),
-        notes=notes(of),
+        title=f"Quality and speed of translation: {', '.join(results.collection.data)}",
+        circumstances=circumstances(results),
+        main=main_table(results),
+        notes=notes(results),
         published=published_tables.sun2019() if published == "sun2019" else None,
-        parts=parts_tables(of),
-        details=details(of),
-        methods=methods(of),
+        parts=parts_tables(results),
+        details=details(results),
+        methods=methods(results),
     )
     try:
         from fairseq_nart.tools.reporting import plots
@@ -51,10 +51,10 @@ def write_report(of: Comparison, out: Path, published: str) -> Report:
             raise
         report.notes.append(NO_MATPLOTLIB)
     else:
-        report.figures = plots.draw(of, out / "plots")
-        report.figures_of_parts = plots.draw_parts(of, out / "plots")
+        report.figures = plots.draw(results, out / "plots")
+        report.figures_of_parts = plots.draw_parts(results, out / "plots")
     _write(out / "table.md", markdown_text(report))
-    _write(out / "table.csv", csv_text(csv_rows(of)))
+    _write(out / "table.csv", csv_text(csv_rows(results)))
     _write(out / "index.html", page(report))
     return report
 
@@ -66,36 +66,38 @@ def _write(file: Path, text: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart report`."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a benchmark's folder")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="run folder of a benchmark"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     parser.add_argument(
         "--baseline",
         metavar="SYSTEM",
         required=True,
-        help="the system that speed-up and significance refer to",
+        help="system that speed-up and significance are relative to",
     )
     parser.add_argument(
-        "--teacher", metavar="SYSTEM", required=True, help="the system that gaps in BLEU refer to"
+        "--teacher", metavar="SYSTEM", required=True, help="system that BLEU gaps are relative to"
     )
     parser.add_argument(
         "--tokenize",
         default="13a",
         choices=sorted(BLEU.TOKENIZERS),
-        help="sacreBLEU's name for the tokens of BLEU (default 13a)",
+        help="sacreBLEU's tokenizer for BLEU (default: 13a)",
     )
     parser.add_argument(
         "--published",
         default="none",
         choices=published_tables.CHOICES,
-        help="add a paper's own table in a block apart",
+        help="add a paper's own table, separate from the measurements",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart report`."""
-    of = compare(options.runs, options.baseline, options.teacher, options.tokenize)
+    results = compare(options.runs, options.baseline, options.teacher, options.tokenize)
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
-        report = write_report(of, options.out, options.published)
+        report = write_report(results, options.out, options.published)
     print("\n".join([markdown(report.main), *report.notes]))
     print(f"report: {options.out / 'index.html'}")

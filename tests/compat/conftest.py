@@ -1,4 +1,4 @@
-"""The mends are applied once for all tests of this folder."""
+"""The fixes are applied once for all tests of this folder."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from fairseq_nart.compat import apply
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _mended() -> None:
+def _fixed() -> None:
     apply()
     apply()  # a second call changes nothing

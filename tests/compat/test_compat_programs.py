@@ -1,4 +1,4 @@
-"""fairseq's own commands, run with the mends on tiny made-up data."""
+"""fairseq's own commands, run with the fixes on tiny synthetic data."""
 
 import importlib
 import os
@@ -72,14 +72,14 @@ def _write_data(folder: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A folder with data, a user directory and a checkpoint; what training printed."""
     folder = tmp_path_factory.mktemp("programs")
-    (folder / "mended").mkdir()
+    (folder / "fixed").mkdir()
     user_dir = "from fairseq_nart.compat import apply\n\napply()\n"
-    (folder / "mended" / "__init__.py").write_text(user_dir)
+    (folder / "fixed" / "__init__.py").write_text(user_dir)
     (folder / "bin").mkdir()
     _write_data(folder / "bin")
     training = (
         "--user-dir",
-        "mended",
+        "fixed",
         "--save-dir",
         "saved",
         "--max-epoch",
@@ -97,7 +97,7 @@ def test_bf16_training_on_the_cpu_is_quiet(trained: tuple[Path, str, str]) -> No
 
 
 def test_every_test_sentence_is_generated(trained: tuple[Path, str, str]) -> None:
-    command = ("fairseq-generate", "bin", "--user-dir", "mended", "--cpu", "--beam", "1")
+    command = ("fairseq-generate", "bin", "--user-dir", "fixed", "--cpu", "--beam", "1")
     output, errors = _run(trained[0], *command, "--path", "saved/checkpoint_best.pt")
     ids = {int(line.split("\t")[0][2:]) for line in output.splitlines() if line.startswith("H-")}
     assert ids == set(range(SENTENCES))
@@ -106,7 +106,7 @@ def test_every_test_sentence_is_generated(trained: tuple[Path, str, str]) -> Non
 
 
 def test_interactive_answers_every_line(trained: tuple[Path, str, str]) -> None:
-    command = ("fairseq-interactive", "bin", "--user-dir", "mended", "--cpu", "--beam", "1")
+    command = ("fairseq-interactive", "bin", "--user-dir", "fixed", "--cpu", "--beam", "1")
     text = b"ein mann\n\n   \nhaus \xff\xfe hund\nder"
     output, errors = _run(trained[0], *command, "--path", "saved/checkpoint_last.pt", stdin=text)
     answers = [line.split("\t")[0] for line in output.splitlines() if line.startswith("H-")]
@@ -118,7 +118,7 @@ def test_two_processes_resume_one_training(trained: tuple[Path, str, str]) -> No
     torchrun = ("torchrun", "--nproc_per_node", "2", "--no-python", "fairseq-train", "bin")
     training = (
         "--user-dir",
-        "mended",
+        "fixed",
         "--save-dir",
         "saved",
         "--max-epoch",

@@ -76,6 +76,13 @@ def inside(ids: Tensor, paths: list[tuple[int, ...]]) -> Tensor:
     return torch.tensor([all(y in kept[i] for i, y in enumerate(path)) for path in paths])
 
 
+def best_of(crf: LinearChainCRF, *of: Tensor | None) -> tuple[Tensor, ...]:
+    """Log-probabilities and tokens of the best path, tokens of the two best."""
+    lattice = crf.lattice(*of)  # type: ignore[arg-type]
+    _, path = lattice.best_path()
+    return lattice.log_probs(path), lattice.tokens(path), lattice.tokens(lattice.k_best(2)[1])
+
+
 cases = st.fixed_dictionaries(
     {
         "dynamic": st.booleans(),
@@ -94,10 +101,13 @@ def test_equals_enumeration_over_candidates(device: torch.device, options: dict[
     found = case.log_likelihood()
     assert (found <= 0).all()
     scores, tokens = case.crf.decode(case.emissions, case.mask, case.states)
-    three, triples = case.crf.k_best(case.emissions, case.mask, 3, case.states)
-    log_probs, same = case.crf.decode_with_log_probs(case.emissions, case.mask, case.states)
-    again, along, alike = case.crf.k_best_with_log_probs(case.emissions, case.mask, 3, case.states)
-    assert torch.equal(three, again) and torch.equal(triples, alike)
+    lattice = case.crf.lattice(case.emissions, case.mask, case.states)
+    three, paths_of_three = lattice.k_best(3)
+    triples, along = lattice.tokens(paths_of_three), lattice.log_probs(paths_of_three)
+    best, path = lattice.best_path()
+    log_probs, same = lattice.log_probs(path), lattice.tokens(path)
+    assert torch.equal(best, scores)
+    assert_close(lattice.log_likelihood(path), best - lattice.log_partition())
     assert_close(along[:, 0], log_probs)
     there = three > -math.inf
     assert_close((along.sum(dim=2) - along[:, :1].sum(dim=2))[there], (three - three[:, :1])[there])
@@ -168,7 +178,8 @@ def test_fresh_layer_is_independent(device: torch.device, dynamic: bool) -> None
     assert_close(case.log_likelihood(), reference.masked_fill(~case.mask, 0).sum(dim=1))
     tokens = case.crf.decode(case.emissions, case.mask, case.states)[1]
     assert torch.equal(tokens, case.emissions.argmax(dim=2).masked_fill(~case.mask, 0))
-    log_probs, _ = case.crf.decode_with_log_probs(case.emissions, case.mask, case.states)
+    lattice = case.crf.lattice(case.emissions, case.mask, case.states)
+    log_probs = lattice.log_probs(lattice.best_path()[1])
     assert_close(log_probs, normal.max(dim=2).values.masked_fill(~case.mask, 0))
 
 
@@ -250,24 +261,22 @@ def test_padding_and_batching_change_nothing(device: torch.device, dynamic: bool
     longer.targets, longer.mask = pad(case.targets, (0, 2)), pad(case.mask, (0, 2))
     longer.states = None if case.states is None else pad(case.states, (0, 0, 0, 2), value=5.0)
     assert_close(longer.log_likelihood(), case.log_likelihood())
-    short = case.crf.decode_with_log_probs(case.emissions, case.mask, case.states)
-    long = case.crf.decode_with_log_probs(longer.emissions, longer.mask, longer.states)
+    short = best_of(case.crf, case.emissions, case.mask, case.states)
+    long = best_of(case.crf, longer.emissions, longer.mask, longer.states)
     assert_close(long[0][:, :4], short[0])
     assert torch.equal(long[1][:, :4], short[1])
     for row in range(3):
         n = int(case.mask[row].sum())
         states = None if case.states is None else case.states[row : row + 1, :n]
-        alone = case.crf.decode_with_log_probs(
-            case.emissions[row : row + 1, :n], case.mask[row : row + 1, :n], states
-        )
+        own = (case.emissions[row : row + 1, :n], case.mask[row : row + 1, :n])
+        alone = best_of(case.crf, *own, states)
         assert_close(alone[0][0], short[0][row, :n])
         assert torch.equal(alone[1][0], short[1][row, :n])
     assert not case.mask.all()
     real = case.emissions[case.mask]
-    for decode, words in ((case.crf.decode_with_log_probs, ()), (case.crf.k_best, (2,))):
-        every = decode(case.emissions, case.mask, *words, case.states)
-        for mine, theirs in zip(decode(real, case.mask, *words, case.states), every):
-            assert torch.equal(mine, theirs)
+    every = best_of(case.crf, case.emissions, case.mask, case.states)
+    for mine, theirs in zip(best_of(case.crf, real, case.mask, case.states), every):
+        assert torch.equal(mine, theirs)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -73,8 +73,10 @@ def test_nan_names_term_and_batch(task, device):
     with torch.no_grad():
         model.crf.transitions.source.weight.fill_(float("nan"))
     sample = sample_of(task, [3, 5], device)
+    criterion = NartCriterion(task)
     with pytest.raises(FloatingPointError, match=r"crf_loss is not .* sentences \[.*3.*\]"):
-        NartCriterion(task)(model, sample)
+        for _ in range(1 if device.type == "cpu" else 2):  # a GPU is not waited for
+            criterion(model, sample)
     # fairseq scales the loss of an fp16 training, and lowers the scale where that is too much.
     loss, _, _ = NartCriterion(task)(model.half(), sample)
     assert not loss.isfinite()

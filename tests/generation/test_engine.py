@@ -4,12 +4,13 @@ import pytest
 import torch
 from toys import build, build_teacher
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation import passes
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.generator import NartGenerator
-from fairseq_nart.generation.options import DecodingOptions
-from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.positions import SinusoidalPositions
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"]
 EOS, PAD = 2, 1
@@ -31,7 +32,7 @@ def padded(sources, side, device):
 
 
 def engine(model, **options):
-    return Engine(model, eos=EOS, pad=PAD, options=DecodingOptions(**options))
+    return Engine(model, eos=EOS, pad=PAD, options=model.Decoding(**options))
 
 
 def same(one, other):
@@ -86,12 +87,12 @@ def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
     model.crf.candidates = 2
     teacher = build_teacher(task, "transformer").to(device)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
-    options = DecodingOptions(length_candidates=3, crf_paths=9)
+    options = model.Decoding(length_candidates=3, crf_paths=9)
     ranked = Engine(model, eos=EOS, pad=PAD, options=options, rescorer=rescorer)(source)
     for many, best in zip(several, ranked):
         assert {tuple(h.tokens.tolist()) for h in many} == {tuple(h.tokens.tolist()) for h in best}
         assert [h.score for h in best] == sorted((h.score for h in best), reverse=True)
-    with pytest.raises(ValueError, match="--crf-paths means nothing to Nart"):
+    with pytest.raises(ValueError, match="--crf-paths has no effect on this Nart"):
         engine(build(task, "nart_tiny"), crf_paths=2)
 
 
@@ -153,17 +154,18 @@ def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device
     """{T+C-b .. T+C+b}, at least 1."""
     model = build(task, "nart_tiny", "--length-predictor", "offset").to(device)
     model.lengths.offset.fill_(3 - len(sources[0]))
+    model.longest_target = 60
     asked = []
     decode = model.decode
 
-    def spy(states, proposal, *rest, **more):
-        asked.extend(proposal.lengths.flatten().tolist())
-        return decode(states, proposal, *rest, **more)
+    def spy(request):
+        asked.extend(request.proposal.lengths.flatten().tolist())
+        return decode(request)
 
     model.decode = spy
     for number in (9, 10**12 + 1):  # more than there are lengths cost no more
         engine(model, length_candidates=number)(sources[0][None].to(device))
-        assert asked == list(range(1, 8 if number == 9 else model.longest_target + 1))
+        assert sorted(asked) == list(range(1, 8 if number == 9 else 61))
         asked.clear()
 
 
@@ -172,7 +174,7 @@ def test_a_training_goes_on_after_decoding(task, sources, device):
     model = build(task, "nart_dcrf_tiny").to(device)
     teacher = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 1.0)
     batch = padded(sources, "left", device)
-    decode = Engine(model, eos=EOS, pad=PAD, options=DecodingOptions(), rescorer=teacher)
+    decode = Engine(model, eos=EOS, pad=PAD, rescorer=teacher)
     for precision in (torch.float32, torch.float64):
         model.to(precision)
         for side in (model.encoder, model.decoder):
@@ -192,12 +194,12 @@ def test_a_cpu_asks_the_vocabulary_at_no_padding(arch, task, sources, device, mo
     """And says what it says where all positions are asked, as on a GPU."""
     model, rows = build(task, arch).to(device), []
     states = model.encode(padded(sources, "left", device))
-    proposal = model.propose(states, DecodingOptions())
-    options = DecodingOptions(refinement_iterations=1) if "cmlm" in arch else DecodingOptions()
+    proposal = model.propose(states, model.Decoding())
+    options = model.Decoding(refinement_iterations=1) if "cmlm" in arch else model.Decoding()
 
     def decode():
         rows.clear()
-        return model.decode(states, proposal, options)
+        return model.decode(Request(states, proposal, options))
 
     layer = model.decoder.output_projection
     layer.register_forward_hook(lambda *call: rows.append(call[2][..., 0].numel()))
@@ -248,6 +250,5 @@ def test_an_empty_source_has_an_empty_translation(arch, options, task, sources, 
 
 def test_what_a_system_does_not_understand_is_refused(task):
     model = build(task, "nart_tiny")
-    model.decoding_options = ()
-    with pytest.raises(ValueError, match="--length-candidates means nothing to Nart: leave it out"):
-        engine(model, length_candidates=3)
+    with pytest.raises(UserError, match="--crf-paths has no effect on this Nart: leave it out"):
+        engine(model, crf_paths=3)

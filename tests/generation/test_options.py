@@ -2,7 +2,10 @@
 
 import pytest
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.options import LengthDecoding, StoppingDecoding
+from fairseq_nart.models._heads import CrfDecoding
+from fairseq_nart.models.nart_ctc import CtcDecoding
+from fairseq_nart.models.nart_fertility import FertilityDecoding
 
 
 @pytest.mark.parametrize(
@@ -19,17 +22,23 @@ from fairseq_nart.generation.options import DecodingOptions
         ({"refinement_stop": "oracle"}, "--refinement-stop must be one of none, .*, not 'oracle'"),
         (
             {"refinement_stop": "jaccard", "refinement_iterations": 5},
-            "jaccard compares 5 passes .* ends none of 5: give --refinement-iterations 6 or more",
+            "jaccard compares 5 passes, so 5 are too few: give --refinement-iterations 6 or more",
         ),
         ({"fertility_decoding": "mode"}, "--fertility-decoding must be one of argmax, average, "),
     ],
 )
 def test_refusals(option, said):
     with pytest.raises(ValueError, match=said):
-        DecodingOptions(**option)
+        of_option(*option)(**option)
+
+
+def of_option(name, *_):
+    """Whose option it is."""
+    kinds = (LengthDecoding, StoppingDecoding, CrfDecoding, CtcDecoding, FertilityDecoding)
+    return next(kind for kind in kinds if name in kind.__dataclass_fields__)
 
 
 def test_passes_of_a_refining_system():
-    assert DecodingOptions().decoder_passes() == 10
-    assert DecodingOptions(refinement_stop="jaccard").decoder_passes() == 20
-    assert DecodingOptions(refinement_iterations=3).decoder_passes() == 3
+    assert StoppingDecoding().decoder_passes() == 10
+    assert StoppingDecoding(refinement_stop="jaccard").decoder_passes() == 20
+    assert StoppingDecoding(refinement_iterations=3).decoder_passes() == 3

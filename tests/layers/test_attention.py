@@ -54,7 +54,7 @@ def test_positional_weights_do_not_depend_on_tokens(device):
 
 
 def test_width_must_divide():
-    with pytest.raises(ValueError, match="width 10 is no multiple of the 4"):
+    with pytest.raises(ValueError, match="width 10 is not a multiple of 4"):
         MultiheadAttention(10, 4)
 
 

@@ -28,3 +28,18 @@ def test_off_and_repeatable(device):
     assert not torch.equal(first, dropout(x, 0.5, True))
     torch.manual_seed(3)
     assert torch.equal(first, dropout(x, 0.5, True))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3])
+def test_the_scale_is_not_rounded(p, device):
+    """In bf16 each product is rounded, up or down; a rounded scale would shift all of them."""
+    torch.manual_seed(0)
+    x = (1 + torch.rand(400_000, device=device)).bfloat16()
+    y = dropout(x, p, True)
+    kept = y != 0
+    ratio = (y[kept].double() / x[kept].double()).mean().item()
+    assert ratio == pytest.approx(1 / (1 - p), rel=2e-4)
+
+
+def test_everything_can_be_dropped(device):
+    assert not dropout(torch.ones(5, device=device), 1.0, True).any()

@@ -30,7 +30,8 @@ def test_copy_by_hand(side, device):
     if side == "left":
         real[1], counts[1], mask[1] = [0, 10, 20], [0, 1, 1], [0, 1, 1]
     embeddings = torch.tensor(real, device=device)[..., None]
-    source = EncoderStates(embeddings, embeddings, torch.tensor(mask, device=device).bool())
+    mask = torch.tensor(mask, device=device)
+    source = EncoderStates(embeddings, embeddings, mask.bool(), mask)
     index = fertility.copy_index(torch.tensor(counts, device=device), 5)
     found = copied(source, index)[..., 0].tolist()
     assert found[0] == [10, 10, 30, 30, 30] and found[1][:2] == [10, 20]
@@ -55,7 +56,7 @@ def test_draws_follow_the_softmax(device):
     rows = {0: 0.5, 1: 0.3, 2: 0.2}, {3: 0.9, 49: 0.1}
     logits, mask = logits_of(*rows).to(device), torch.ones(1, 2, dtype=torch.bool, device=device)
     count = 2000
-    drawn = fertility.draw(logits, mask, count)[0].cpu()  # (count,2)
+    drawn = fertility.sample(logits, mask, count)[0].cpu()  # (count,2)
     for place, row in enumerate(rows):
         shares = drawn[:, place].bincount(minlength=CLASSES) / count
         for value, p in row.items():
@@ -72,10 +73,10 @@ def test_draws_depend_on_place_and_number_alone(device):
     mask[1, :60] = False  # padded on the left
     mask[2, 10:] = False
     logits[2, :10] = logits[1, 60:]
-    drawn = fertility.draw(logits, mask, 5)
+    drawn = fertility.sample(logits, mask, 5)
     assert torch.equal(drawn[1, :, 60:], drawn[2, :, :10])
-    assert torch.equal(fertility.draw(logits, mask, 2), drawn[:, :2])
-    alone = fertility.draw(logits[1:2, 60:], mask[1:2, 60:], 5)
+    assert torch.equal(fertility.sample(logits, mask, 2), drawn[:, :2])
+    alone = fertility.sample(logits[1:2, 60:], mask[1:2, 60:], 5)
     assert torch.equal(alone[0], drawn[1, :, 60:])
     assert len({tuple(one) for one in drawn[0].tolist()}) == 5
 
@@ -83,10 +84,10 @@ def test_draws_depend_on_place_and_number_alone(device):
 def test_settled_fertilities_by_hand(device):
     mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]], device=device).bool()
     asked = [[[7, 5, 5, 2], [9, 0, 0, 0]], [[3, 3, 3, 3], [0, 49, 1, 1]]]
-    settled = fertility.settle(torch.tensor(asked, device=device), mask, longest=7).tolist()
+    settled = fertility.make_valid(torch.tensor(asked, device=device), mask, longest=7).tolist()
     assert settled[0] == [[0, 5, 1, 0], [0, 0, 0, 1]]  # padding counts nothing; never nothing
     assert settled[1] == [[3, 3, 1, 0], [0, 7, 0, 0]]  # the longest target
-    settled = fertility.settle(torch.tensor(asked, device=device), mask, longest=99).tolist()
+    settled = fertility.make_valid(torch.tensor(asked, device=device), mask, longest=99).tolist()
     assert settled[1] == [[3, 3, 2, 0], [0, 8, 0, 0]]  # twice the source
 
 

@@ -14,7 +14,7 @@ from fairseq_nart.layers.states import EncoderStates
 def states(lengths, device, dim=4):
     mask = length_mask(torch.tensor(lengths, device=device), max(lengths))
     x = torch.randn(*mask.shape, dim, device=device)
-    return EncoderStates(x, x, mask)
+    return EncoderStates(x, x, mask, mask.long())
 
 
 def test_offset_is_the_rounded_mean_and_is_saved(device):
@@ -50,7 +50,7 @@ def test_classifier_learns_and_clamps_beyond_its_table(device):
 def test_classifier_ignores_padding(device):
     classifier = LengthClassifier(4).to(device)
     source = states([5, 2], device)
-    alone = EncoderStates(source.output[1:, :2], source.embeddings[1:, :2], source.mask[1:, :2])
+    alone = source.map(lambda x: x[1:, :2])
     torch.testing.assert_close(classifier.logits(source)[1:], classifier.logits(alone))
 
 
@@ -62,3 +62,6 @@ def test_window(device):
     assert kept[2] == [1, 2, 3, 4, 5]  # clamped to 1 first: there is always a candidate
     assert kept[3] == [6, 7, 8, 9, 10]
     assert lengths.min() >= 1 and lengths.max() <= 10
+    wide, every = candidate_window(torch.tensor([3, 10], device=device), 10**12 + 1, 10)
+    assert wide.size(1) == 19  # no window has more valid lengths
+    assert [row[mask].tolist() for row, mask in zip(wide, every)] == 2 * [list(range(1, 11))]

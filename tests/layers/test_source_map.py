@@ -18,7 +18,7 @@ def states(lengths, width, side, device):
         embeddings[row, first : first + length, 0] = 10.0 * torch.arange(1, length + 1)
         embeddings[row, first : first + length, 1] = 1.0
     embeddings, mask = embeddings.to(device), mask.to(device)
-    return EncoderStates(embeddings, embeddings, mask)
+    return EncoderStates(embeddings, embeddings, mask, mask.long())
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -80,7 +80,7 @@ def decoder(device, mask_self=False):
 def source_states(batch, device):
     mask = torch.ones(batch, 4, dtype=torch.bool, device=device)
     x = torch.randn(batch, 4, D, device=device)
-    return EncoderStates(x, x, mask)
+    return EncoderStates(x, x, mask, mask.long())
 
 
 def test_decoder_is_not_causal(device):

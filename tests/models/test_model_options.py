@@ -3,11 +3,14 @@
 import dataclasses
 
 import pytest
+from fairseq.models import MODEL_REGISTRY
 from toys import build
 
-from fairseq_nart.models import _options
+from fairseq_nart.models._registry import SYSTEMS
+from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers all systems)
 
-CONFIGS = [c for c in vars(_options).values() if dataclasses.is_dataclass(c)]
+MODELS = [MODEL_REGISTRY[system.model] for system in SYSTEMS.values()]
+CONFIGS = [model.Config for model in MODELS if hasattr(model, "Config")]
 
 
 def test_every_number_has_a_lower_bound():

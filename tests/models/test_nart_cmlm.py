@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
-from toys import batch_of, build, build_teacher, learn_by_heart
+from toys import batch_of, build, build_teacher, learn_by_heart, load_task
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.masking import lowest
 from fairseq_nart.layers.states import Proposal
 from fairseq_nart.models import nart_cmlm
@@ -26,7 +27,7 @@ def model(task, device):
 
 def engine(task, model, **options):
     ends = {"eos": task.tgt_dict.eos(), "pad": task.tgt_dict.pad()}
-    return Engine(model, **ends, options=DecodingOptions(**options))
+    return Engine(model, **ends, options=model.Decoding(**options))
 
 
 def passes_of(model, source, lengths, iterations):
@@ -39,8 +40,8 @@ def passes_of(model, source, lengths, iterations):
 
     model.features = spy
     proposal = Proposal(lengths, torch.ones_like(lengths, dtype=torch.bool))
-    options = DecodingOptions(refinement_iterations=iterations)
-    return seen, model.decode(model.encode(source), proposal, options)
+    options = model.Decoding(refinement_iterations=iterations)
+    return seen, model.decode(Request(model.encode(source), proposal, options))
 
 
 def test_loss_is_that_of_masked_tokens(model, batch, device, monkeypatch):
@@ -150,6 +151,6 @@ def test_starts_from_a_teachers_decoder(task):
     assert torch.equal(model.decoder.layers[1].encoder_attn.q_proj.weight, theirs)
 
 
-def test_what_cannot_be_is_refused(task, model):
-    with pytest.raises(ValueError, match="--refinement-stop means nothing to NartCmlm"):
-        engine(task, model, refinement_stop="equality")
+def test_what_cannot_be_is_refused(data, model):
+    with pytest.raises(UserError, match="--refinement-stop has no effect on NartCmlm"):
+        load_task(data, refinement_stop="equality").build_engine(model)

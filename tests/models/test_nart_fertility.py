@@ -20,11 +20,12 @@ from toys import (
 
 from fairseq_nart.cli import main
 from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
-from fairseq_nart.generation.options import DecodingOptions
-from fairseq_nart.generation.rescore import TeacherRescorer
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import fertility
 from fairseq_nart.models import nart_fertility
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 
 EOS, PAD = 2, 1
 
@@ -51,7 +52,7 @@ def arguments(batch):
 
 
 def engine(model, rescorer=None, **options):
-    return Engine(model, eos=EOS, pad=PAD, options=DecodingOptions(**options), rescorer=rescorer)
+    return Engine(model, eos=EOS, pad=PAD, options=model.Decoding(**options), rescorer=rescorer)
 
 
 def terms_of(model, batch):
@@ -79,7 +80,7 @@ def test_learns_by_heart(task, batch, device):
     for way in ("argmax", "average"):
         said = engine(model.eval(), fertility_decoding=way)(source)
         assert [h[0].tokens.tolist() for h in said] == expected
-        proposal = model.propose(model.encode(source), DecodingOptions(fertility_decoding=way))
+        proposal = model.propose(model.encode(source), model.Decoding(fertility_decoding=way))
         assert torch.equal(proposal.fertilities[:, 0], fertilities)
         assert proposal.lengths[:, 0].tolist() == [len(tokens) for tokens in expected]
 
@@ -103,7 +104,7 @@ def test_the_first_candidate_is_what_its_name_says(task, batch, device):
     states = model.encode(batch["net_input"]["src_tokens"])
 
     def lengths(way):
-        return model.propose(states, DecodingOptions(fertility_decoding=way)).lengths[:, 0]
+        return model.propose(states, model.Decoding(fertility_decoding=way)).lengths[:, 0]
 
     assert (lengths("argmax") == 1).all()  # nothing is copied but what must be
     assert torch.equal(lengths("average"), 2 * states.lengths)
@@ -111,14 +112,14 @@ def test_the_first_candidate_is_what_its_name_says(task, batch, device):
 
 def test_candidates_are_as_long_as_their_fertilities(task, batch, device):
     model = build(task, "nart_fertility_tiny").to(device)
-    states, options = model.encode(batch["net_input"]["src_tokens"]), DecodingOptions()
+    states, options = model.encode(batch["net_input"]["src_tokens"]), model.Decoding()
     options.fertility_samples = 6
     proposal = model.propose(states, options)
     assert proposal.fertilities.shape == (6, 6, states.mask.size(1))
     assert torch.equal(proposal.fertilities.sum(dim=2), proposal.lengths)
     assert (proposal.lengths <= 2 * states.lengths[:, None]).all()
     assert not proposal.fertilities.masked_select(~states.mask[:, None]).any()
-    decoded = model.decode(states, proposal, options)
+    decoded = model.decode(Request(states, proposal, options))
     assert torch.equal(decoded.mask.sum(dim=1).view_as(proposal.lengths), proposal.lengths)
 
 
@@ -273,13 +274,13 @@ def test_bf16_is_close_to_fp32(student, batch):
             assert term.sum.item() == pytest.approx(high[name], rel=3e-2)
 
 
-def test_lengths_mean_nothing_to_fertilities(task):
-    with pytest.raises(ValueError, match="--length-candidates means nothing to NartFertility"):
-        engine(build(task, "nart_fertility_tiny"), length_candidates=3)
+def test_lengths_mean_nothing_to_fertilities(task, data):
+    with pytest.raises(UserError, match="--length-candidates has no effect on NartFertility"):
+        load_task(data, length_candidates=3).build_engine(build(task, "nart_fertility_tiny"))
 
 
 def test_weight_without_a_teacher(task):
-    with pytest.raises(ValueError, match="name it by --finetune-with, or leave it out"):
+    with pytest.raises(ValueError, match="needs a teacher: give --finetune-with, or leave it out"):
         build(task, "nart_fertility_tiny", "--finetune-weight", "0.5")
 
 
@@ -304,7 +305,6 @@ def test_by_fairseqs_commands(data, teacher, tmp_path, capsys):
     capsys.readouterr()
     for file in data.glob("*fertilities*"):
         file.unlink()  # to decode needs none, nor the teacher of the training
-    assert load_task(data).side_inputs == ()
     options = ["--fertility-samples", "4", "--rescore-with", str(teacher), "--nbest", "4"]
     fairseq_generate(data, second, *options)
     found = lines_of(capsys.readouterr().out, "H")

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from toys import batch_of, build, learn_by_heart
+from toys import batch_of, build, learn_by_heart, load_task
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.system import Request
 from fairseq_nart.models import nart_refinement
 from fairseq_nart.models._warm_start import warm_start
 
@@ -21,7 +22,7 @@ def pair(batch):
 
 def engine(task, model, **options):
     ends = {"eos": task.tgt_dict.eos(), "pad": task.tgt_dict.pad()}
-    return Engine(model, **ends, options=DecodingOptions(**options))
+    return Engine(model, **ends, options=model.Decoding(**options))
 
 
 def said(hypotheses):
@@ -58,7 +59,7 @@ def test_one_pass_is_nart(task, batch, device):
     first = engine(task, refinement.eval(), length_candidates=3)(source)
     assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
     assert {h[0].iterations for h in first} == {1}
-    with pytest.raises(ValueError, match="--refinement-iterations means nothing to NartRefin"):
+    with pytest.raises(ValueError, match="--refinement-iterations has no effect on this NartRefin"):
         engine(task, refinement, refinement_iterations=2)
 
 
@@ -136,11 +137,11 @@ def test_adaptive_is_fixed_with_its_own_number(rule, candidates, task, batch, de
     """Each row ends by itself, beside candidates that go on, and says what so many passes say."""
     model = build(task, "nart_refinement_tiny", seed=6).to(device)
     states = model.encode(batch["net_input"]["src_tokens"])
-    proposal = model.propose(states, DecodingOptions(length_candidates=candidates))
+    proposal = model.propose(states, model.Decoding(length_candidates=candidates))
 
     def decode(number, stop="none"):
-        options = DecodingOptions(refinement_iterations=number, refinement_stop=stop)
-        return model.decode(states, proposal, options)
+        options = model.Decoding(refinement_iterations=number, refinement_stop=stop)
+        return model.decode(Request(states, proposal, options))
 
     most = 12
     adaptive = decode(most, rule)
@@ -203,7 +204,7 @@ def test_both_decoders_start_from_a_decoder(task):
     nart = build(task, "nart_tiny", seed=3)
     model = build(task, "nart_refinement_tiny", seed=4)
     report = warm_start(model, nart.state_dict(), "nart.pt")
-    assert "left over there: source_map" in report and "refiner" not in report
+    assert "unused there: source_map" in report and "refiner" not in report
     for name, weight in nart.decoder.state_dict().items():
         assert torch.equal(model.decoder.state_dict()[name], weight)
         assert torch.equal(model.refiner.state_dict()[name], weight)
@@ -214,9 +215,9 @@ def test_both_decoders_start_from_a_decoder(task):
     assert not model.refiner.layers[0].fc1.weight.any() and model.decoder.layers[0].fc1.weight.any()
 
 
-def test_what_cannot_be_is_refused(task):
+def test_what_cannot_be_is_refused(task, data):
     with pytest.raises(ValueError, match="--train-iterations 1 trains none"):
         words = ("--train-iterations", "1", "--denoising-probability", "0.9")
         build(task, "nart_refinement_tiny", *words)
-    with pytest.raises(ValueError, match="--refinement-iterations means nothing to Nart"):
-        engine(task, build(task, "nart_tiny"), refinement_iterations=2)
+    with pytest.raises(UserError, match="--refinement-iterations has no effect on Nart"):
+        load_task(data, refinement_iterations=2).build_engine(build(task, "nart_tiny"))

@@ -1,14 +1,15 @@
 """Every row of the table of architectures builds, decodes a batch and learns from one."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 from toys import batch_of, build
 
 from fairseq_nart.generation.engine import Engine
-from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.layers.lengths import LengthClassifier, OffsetLength
-from fairseq_nart.models._presets import SIZES, training_defaults
+from fairseq_nart.models._registry import SIZES, training_defaults
 
 BY_LEARNED_LENGTH = ["nart_refinement", "nart_cmlm"]
 SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LEARNED_LENGTH]
@@ -29,7 +30,9 @@ def _first(task, source):
 
 
 def _decode(model, task, batch):
-    options = DecodingOptions(**{model.decoding_options[0]: 3})
+    counted = [x.name for x in fields(model.Decoding) if "candidates" in x.metadata]
+    several = next(name for name in counted if name not in model.idle_options)
+    options = model.Decoding(**{several: 3})
     engine = Engine(model, eos=task.tgt_dict.eos(), pad=task.tgt_dict.pad(), options=options)
     return engine(batch["net_input"]["src_tokens"])
 
@@ -37,7 +40,7 @@ def _decode(model, task, batch):
 def _learn(model, task, batch):
     """The loss; gradients are in the model."""
     source, target, side = batch["net_input"]["src_tokens"], batch["target"], {}
-    if "fertilities" in model.side_inputs:  # all of the target to the first token
+    if model.side_inputs:  # all of the target to the first token
         counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
         side["fertilities"] = torch.zeros_like(source).scatter_(1, _first(task, source), counts)
     loss = torch.stack([term.weight * term.sum for term in model(source, target, **side)]).sum()

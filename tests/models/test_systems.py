@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import build, build_teacher
 
-from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.states import Proposal
 from fairseq_nart.models._warm_start import warm_start
 
@@ -20,15 +20,16 @@ def batch(task, device):
 def fresh(task, arch, device, *words):
     """A student with the transitions it starts training with."""
     model = build(task, arch, *words).to(device)
-    if hasattr(model, "crf"):
+    if getattr(model, "crf", None):
         torch.nn.init.zeros_(model.crf.transitions.target.weight)
-    if getattr(model, "dynamic", False):
+    if arch.startswith("nart_dcrf"):
         torch.nn.init.zeros_(model.crf.transitions.f[2].weight)
     return model
 
 
 def decode(model, states, lengths):
-    return model.decode(states, Proposal(lengths, torch.ones_like(lengths) > 0), DecodingOptions())
+    proposal = Proposal(lengths, torch.ones_like(lengths) > 0)
+    return model.decode(Request(states, proposal, model.Decoding()))
 
 
 @pytest.mark.parametrize("length_predictor", ["offset", "classifier"])
@@ -58,7 +59,7 @@ def test_dcrf_starts_where_crf_ended(task, batch, device):
     crf = build(task, "nart_crf_tiny", seed=3).to(device)
     dcrf = fresh(task, "nart_dcrf_tiny", device)
     report = warm_start(dcrf, crf.state_dict(), "crf.pt")
-    assert "crf.transitions.f" in report and "left over there: nothing" in report
+    assert "crf.transitions.f" in report and "unused there: nothing" in report
     for mine, theirs in zip(dcrf(source, target), crf(source, target)):
         torch.testing.assert_close(mine.sum, theirs.sum)
 
@@ -70,7 +71,7 @@ def test_crf_loss_is_the_layers_own(arch, task, batch, device):
     mask, weight = target.ne(task.tgt_dict.pad()), model.decoder.layers[0].fc1.weight
     found = model(source, target)[0].sum
     features, emissions = model.run_decoder(model.encode(source), mask)
-    states = features if model.dynamic else None
+    states = model.head.states(features)
     expected = -model.crf.log_likelihood(emissions, target, mask, states).sum()
     torch.testing.assert_close(found, expected)
     ours, theirs = (torch.autograd.grad(x, weight)[0] for x in (found, expected))
@@ -197,7 +198,9 @@ def test_targets_of_one_token(arch, task, device):
     model = build(task, arch, "--mask-self-attention-diagonal").to(device).train()
     source = torch.tensor([[5, 2], [6, 2]], device=device)
     target = torch.tensor([[2], [2]], device=device)
-    side = {x: torch.tensor([[0, 1], [1, 0]], device=device) for x in model.side_inputs}
+    side = {}
+    if model.side_inputs:
+        side["fertilities"] = torch.tensor([[0, 1], [1, 0]], device=device)
     terms = model(source, target, **side)
     sum(term.weight * term.sum for term in terms).backward()
     assert all(term.sum.isfinite() for term in terms)
@@ -223,11 +226,11 @@ def test_warm_start_reports_and_refuses(task):
         warm_start(nart, {"foreign": torch.zeros(1)}, "other.pt")
     pre_norm = build(task, "nart_tiny", "--normalize-before")
     for one, two in ((nart, pre_norm), (pre_norm, nart)):
-        with pytest.raises(ValueError, match=r"decoder\.layer_norm\.bias is .*--normalize-before"):
+        with pytest.raises(ValueError, match=r"decoder\.layer_norm\.bias exists .*--normalize-bef"):
             warm_start(one, two.state_dict(), "x.pt")
     before = {k: v.clone() for k, v in nart.state_dict().items()}
     other = build(task, "nart_tiny", seed=5)
     report = warm_start(nart, other.state_dict(), "x.pt")
-    assert "new here: nothing; left over there: nothing" in report
+    assert "new here: nothing; unused there: nothing" in report
     changed = [k for k, v in nart.state_dict().items() if not torch.equal(v, before[k])]
     assert "encoder.embed_tokens.weight" in changed

@@ -23,8 +23,9 @@ from toys import (
 
 from fairseq_nart.cli import main
 from fairseq_nart.generation.clean import Candidates
-from fairseq_nart.generation.rescore import TeacherRescorer
-from fairseq_nart.models._presets import SIZES
+from fairseq_nart.models._registry import SIZES
+from fairseq_nart.teacher.loading import load_teacher
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 
 EOS = 2
 MILLIONS = {
@@ -93,7 +94,7 @@ def search(model, task, batch, beam):
 
 
 def test_beam_scores_are_teacher_forced_scores(trained, task, device):
-    model, batch = task.load_teacher(str(trained)).to(device), batch_of(task, device)
+    model, batch = load_teacher(str(trained), task).to(device), batch_of(task, device)
     rescorer = TeacherRescorer(model, EOS, "sum", 0.0)
     encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
     for row, hypotheses in enumerate(search(model, task, batch, beam=3)):
@@ -108,7 +109,7 @@ def test_beam_scores_are_teacher_forced_scores(trained, task, device):
 
 
 def test_a_beam_finds_no_less_than_greed(trained, task, device):
-    model, batch = task.load_teacher(str(trained)).to(device), batch_of(task, device, rows=17)
+    model, batch = load_teacher(str(trained), task).to(device), batch_of(task, device, rows=17)
     greedy, beam = (
         [best["score"].item() for best, *_ in search(model, task, batch, beam=width)]
         for width in (1, 5)
@@ -183,7 +184,7 @@ def test_only_as_many_layers_are_a_start(kind, trained, task):
     if kind == "deep":
         words += ["--encoder-layers", "4", "--decoder-layers", "1"]
         with pytest.raises(
-            ValueError, match=r"layer_norm\.bias is there alone, .*--normalize-before"
+            ValueError, match=r"layer_norm\.bias exists only there, .*--normalize-before"
         ):
             build(task, "nart_tiny", *words)
         model = build(task, "nart_tiny", "--normalize-before", *words)

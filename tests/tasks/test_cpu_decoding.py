@@ -147,5 +147,12 @@ def test_a_torch_without_packed_forms(task, monkeypatch):
     pack(model, int8=False)
     assert type(model.decoder.layers[0].fc1) is nn.Linear
     monkeypatch.delattr(torch, "quantize_per_channel")
-    with pytest.raises(ValueError, match="has no such integers: leave --int8 out"):
+    with pytest.raises(ValueError, match="does not support int8: leave --int8 out"):
         pack(model, int8=True)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_layer_that_two_decoders_share_is_packed_once(int8, task, small_layers_are_packed):
+    model = build(task, "nart_refinement_tiny")
+    pack(model, int8)
+    assert model.refiner.output_projection is model.decoder.output_projection

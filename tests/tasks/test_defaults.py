@@ -4,7 +4,7 @@ import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import generate, interactive, train
-from toys import SMALL, SMALL_TEACHER, load_task
+from toys import SMALL, SMALL_TEACHER, build, load_task
 
 from fairseq_nart.tasks.nart_translation import TASK
 
@@ -115,3 +115,29 @@ def test_student_in_another_task(data):
     )
     with pytest.raises(ValueError, match=f"type --task {TASK}, or leave --task out"):
         tasks.setup_task(cfg.task).build_model(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("arch", "flag"),
+    [
+        ("nart_fertility_tiny", "mask_self_attention_diagonal"),
+        ("nart_teacher_tiny", "share_all_embeddings"),
+        ("nart_teacher_deep_tiny", "encoder_normalize_before"),
+        ("nart_teacher_lstm_tiny", "encoder_bidirectional"),
+    ],
+)
+def test_flags_of_an_architecture_can_be_switched_off(arch, flag, data, capsys):
+    words = ["--arch", arch, "--max-tokens", "9"]
+    off = f"--no-{flag.replace('_', '-')}"
+    assert getattr(parse(data, *words), flag) is True
+    assert getattr(parse(data, *words, off), flag) is False
+    with pytest.raises(SystemExit):
+        parse(data, *words, "--help")
+    assert off in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        parse(data, "--arch", "nart_tiny", "--max-tokens", "9", off)
+
+
+def test_a_model_without_its_flag(data, task):
+    model = build(task, "nart_fertility_tiny", "--no-mask-self-attention-diagonal")
+    assert model.cfg.mask_self_attention_diagonal is False

@@ -20,8 +20,9 @@ from toys import (
 
 from fairseq_nart.compat.checkpoints import CheckpointError
 from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.data.dictionaries import DictionaryError, first_difference
 from fairseq_nart.subwords import subword_scheme
-from fairseq_nart.tasks._dictionaries import DictionaryError, first_difference
+from fairseq_nart.teacher.loading import load_teacher
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def test_values_are_looked_at_before_anything_is_read(data):
 
 def test_alpha_of_a_rule_without_one(data):
     options = {"rescore_with": "any.pt", "rescore_alpha": 1.0}
-    with pytest.raises(ValueError, match=r"--rescore-alpha means nothing to .* mean: leave it out"):
+    with pytest.raises(
+        ValueError, match=r"--rescore-alpha has no effect with .* mean: leave it out"
+    ):
         load_task(data, rescore_normalization="mean", **options)
     load_task(data, rescore_normalization="reward", **options)
 
@@ -53,7 +56,7 @@ def test_alpha_that_is_no_number(alpha, data):
 
 @pytest.mark.parametrize("option", [{"rescore_normalization": "mean"}, {"rescore_alpha": 1.0}])
 def test_rescoring_without_a_teacher(option, data):
-    with pytest.raises(ValueError, match=r"--rescore-\w+ is about a teacher: name it by"):
+    with pytest.raises(ValueError, match=r"--rescore-\w+ needs a teacher: give"):
         load_task(data, **option)
 
 
@@ -72,13 +75,13 @@ def test_parallel_decoding_refuses_beam_search_options(task):
             task.build_generator([model], Namespace(**{name: value}))
     models = [model, build_teacher(task, "lstm")]
     for several in ([model, model], models, models[::-1]):
-        with pytest.raises(ValueError, match="decodes alone, and --path names 2"):
+        with pytest.raises(ValueError, match="--path names 2 checkpoints: give one"):
             task.build_generator(several, Namespace())
 
 
 def test_autoregressive_model_refuses_our_options(data, teacher):
     for option in (["--length-candidates", "3"], ["--dedup"], ["--rescore-with", str(teacher)]):
-        with pytest.raises(ValueError, match=f"{option[0]} means nothing to an autoregressive"):
+        with pytest.raises(ValueError, match=f"{option[0]} has no effect on an autoregressive"):
             fairseq_generate(data, teacher, *option)
 
 
@@ -96,7 +99,7 @@ def test_autoregressive_model_in_integers(data, teacher, capsys):
 
 def test_student_as_teacher(data, student):
     with pytest.raises(ValueError, match=r"checkpoint_last\.pt holds a non-autoregressive model"):
-        load_task(data).load_teacher(str(student))
+        load_teacher(str(student), load_task(data))
 
 
 def test_teacher_of_the_other_direction(data, teacher, tmp_path):
@@ -104,7 +107,7 @@ def test_teacher_of_the_other_direction(data, teacher, tmp_path):
     state["task_state"]["languages"] = ["en", "de"]
     torch.save(state, tmp_path / "back.pt")
     with pytest.raises(ValueError, match=r"back\.pt translates en to de, not de to en"):
-        load_task(data).load_teacher(str(tmp_path / "back.pt"))
+        load_teacher(str(tmp_path / "back.pt"), load_task(data))
 
 
 @pytest.mark.parametrize("which", ["teacher", "student"])
@@ -112,7 +115,7 @@ def test_other_dictionary_is_named_with_its_first_difference(which, other_data, 
     checkpoint = request.getfixturevalue(which)
     with pytest.raises(DictionaryError, match=r"another source dictionary .* entry \d+ is '"):
         if which == "teacher":
-            load_task(other_data).load_teacher(str(checkpoint))
+            load_teacher(str(checkpoint), load_task(other_data))
         else:
             fairseq_generate(other_data, checkpoint)
 
@@ -124,16 +127,16 @@ def test_foreign_teacher_with_other_dictionary(other_data, teacher, tmp_path):
     bare = tmp_path / "bare.pt"
     torch.save(state, bare)
     with pytest.raises(DictionaryError, match=r"entry \d+ is '"):
-        load_task(other_data).load_teacher(str(bare))
+        load_teacher(str(bare), load_task(other_data))
     state["cfg"]["task"]["data"] = "gone"
     torch.save(state, bare)
     with pytest.raises(DictionaryError, match=r"bare\.pt has \d+ source embeddings"):
-        load_task(other_data).load_teacher(str(bare))
+        load_teacher(str(bare), load_task(other_data))
 
 
 def test_missing_teacher(data, tmp_path):
     with pytest.raises((CheckpointError, OSError), match=r"nowhere\.pt"):
-        load_task(data).load_teacher(str(tmp_path / "nowhere.pt"))
+        load_teacher(str(tmp_path / "nowhere.pt"), load_task(data))
 
 
 def test_first_difference():

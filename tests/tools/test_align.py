@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from toys import TEACHERS, binarise, build, build_teacher, load_task
 
 from fairseq_nart.cli import main
-from fairseq_nart.tasks._fertilities import file_of
+from fairseq_nart.data.fertilities import fertilities_file
+from fairseq_nart.data.splits import Split
 from fairseq_nart.tools.alignment.attention import AttentionAligner
 from fairseq_nart.tools.alignment.repair import Links, fertilities
-from fairseq_nart.tools.distillation.data import Split
 
 
 def repaired(*sentences):
@@ -106,7 +106,7 @@ def test_links_of_a_file(small, run, tmp_path):
     diagonal(split, file)
     said = run("--pharaoh", file, "--splits", "valid")
     assert said.status == 0 and "20 sentences; 0.0% of the target words" in said.out
-    made = file_of(small, "valid", "de", "en")
+    made = fertilities_file(small, "valid", "de", "en")
     flat, start = np.load(made), 0
     for source, target in zip(split.source.sizes, split.target.sizes):
         one = flat[start : start + source].tolist()
@@ -127,14 +127,14 @@ def test_links_of_a_file(small, run, tmp_path):
 @pytest.mark.parametrize(
     "change, expected",
     [
-        (lambda lines: lines[:-1], "valid.links ends after line 19 and the data go on"),
+        (lambda lines: lines[:-1], "valid.links ends after line 19, before the data"),
         (lambda lines: [*lines, "0-0"], "valid.links has more lines than valid has sentences (20)"),
         (
             lambda lines: ["0-0", "7-99", *lines[2:]],
             "valid.links, line 2: the link 7-99 is outside",
         ),
-        (lambda lines: ["0-0", "0-0 x", *lines[2:]], "line 2: '0-0 x' is no list of links i-j"),
-        (lambda lines: ["-1-0", *lines[1:]], "valid.links, line 1: '-1-0' is no list"),
+        (lambda lines: ["0-0", "0-0 x", *lines[2:]], "line 2: '0-0 x' is not a list of links i-j"),
+        (lambda lines: ["-1-0", *lines[1:]], "valid.links, line 1: '-1-0' is not a list"),
     ],
 )
 def test_bad_links_are_named(change, expected, small, run, tmp_path):
@@ -154,7 +154,10 @@ def test_other_refusals(run, teacher, student, tmp_path, monkeypatch):
         (["--pharaoh", "a", "b", "--layer", "1"], "--layer is for --teacher"),
         (["--pharaoh", tmp_path / "a", tmp_path / "b"], "No such file"),
         (["--teacher", student], "non-autoregressive"),
-        (["--teacher", teacher, "--layer", "3"], "--layer must be 1 to 2, the teacher's, not 3"),
+        (
+            ["--teacher", teacher, "--layer", "3"],
+            "--layer must be 1 to 2, the teacher's layers, not 3",
+        ),
         (["--teacher", teacher, "--splits", "nowhere"], "has no split 'nowhere'"),
     ):
         said = run(*words)
@@ -167,7 +170,7 @@ def test_forgotten_parts_and_another_direction(small, run, teacher):
     for file in small.glob("train.*"):
         shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
     said = run("--teacher", teacher)
-    assert said.status == 1 and "train1 too, which fairseq-train reads as a part of" in said.err
+    assert said.status == 1 and "train1, which fairseq-train reads as a shard of" in said.err
     assert run("--teacher", teacher, "--splits", "train", "train1").status == 0
 
 
@@ -184,7 +187,9 @@ def test_what_a_teacher_cannot_read_has_no_links(task, data):
 def test_a_teachers_attention(small, run, teacher):
     said = run("--teacher", teacher)
     assert said.status == 0, said.err
-    manifest = json.loads(file_of(small, "train", "de", "en").with_suffix(".json").read_text())
+    manifest = json.loads(
+        fertilities_file(small, "train", "de", "en").with_suffix(".json").read_text()
+    )
     assert manifest["made_with"]["--layer"] == 1 and manifest["unaligned_target_words"] == 0
 
 
@@ -235,7 +240,7 @@ def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
     train, valid = split_of(small, "train"), split_of(small, "valid")
     assert corpus[0][0] == " ".join(map(str, train.source[0].tolist()[:-1]))
     start = 0
-    flat = np.load(file_of(small, "valid", "de", "en"))
+    flat = np.load(fertilities_file(small, "valid", "de", "en"))
     for source, target in zip(valid.source.sizes, valid.target.sizes):
         assert flat[start : start + source].tolist()[-2:] == [target - 1, 1]
         start += source
@@ -254,7 +259,7 @@ def test_eflomal_finds_the_words_of_a_made_language(tmp_path, capsys):
         (tmp_path / f"{split}.en").write_text("\n".join(map(" ".join, parts)) + "\n")
     data = binarise(tmp_path, tmp_path / "bin", "--joined-dictionary")
     assert main(["align", str(data), "--eflomal"]) == 0, capsys.readouterr().err
-    flat = np.load(file_of(data, "valid", "de", "en"))
+    flat = np.load(fertilities_file(data, "valid", "de", "en"))
     expected = [[1 + w % 2 for w in words] + [1] for words in pairs]
     assert np.mean(flat == np.concatenate(expected)) > 0.95
 
@@ -284,7 +289,7 @@ def test_batches_have_the_fertilities_where_the_source_stands(left, small, run, 
     assert (source == pad).any() and found.sum(1).tolist() == batch["target"].ne(pad).sum(
         1
     ).tolist()
-    flat, sizes = np.load(file_of(small, "train", "de", "en")), split.source.sizes
+    flat, sizes = np.load(fertilities_file(small, "train", "de", "en")), split.source.sizes
     for row, number in enumerate(batch["id"].tolist()):
         start = int(sizes[:number].sum())
         expected = flat[start : start + sizes[number]].tolist()
@@ -325,14 +330,14 @@ def test_options_that_change_the_sources(option, small, run, tmp_path):
 def test_fertilities_of_other_data(small, run, tmp_path):
     diagonal(split_of(small), tmp_path / "links")
     run("--pharaoh", tmp_path / "links", "--splits", "valid")
-    file, task = file_of(small, "valid", "de", "en"), learning(small)
+    file, task = fertilities_file(small, "valid", "de", "en"), learning(small)
     flat = np.load(file)
     flat[0] += 1
     np.save(file, flat)
-    with pytest.raises(ValueError, match=r"of 1 sentences do not sum .* first those of sentence 0"):
+    with pytest.raises(ValueError, match=r"of 1 sentences do not sum .* the first is sentence 0"):
         task.load_dataset("valid")
     np.save(file, flat[:-1])
-    with pytest.raises(ValueError, match=r"fertilities of \d+ source tokens, and the data have"):
+    with pytest.raises(ValueError, match=r"fertilities of \d+ source tokens, but the data have"):
         task.load_dataset("valid")
     decoding = load_task(small)
     build(decoding, "nart_fertility_tiny")

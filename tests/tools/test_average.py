@@ -82,7 +82,7 @@ def test_a_checkpoint_of_the_training_is_not_overwritten(by_link, tmp_path, caps
         out = tmp_path / ("link" if by_link else "save") / name
         assert average(folder, "--last", "2", out=out)[0] == 1
         said = capsys.readouterr().err
-        assert f"--out {out} is a name of the training's own checkpoints" in said
+        assert f"--out {out} is a name that fairseq-train uses" in said
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert average(folder, "--last", "2", out=folder / "checkpoint.avg2.pt")[0] == 0
     assert average(folder, "--last", "2", out=tmp_path / "checkpoint_best.pt")[0] == 0

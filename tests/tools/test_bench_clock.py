@@ -31,7 +31,7 @@ def test_a_part_in_a_part_of_the_same_name(room):
     assert clock.seconds == {"decoder": 5}
 
 
-def test_functions_are_restored(room):
+def test_functions_are_in_order(room):
     before = room.outer
     clock = PartsClock(lambda: None)
     with clock.around([(room, "outer", "decoder")]):

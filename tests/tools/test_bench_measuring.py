@@ -9,10 +9,10 @@ import torch
 
 from fairseq_nart.compat import allocator
 from fairseq_nart.crf import chain
-from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers import linear
 from fairseq_nart.models._by_length import ByLengthModel
 from fairseq_nart.subwords import Subwords
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 from fairseq_nart.tools._ctranslate2 import submit
 from fairseq_nart.tools.benchmark import stages, worker
 from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
@@ -75,7 +75,7 @@ def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     monkeypatch.setattr(worker.logging, "disable", lambda *_: None)
     monkeypatch.setattr(worker, "_engine", lambda *_: engine)
     monkeypatch.setattr(allocator, "return_free_memory", lambda: seen.append("returned"))
-    worker._serve(Talk(), None, None, None, "cpu")
+    worker._serve(Talk(), None, None, lambda: Subwords(None), "cpu")
     both = ["returned", "answered"]  # first of all a worker says what it is
     assert seen == [*both, "answered", "answered", *both, *both]
 
@@ -153,7 +153,7 @@ def test_of_each_sentence_the_median_counts(tmp_path):
 
     worker = types.SimpleNamespace(plan=types.SimpleNamespace(name="x"), call=call)
     rounds = stages._Rounds(tmp_path / "made.jsonl", {})
-    stages._take_turns(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
+    stages._run_trials(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
     found = stages._medians(rounds.of("x"), 12)
     assert [(x.tokens, x.target_tokens) for x in found] == [(n + 1, n) for n in range(12)]
     assert calls == ["warm_up"] + ["time"] * 6 + ["rest"]

@@ -23,7 +23,7 @@ from toys import (
 from fairseq_nart.cli import main
 from fairseq_nart.tools import distill
 from fairseq_nart.tools.distillation import backends
-from fairseq_nart.tools.distillation.parts import Part, gather
+from fairseq_nart.tools.distillation.shards import Shard, gather
 from fairseq_nart.tools.distillation.translate import batches_by_tokens
 
 COUNT = 31
@@ -205,7 +205,7 @@ def test_a_forgotten_part_of_train(small, run, tmp_path):
     for file in data.glob("train.*"):
         shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
     said = run(data=data)
-    assert said.status == 1 and "train1 too, which fairseq-train reads as a part of" in said.err
+    assert said.status == 1 and "train1, which fairseq-train reads as a shard of" in said.err
 
 
 def test_no_targets(small, run, tmp_path):
@@ -353,7 +353,7 @@ def test_impossible_files(small, run, student, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(small, data)
     (data / "train.de-en.de.idx").unlink()
-    refused["train.de-en.de.idx is missing: the data set is unfinished"] = run(data=data)
+    refused["train.de-en.de.idx is missing, so the data set is incomplete"] = run(data=data)
     shutil.copy(small / "train.de-en.de.idx", data)
     for ending in ("bin", "idx"):
         shutil.copy(small / f"valid.de-en.en.{ending}", data / f"train.de-en.en.{ending}")
@@ -395,23 +395,23 @@ def test_batches_hold_sources_of_one_length():
     assert list(batches_by_tokens([3, 5], sizes, 1)) in ([[3], [5]], [[5], [3]])
 
 
-def test_parts_name_what_is_wrong_with_them(tmp_path):
-    part = Part(tmp_path, "train", 9, 1, 2)
-    with part.appending() as append:
+def test_shard_errors_name_the_line(tmp_path):
+    shard = Shard(tmp_path, "train", 9, 1, 2)
+    with shard.appending() as append:
         append({1: "a\x85b", 7: ""})
-        with pytest.raises(ValueError, match="another process is writing"), part.appending():
+        with pytest.raises(ValueError, match="another process is writing"), shard.appending():
             pass
-    assert part.read() == {1: "a\x85b", 7: ""} and part.missing() == [3, 5]
-    other = Part(tmp_path, "train", 9, 0, 2)
+    assert shard.read() == {1: "a\x85b", 7: ""} and shard.missing() == [3, 5]
+    other = Shard(tmp_path, "train", 9, 0, 2)
     with other.appending() as append:
         append(dict.fromkeys(other.indices, "b"))
     with pytest.raises(ValueError, match="2 of 9 sentences are missing: 3, 5"):
-        gather([other, part])
+        gather([other, shard])
     for line, named in (
         ("2\tx\n", "line 3 is not"),
         ("x\n", "line 3 is not"),
-        ("1\tx\n", "line 3 translates sentence 1 once more"),
+        ("1\tx\n", "line 3 translates sentence 1 again"),
     ):
-        part.file.write_text(f"1\ta\n7\t\n{line}", "utf-8")
+        shard.file.write_text(f"1\ta\n7\t\n{line}", "utf-8")
         with pytest.raises(ValueError, match=named):
-            part.read()
+            shard.read()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from enumeration import all_paths, all_scores
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from toys import build
@@ -17,7 +18,7 @@ from fairseq_nart import hub
 from fairseq_nart.cli import main
 from fairseq_nart.tools.inspect import NO_MATPLOTLIB, describe
 from fairseq_nart.tools.inspection import picture
-from fairseq_nart.tools.inspection.lattice import Lattice, Path, look
+from fairseq_nart.tools.inspection.lattice import Lattice, Path, decode_lattice
 from fairseq_nart.tools.inspection.picture import ARGMAX, LONGEST, VITERBI, draw
 
 SENTENCE = "heute muss der mann lesen ."
@@ -39,7 +40,7 @@ def weighed(of, length):
         features, emissions, mask = of.model.start_decoding(
             of.model.encode(source), torch.tensor([[length]])
         )
-        score, tokens = of.model.crf.decode(emissions, mask, features if of.model.dynamic else None)
+        score, tokens = of.model.crf.decode(emissions, mask, of.model.head.states(features))
     return emissions, float(score), of.task.target_dictionary.string(tokens[0]).split()
 
 
@@ -55,7 +56,7 @@ def words(of, ids):
 def test_shown_is_what_the_model_weighs(arch, task):
     """All candidates shown: scores add up to the model's, and no path is better, by enumeration."""
     of = translator(task, arch, candidates=4)
-    lattice = look(of, SENTENCE, 4, length=5)
+    lattice = decode_lattice(of, SENTENCE, 4, length=5)
     emissions, score, decoded = weighed(of, 5)
     assert lattice.candidates == 4 and lattice.source == SENTENCE
     assert lattice.ranks == [[0, 1, 2, 3]] * 5
@@ -83,7 +84,7 @@ def test_shown_is_what_the_model_weighs(arch, task):
 @BOTH
 def test_viterbi_is_shown_where_it_is_a_bad_candidate(arch, task):
     of = translator(task, arch, candidates=9)
-    few, every = (look(of, SENTENCE, shown, length=7) for shown in (2, 9))
+    few, every = (decode_lattice(of, SENTENCE, shown, length=7) for shown in (2, 9))
     assert tokens_of(few, few.viterbi) == tokens_of(every, every.viterbi)
     assert (few.viterbi.text, few.viterbi.log_prob) == (every.viterbi.text, every.viterbi.log_prob)
     last = [ranks[1] for ranks in few.ranks]
@@ -99,11 +100,13 @@ def test_viterbi_is_shown_where_it_is_a_bad_candidate(arch, task):
 def test_text_is_the_translation(student, data):
     of = hub.from_pretrained(student, data)
     for line in (SENTENCE, "der mann", "morgen liest das kind einen brief ."):
-        assert look(of, line, 6).viterbi.text == of.translate([line])[0]
+        assert decode_lattice(of, line, 6).viterbi.text == of.translate([line])[0]
 
 
 def test_one_candidate_is_argmax(task):
-    lattice = look(translator(task, "nart_dcrf_tiny", candidates=1), SENTENCE, 6, length=6)
+    lattice = decode_lattice(
+        translator(task, "nart_dcrf_tiny", candidates=1), SENTENCE, 6, length=6
+    )
     assert lattice.argmax.columns == lattice.viterbi.columns == [0] * 6
     assert lattice.argmax.text == lattice.viterbi.text
     assert lattice.viterbi.log_prob == pytest.approx(0, abs=1e-4)
@@ -121,7 +124,7 @@ def test_one_candidate_is_argmax(task):
 )
 def test_what_cannot_be_looked_at(sentence, shown, length, message, task):
     with pytest.raises(ValueError, match=message):
-        look(translator(task, "nart_crf_tiny", candidates=4), sentence, shown, length)
+        decode_lattice(translator(task, "nart_crf_tiny", candidates=4), sentence, shown, length)
 
 
 # ---- the picture
@@ -177,7 +180,7 @@ def said(axes):
 def frames(axes, stroke):
     """(position in the row, column) of the frames of a path."""
     patches = [p for p in axes.patches if isinstance(p, Rectangle) and not p.get_fill()]
-    color = matplotlib.colors.to_rgba(stroke.look.color)
+    color = matplotlib.colors.to_rgba(stroke.style.color)
     centres = [p.get_center() for p in patches if p.get_edgecolor() == color]
     return [(round(float(x)), round(float(-y))) for x, y in centres]
 
@@ -239,6 +242,21 @@ def test_long_sentence_goes_on_below(painted):
         assert [x for x, _ in frames(axes, VITERBI)] == list(range(7 if row < 2 else 6))
         # the second row's line comes from the first row's last position
         assert min(axes.lines[0].get_xdata()) < (0.5 if row == 0 else -0.5)
+
+
+def test_memory_does_not_grow_with_the_texts(painted, monkeypatch):
+    """Sixty positions took gigabytes: each text was measured on a picture of its own."""
+    pictures, init = [], RendererAgg.__init__
+
+    def spy(renderer, *size):
+        pictures.append(size)
+        init(renderer, *size)
+
+    monkeypatch.setattr(RendererAgg, "__init__", spy)
+    painted(made(3))
+    few = len(pictures)
+    painted(made(9))
+    assert len(pictures) == 2 * few <= 6
 
 
 def test_one_position(painted):
@@ -304,7 +322,7 @@ def test_command(suffix, student, data, tmp_path, capsys):
     out = tmp_path / f"sentence{suffix}"
     assert inspect(student, data, out, "--candidates", "4", "--length", "9") == 0
     assert out.stat().st_size > 5000
-    lattice = look(hub.from_pretrained(student, data), SENTENCE, 4, 9)
+    lattice = decode_lattice(hub.from_pretrained(student, data), SENTENCE, 4, 9)
     printed = capsys.readouterr().out
     assert printed == f"{describe(lattice)}\npicture: {out}\n"
     assert lattice.argmax.text in printed and lattice.viterbi.text in printed
@@ -332,7 +350,7 @@ def test_without_a_crf(task, data, tmp_path, capsys, monkeypatch):
     nart = hub.Translator(build(task, "nart_tiny"), task)
     monkeypatch.setattr(hub, "from_pretrained", lambda *_: nart)
     line = refused(capsys, "some/nart.pt", data, tmp_path / "x.png")
-    assert "some/nart.pt holds a NART without a CRF" in line and "nart_crf or nart_dcrf" in line
+    assert "some/nart.pt is a model without a CRF" in line and "nart_crf or nart_dcrf" in line
     assert not (tmp_path / "x.png").exists()
 
 

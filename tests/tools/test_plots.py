@@ -16,7 +16,13 @@ from matplotlib.text import Annotation, Text
 from fairseq_nart.tools.benchmark.records import FILE, Throughput, read, write
 from fairseq_nart.tools.report import compare
 from fairseq_nart.tools.reporting import panels, speed_plots
-from fairseq_nart.tools.reporting.drawing import COLOURS, label_ends, label_points, looks, spread
+from fairseq_nart.tools.reporting.drawing import (
+    COLOURS,
+    label_ends,
+    label_points,
+    line_styles,
+    spread,
+)
 from fairseq_nart.tools.reporting.groups import GROUPS, by_size
 from fairseq_nart.tools.reporting.plots import draw, draw_parts
 from fairseq_nart.tools.reporting.quality_plots import lines_over_lengths
@@ -282,14 +288,14 @@ def test_many_systems_without_lengths_have_panels_of_their_own(of):
 
 def test_looks_tell_systems_apart(of):
     systems = of.collection.systems
-    found = looks(systems)
+    found = line_styles(systems)
     for one, other in itertools.combinations(systems, 2):
         a, b = found[one], found[other]
         if systems[one].family == systems[other].family:
             assert a.color == b.color and a.marker != b.marker and a.linestyle != b.linestyle
         else:
             assert a.color != b.color
-    assert len({look.color for look in found.values()}) <= len(COLOURS)
+    assert len({style.color for style in found.values()}) <= len(COLOURS)
 
 
 def test_looks_of_more_families_than_colours():
@@ -298,7 +304,9 @@ def test_looks_of_more_families_than_colours():
         for family in map(str, range(2 * len(COLOURS)))
         for number in range(3)
     }
-    assert len({(look.color, look.marker) for look in looks(systems).values()}) == len(systems)
+    assert len({(style.color, style.marker) for style in line_styles(systems).values()}) == len(
+        systems
+    )
 
 
 def test_many_points_are_named_by_family(of, tmp_path, monkeypatch):

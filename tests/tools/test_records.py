@@ -77,7 +77,7 @@ def test_torn_line_in_the_middle_is_an_error(tmp_path):
         write(tmp_path, memory(peak))
     one, two = lines(tmp_path)
     (tmp_path / FILE).write_bytes(one[:20] + b"\n" + two)
-    with pytest.raises(ValueError, match=r"records\.jsonl, line 1: no JSON"):
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 1: not JSON"):
         read(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_one_writes_at_a_time(tmp_path):
 
 
 def test_no_records(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no records\.jsonl: name a folder"):
+    with pytest.raises(ValueError, match=r"holds no records\.jsonl: give the run folder"):
         read(tmp_path)
     (tmp_path / FILE).write_text("")
     assert read(tmp_path) == []
@@ -104,13 +104,13 @@ def test_no_records(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "speed"}, "unknown kind 'speed': it is one of system, translation,"),
+        ({"kind": "speed"}, "unknown kind 'speed': expected one of system, translation,"),
         ({"seconds": None}, "latency: field 'seconds' must be list[float], not 'None'"),
         ({"seconds": [0.5, True]}, "latency: field 'seconds' must be list[float]"),
         ({"seconds": [0.5, "1"]}, "latency: field 'seconds' must be list[float]"),
         ({"seconds": [0.5]}, "latency: seconds, target_tokens and sentences need one entry"),
         ({"seconds": [0.5, 0]}, "latency: seconds must be above 0, not 0"),
-        ({"seconds": [0.5, float("nan")]}, "NaN cannot have been measured"),
+        ({"seconds": [0.5, float("nan")]}, "NaN is not a possible measurement"),
         ({"scope": "words"}, "latency: field 'scope' must be Literal['tokens', 'text']"),
         ({"threads": 1.5}, "latency: field 'threads' must be int, not '1.5'"),
         ({"versions": {"torch": 2}}, "latency: field 'versions' must be dict[str, str]"),

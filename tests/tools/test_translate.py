@@ -59,7 +59,7 @@ def test_a_pipe(translate, lines, data, student, monkeypatch):
         (["none.de"], "none.de"),
         (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--device", "cuda"], "torch sees no GPU"),
-        (["--ctc-beam", "4"], "--ctc-beam means nothing to"),
+        (["--ctc-beam", "4"], "--ctc-beam has no effect on"),
     ],
 )
 def test_what_cannot_be_is_said(translate, words, said, monkeypatch):

@@ -102,22 +102,25 @@ TWO = "H-0\t-1\t{0}\nP-0\t-1\nH-0\t-2\t{1}\nP-0\t-2\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is not the whole of what fairseq-generate prints"),
-        (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the whole"),
+        ("", "is not the complete output of fairseq-generate"),
+        (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the complete"),
         (TWO.format("a", "b"), "lacks the settings that fairseq-generate logs first"),
         (
             SETTINGS.replace("'teacher.pt'", "None") + TWO.format("a", "b"),
-            "has no teacher's scores: decode with --rescore-with TEACHER",
+            "has no scores of a teacher: decode with --rescore-with TEACHER",
         ),
         (
             SETTINGS + TWO.format("\u2581a b", "\u2581b"),
-            "is in pieces: decode with --remove-bpe sentencepiece",
+            "is segmented: decode with --remove-bpe sentencepiece",
         ),
-        (SETTINGS + TWO.format("a@@ b", "b@@ a"), "is in pieces: decode with --remove-bpe\n"),
-        ("H-0\t-1\ta\nP-0\t-1\nH-1", "is not the whole of what fairseq-generate prints"),
-        ("H-0\t-1\ta\nP-", "is not the whole of what fairseq-generate prints"),
-        ("H-1\t-1\ta\nP-1\t-1\n", "is not the whole of what fairseq-generate prints"),
-        (f"{SETTINGS}H-0\t-1\ta\nP-0\t-1\n", "holds one candidate a sentence: decode with --nbest"),
+        (SETTINGS + TWO.format("a@@ b", "b@@ a"), "is segmented: decode with --remove-bpe\n"),
+        ("H-0\t-1\ta\nP-0\t-1\nH-1", "is not the complete output of fairseq-generate"),
+        ("H-0\t-1\ta\nP-", "is not the complete output of fairseq-generate"),
+        ("H-1\t-1\ta\nP-1\t-1\n", "is not the complete output of fairseq-generate"),
+        (
+            f"{SETTINGS}H-0\t-1\ta\nP-0\t-1\n",
+            "holds one candidate per sentence: ",
+        ),
         (SETTINGS + TWO.format("a", "\u2581b"), "has 1 sentences but"),
     ],
 )
@@ -144,7 +147,7 @@ def test_references_that_are_not_utf8(tmp_path, capsys):
             RuntimeError("\nPlease install.\n\n    pip install sacrebleu[ja]\n"),
             "pip install sacrebleu[ja]",
         ),
-        (OSError("no network"), "cannot load it (no network); a model that it does not have yet"),
+        (OSError("no network"), "cannot load it (no network); it downloads a missing model"),
     ],
 )
 def test_tokens_that_need_more(error, said, tmp_path, capsys, monkeypatch):

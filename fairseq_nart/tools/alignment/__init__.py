@@ -1,1 +1,1 @@
-"""What align needs: links between words from three sources, and fertilities made of them."""
+"""Word alignments from three sources, and fertilities computed from them; for align."""

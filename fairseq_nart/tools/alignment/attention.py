@@ -1,7 +1,7 @@
-"""Links from a teacher: the source word that it attends to most as it says each target word.
+"""Links from a teacher: each target word goes with the source word that it attends to most.
 
-Teacher forcing, mean over heads, by default the penultimate layer, which aligns best (Garg et al.
-2019, arXiv 1909.02074); of an LSTM and a ConvS2S the attention that they report.
+Teacher forcing, mean over heads. Of a Transformer, by default the penultimate layer, which aligns
+best (Garg et al. 2019, arXiv 1909.02074); of an LSTM or ConvS2S, the attention that it returns.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,18 @@ from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor
 from tqdm import tqdm
 
+from fairseq_nart.data.splits import Split
+from fairseq_nart.errors import UserError
+from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.alignment.repair import CHUNK, Ints, Links
-from fairseq_nart.tools.distillation.data import Split
-from fairseq_nart.tools.distillation.teacher import Teacher
 from fairseq_nart.tools.distillation.translate import batches_by_tokens
 
 
 class AttentionAligner:
-    """Aligns with one layer of a teacher, on a GPU where there is one."""
+    """Aligns with one layer of a teacher, on a GPU if available."""
 
     def __init__(self, teacher: Teacher, layer: int | None, max_tokens: int) -> None:
-        """`layer` counts from 1; ValueError where the teacher has no such layer."""
+        """`layer` counts from 1; UserError where the teacher has no such layer."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.teacher = teacher
         self.model = teacher.model.to(self.device)
@@ -33,47 +34,50 @@ class AttentionAligner:
             layers = len(self.model.decoder.layers)
             self.layer = max(1, layers - 1) if layer is None else layer
             if not 1 <= self.layer <= layers:
-                raise ValueError(f"--layer must be 1 to {layers}, the teacher's, not {layer}")
+                raise UserError(f"--layer must be 1 to {layers}, the teacher's layers, not {layer}")
         elif layer is not None:
-            raise ValueError(
-                f"--layer is for Transformers, and {teacher.path} is none: leave it out"
+            raise UserError(
+                f"--layer is for Transformers, which {teacher.path} is not: leave it out"
             )
 
     def made_with(self, split: Split) -> dict[str, Any]:
-        """What determines the links of `split` beside its sentences."""
+        """What determines the links of `split`, apart from its sentences."""
         teacher = {"sha256 of --teacher": self.teacher.record["sha256"]}
         return {"method": "attention", **teacher, "--layer": self.layer}
 
     def links(self, split: Split) -> Iterator[Links]:
-        """The links of a split, CHUNK sentences at a time."""
+        """Yields the links of a split, CHUNK sentences at a time."""
         sizes, targets = (np.asarray(side.sizes) for side in (split.source, split.target))
-        source_room, target_room = self.model.max_positions()
-        # What is longer than the teacher knows has no links, as an empty source.
-        fits = (sizes > 1) & (sizes <= source_room) & (targets <= target_room)
+        longest_source, longest_target = self.model.max_positions()
+        # Sentences that are too long for the teacher, and empty sources, have no links.
+        fits = (sizes > 1) & (sizes <= longest_source) & (targets <= longest_target)
         with tqdm(desc=f"aligning {split.name}", unit=" sentences", total=len(sizes)) as bar:
             for start in range(0, len(sizes), CHUNK):
                 chunk = range(start, min(start + CHUNK, len(sizes)))
-                words = [i for i in chunk if fits[i]]
-                parts = []
-                for batch in batches_by_tokens(words, sizes, self.max_tokens):
-                    parts.append(self._batch(split, np.array(batch), start))
+                aligned = [i for i in chunk if fits[i]]
+                links = []
+                for batch in batches_by_tokens(aligned, sizes, self.max_tokens):
+                    links.append(self._batch(split, np.array(batch), start))
                     bar.update(len(batch))
-                bar.update(len(chunk) - len(words))
-                yield Links(*(np.concatenate([x, *more]) for x, *more in zip(_EMPTY, *parts)))
+                bar.update(len(chunk) - len(aligned))
+                yield Links(*(np.concatenate([x, *more]) for x, *more in zip(_EMPTY, *links)))
 
     @torch.no_grad()
     def _batch(self, split: Split, batch: Ints, start: int) -> tuple[Ints, ...]:
-        """Sentence from `start` on, source and target word of each link; sources of one length."""
+        """Sentence, counted from `start`, source word and target word of each link, all (links,).
+
+        All sources of the batch have the same length.
+        """
         source = torch.stack([split.source[i] for i in batch]).long()
         eos, pad = self.teacher.target.eos(), self.teacher.target.pad()
         targets = [split.target[i].long()[:-1] for i in batch]
-        said = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=pad)
-        if not said.size(1):
+        padded = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=pad)
+        if not padded.size(1):
             return _EMPTY
-        previous = torch.cat([said.new_full((len(said), 1), eos), said[:, :-1]], dim=1)
+        previous = torch.cat([padded.new_full((len(padded), 1), eos), padded[:, :-1]], dim=1)
         attention = self._attention(source.to(self.device), previous.to(self.device))
-        best = attention[:, :, :-1].argmax(dim=2).cpu()  # not the end of sentence
-        row, target = said.ne(pad).nonzero(as_tuple=True)
+        best = attention[:, :, :-1].argmax(dim=2).cpu()  # without the end of sentence
+        row, target = padded.ne(pad).nonzero(as_tuple=True)
         return (
             batch[row.numpy()] - start,
             best[row, target].numpy(),
@@ -81,7 +85,7 @@ class AttentionAligner:
         )
 
     def _attention(self, source: Tensor, previous: Tensor) -> Tensor:
-        """source (B,S), previous (B,T) -> (B,T,S), of each step that says a target token."""
+        """source (B,S), previous target tokens (B,T) -> attention of each decoder step (B,T,S)."""
         lengths = torch.full((len(source),), source.size(1), device=source.device)
         encoded = self.model.encoder(source, src_lengths=lengths)
         decoder = self.model.decoder

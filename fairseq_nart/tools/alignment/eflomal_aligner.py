@@ -1,62 +1,69 @@
-"""Links by eflomal (Östling and Tiedemann 2016), where it is installed: pip install eflomal."""
+"""Links from eflomal (Östling and Tiedemann 2016), an optional package."""
 
 import functools
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from fairseq_nart.data.splits import Split
+from fairseq_nart.errors import UserError
 from fairseq_nart.tools.alignment.pharaoh import read_pharaoh
 from fairseq_nart.tools.alignment.repair import Links
-from fairseq_nart.tools.distillation.data import Split
 
 
 def import_eflomal() -> Any:
-    """The package; ValueError saying how to get it."""
+    """The package; UserError with the installation command if it is missing."""
     try:
         import eflomal
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "--eflomal needs eflomal: pip install fairseq-nart[eflomal], or use --teacher"
         ) from error
     return eflomal
 
 
 class EflomalAligner:
-    """Aligns all splits as one corpus: a validation set alone is too small to learn from.
+    """Aligns all splits as one corpus, because a validation set alone is too small.
 
-    Each target word gets at most one source word, which is eflomal's forward direction.
+    Each target word gets at most one source word: eflomal's forward direction.
     """
 
     def __init__(self, splits: Sequence[Split]) -> None:
-        """ValueError where eflomal is not installed."""
+        """UserError where eflomal is not installed."""
         self.splits = splits
         self.eflomal = import_eflomal()
 
     def made_with(self, split: Split) -> dict[str, Any]:
-        """What determines the links of `split` beside its sentences: all others too."""
+        """What determines the links of `split`: the sentences of all splits."""
         return {"method": "eflomal", "together with": {s.name: s.sha256() for s in self.splits}}
 
     def links(self, split: Split) -> Iterator[Links]:
-        """The links of one of the splits."""
+        """Yields the links of one of the splits, CHUNK sentences at a time."""
         before = self.splits[: self.splits.index(split)]
-        first, file = sum(len(other.source) for other in before), Path(self._folder.name, "links")
+        first, file = sum(len(other.source) for other in before), self._folder / "links"
         yield from read_pharaoh(file, split, first, last=split is self.splits[-1])
 
     @functools.cached_property
-    def _folder(self) -> TemporaryDirectory[str]:
-        """Holds the links of all splits; vanishes with this object."""
-        folder = TemporaryDirectory(prefix="eflomal.")
+    def _folder(self) -> Path:
+        """Holds the links of all splits; deleted with this object."""
+        folder = Path(tempfile.mkdtemp(prefix="eflomal."))
+        weakref.finalize(self, shutil.rmtree, folder)
         source = self._text([split.source for split in self.splits])
         target = self._text([split.target for split in self.splits])
-        file = str(Path(folder.name, "links"))
+        file = str(folder / "links")
         self.eflomal.Aligner().align(source, target, links_filename_fwd=file, quiet=True)
         return folder
 
     @staticmethod
     def _text(sides: Sequence[Any]) -> Iterator[str]:
-        """A line per sentence, without its end. Of ids: eflomal lower-cases words and splits them
-        at any white space, which a piece may contain."""
+        """A line of token ids per sentence, without the end of sentence.
+
+        Not the subwords: eflomal lower-cases words and splits them at any white space, which a
+        subword may contain.
+        """
         for side in sides:
             for index in range(len(side)):
                 yield " ".join(map(str, side[index].tolist()[:-1]))

@@ -1,7 +1,8 @@
-"""From any links between words to fertilities that are true: every target has one owner.
+"""Turns any word alignment into valid fertilities: every target token has exactly one owner.
 
-J words and the end of sentence on the source side, I words and the end on the target side. All
-sentences of a chunk at once: their tokens stand one after the other.
+The owner of a target token is the source token it is aligned to. A sentence has J source words and
+I target words, each side followed by the end of sentence. All sentences of a chunk are processed
+at once, in flat arrays that hold their tokens one after another.
 """
 
 from collections import Counter
@@ -16,17 +17,17 @@ Ints = NDArray[np.int64]
 LARGEST = CLASSES - 1
 
 CHUNK = 2**15
-"""Consecutive sentences whose links are held at a time."""
+"""Consecutive sentences whose links are in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """Which words go together in some consecutive sentences, in any order; all (links,)."""
+    """Aligned words of consecutive sentences, in any order; all arrays are (links,)."""
 
     sentence: Ints
     """Counted from 0, the first sentence of the chunk."""
     source: Ints
-    """Words counted from 0; the ends of sentence have no links."""
+    """Words counted from 0; ends of sentence have no links."""
     target: Ints
 
 
@@ -35,32 +36,33 @@ def _starts(sizes: Ints) -> Ints:
 
 
 def fertilities(links: Links, sources: Ints, targets: Ints) -> tuple[Ints, Counter[str]]:
-    """sources and targets (sentences,) lengths with their ends -> flat fertilities, and counts.
+    """sources and targets (sentences,), lengths with the end -> flat fertilities, and statistics.
 
-    Of several owners of a target the one nearest the diagonal stays, of two equally near the first.
-    A target without one goes with the target before it, at the start of a sentence with the first
-    that has one; where none has, targets spread evenly over the source's words. The end goes with
-    the end. What is beyond 49 moves to the nearest tokens that have room.
+    Of several owners the one nearest the diagonal is kept; of two equally near, the first. A target
+    without an owner takes that of the target before it, or at the start of a sentence that of the
+    first target that has one. If no target has one, they are spread evenly over the source words.
+    The end of sentence owns the end of sentence. Fertility above 49 moves to the nearest tokens
+    that have room.
     """
     source_starts, target_starts = _starts(sources), _starts(targets)
     count = int(targets.sum())
-    sentence = np.repeat(np.arange(len(targets)), targets)  # of each flat target
+    sentence = np.repeat(np.arange(len(targets)), targets)  # for each flat target
     place = np.arange(count) - target_starts[sentence]
     is_end = place == targets[sentence] - 1
 
     owner, several = _nearest_the_diagonal(links, sources, targets, target_starts, count)
     unaligned = (owner < 0) & ~is_end
-    # The nearest target with an owner at or before each; below the sentence's start: none.
+    # The nearest target with an owner at or before each one; none if before its sentence's start.
     known = np.flatnonzero(owner >= 0)
     last = np.searchsorted(known, np.arange(count), side="right") - 1
     before = np.where(last >= 0, known[last], -1) if len(known) else np.full(count, -1)
     after = np.append(known, count)[last + 1] if len(known) else np.full(count, count)
     ends = target_starts + targets
-    found = np.where(before >= target_starts[sentence], before, after)
-    none = found >= ends[sentence]
-    words = np.maximum(sources - 1, 1)[sentence]  # an empty source gives all to its end
+    nearest = np.where(before >= target_starts[sentence], before, after)
+    none = nearest >= ends[sentence]
+    words = np.maximum(sources - 1, 1)[sentence]  # in an empty source the end owns everything
     spread = place * words // np.maximum(targets[sentence] - 1, 1)
-    owner = np.where(none, spread, owner[np.minimum(found, count - 1)])
+    owner = np.where(none, spread, owner[np.minimum(nearest, count - 1)])
     owner = np.where(is_end, sources[sentence] - 1, owner)
 
     flat = np.bincount(source_starts[sentence] + owner, minlength=int(sources.sum()))
@@ -81,7 +83,7 @@ def fertilities(links: Links, sources: Ints, targets: Ints) -> tuple[Ints, Count
 def _nearest_the_diagonal(
     links: Links, sources: Ints, targets: Ints, starts: Ints, count: int
 ) -> tuple[Ints, int]:
-    """The source word of each flat target, -1 for none; and how many targets had several."""
+    """The source word of each flat target, -1 for none, and how many targets had several."""
     owner = np.full(count, -1)
     k, j, i = links.sentence, links.source, links.target
     # |(j + 1/2) / J - (i + 1/2) / I|, times 2 I J
@@ -96,7 +98,7 @@ def _nearest_the_diagonal(
 
 
 def _spill(one: Ints) -> None:
-    """Moves what is beyond 49, in place; what has no room in the whole sentence stays."""
+    """Moves fertility above 49, in place; what fits nowhere in the sentence stays."""
     for place in np.flatnonzero(one > LARGEST):
         nearest = np.argsort(np.abs(np.arange(len(one)) - place), kind="stable")
         for other in nearest[1:]:

@@ -1,4 +1,4 @@
-"""Under which circumstances something is measured: machine, versions, commit, time."""
+"""The circumstances of a measurement: machine, versions, commit, time."""
 
 import datetime
 import importlib.metadata
@@ -14,12 +14,12 @@ from fairseq_nart.tools.benchmark.records import Machine
 
 
 def cores() -> int:
-    """Those this process may use."""
+    """The number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def machine(device: str) -> Machine:
-    """`device` is cpu or cuda."""
+    """This machine; `device` is cpu or cuda."""
     if device == "cuda":
         import torch
 
@@ -30,12 +30,12 @@ def machine(device: str) -> Machine:
 
 def _cpu() -> str:
     file = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", file.read_text()) if file.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    name = re.search(r"model name\s*: (.+)", file.read_text()) if file.exists() else None
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Of Python and of packages."""
+    """The versions of Python and of the given packages."""
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in libraries},
@@ -43,7 +43,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the checkout this package lies in, with a mark where it was changed; else its version."""
+    """The commit of this package's checkout, marked if it has changes; else the version."""
     file = Path(fairseq_nart.__file__)
 
     def git(*words: str) -> str:
@@ -52,12 +52,13 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", file.name)  # not of a repository it is installed below
+        # Fails in an environment inside another repository.
+        git("ls-files", "--error-unmatch", file.name)
         return git("describe", "--always", "--dirty", "--abbrev=7", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return f"fairseq_nart {fairseq_nart.__version__}"
 
 
 def now() -> str:
-    """ISO 8601, UTC."""
+    """The time, ISO 8601, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

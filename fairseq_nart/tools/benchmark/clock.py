@@ -1,4 +1,4 @@
-"""Where the time goes: clocks around functions, set for a while, without a trace in their code."""
+"""Measures the time spent in given functions, by patching them for the time of measurement."""
 
 import contextlib
 import functools
@@ -9,20 +9,20 @@ from typing import Any
 from unittest import mock
 
 Part = tuple[Any, str, str]
-"""An object, module or class; the name of a function in it; the part its time counts for."""
+"""An object, module or class; the name of a function in it; the part its time is counted under."""
 
 
 class PartsClock:
-    """Seconds by part. What runs inside another part counts for the inner one alone.
+    """Seconds by part. The time of a part inside another counts for the inner one only.
 
-    `wait` is called before each look at the clock: it lets a device finish what it was given.
+    `wait` is called before each reading of the clock and lets the device finish its work.
     """
 
     def __init__(self, wait: Callable[[], None]) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._wait = wait
         self._inner = [0.0]
-        """Seconds spent in parts inside the part that runs, one entry per level."""
+        """Seconds spent in parts inside the current part, one entry per nesting level."""
 
     @contextlib.contextmanager
     def around(self, parts: Sequence[Part]) -> Iterator[None]:

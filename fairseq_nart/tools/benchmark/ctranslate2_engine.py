@@ -1,20 +1,20 @@
-"""CTranslate2's beam search over a converted teacher: the rival a student must beat."""
+"""CTranslate2's beam search with a converted teacher: the baseline that a student must beat."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import SystemPlan
-from fairseq_nart.tools.distillation.options import Search
 
 FAIRSEQ_GENERATE = {"beam": 5, "max_len_a": 0.0, "max_len_b": 200}
-"""Its defaults."""
+"""Defaults of fairseq-generate."""
 
 
 class CTranslate2Engine:
-    """A converted model in `folder`."""
+    """Runs the converted model in `folder`."""
 
     name = "ctranslate2"
     libraries = ("ctranslate2",)
@@ -60,7 +60,7 @@ class CTranslate2Engine:
         return []
 
     def wait(self) -> None:
-        """A translation that is there is finished."""
+        """Does nothing: `translate` returns when everything is done."""
 
     def operations(self, work: Callable[[], object]) -> int | None:
         return None

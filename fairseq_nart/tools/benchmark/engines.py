@@ -1,4 +1,4 @@
-"""What runs a system: token ids in, token ids out, as its users would call it."""
+"""The interface of engines, which run a system from token ids to token ids as users would."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fairseq_nart.tools.benchmark.clock import Part
 
 @dataclass(frozen=True)
 class Layout:
-    """Threads of one translation, and how many batches are translated at a time."""
+    """Threads per translation, and how many batches (streams) are translated at the same time."""
 
     threads: int
     streams: int = 1
@@ -25,7 +25,7 @@ class Layout:
 
 
 def layouts(cores: int, streams: bool) -> list[Layout]:
-    """What is tried on so many cores: powers of two, and all cores."""
+    """The layouts to try on this many cores: powers of two, and all cores."""
     counts = sorted({2**n for n in range(cores.bit_length()) if 2**n <= cores} | {cores})
     return [
         Layout(threads, number)
@@ -36,45 +36,44 @@ def layouts(cores: int, streams: bool) -> list[Layout]:
 
 
 class Engine(Protocol):
-    """Source and target are tokens in the engine's own form: one end of sentence, no padding."""
+    """An engine. Sources and targets are tokens in its own form, with one EOS and no padding."""
 
     name: str
     device: str
     """cpu or cuda."""
     libraries: tuple[str, ...]
-    """Packages whose version matters."""
+    """Packages whose versions are recorded."""
     lengths: int | None
-    """Length candidates; None for a system that has none."""
+    """Number of length candidates; None for a system without them."""
     can_stream: bool
-    """Whether several batches can be translated at a time."""
+    """Whether several batches can be translated at the same time."""
 
     def lay_out(self, layout: Layout) -> None:
-        """Uses so many threads from now on."""
+        """Sets the number of threads and streams."""
 
     def encode(self, pieces: list[str]) -> Any:
-        """A source out of its pieces."""
+        """Converts the subwords of a source to the engine's form."""
 
     def decode(self, target: Any) -> list[str]:
-        """The pieces of a target."""
+        """The subwords of a target."""
 
     def iterations(self, target: Any) -> int:
-        """Passes of the decoder that refined it; 0 where nothing is refined."""
+        """The number of decoder passes that refined a target; 0 without refinement."""
 
     def translate(self, batches: Iterable[Sequence[Any]]) -> list[list[Any]]:
-        """The targets of each batch of sources, in their order."""
+        """The targets of each batch of sources, in order."""
 
     def predicted_lengths(self, batch: Sequence[Any]) -> list[int]:
-        """The target length predicted for each source, the end of sentence counted."""
+        """The target length predicted for each source, end of sentence included."""
 
     def parts(self) -> list[Part]:
-        """Where clocks can be set; empty where the engine is closed."""
+        """The functions that can be timed; empty if the engine is closed."""
 
     def wait(self) -> None:
-        """Returns when the device has nothing left to do."""
+        """Returns when the device is idle."""
 
     def operations(self, work: Callable[[], object]) -> int | None:
-        """Floating-point operations of the products of matrices in `work`; None where the engine
-        is closed."""
+        """Floating-point operations of matrix products in `work`; None if the engine is closed."""
 
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
-        """The most memory of a GPU that `work` took; None without one, or where it is not known."""
+        """Runs `work`; returns the peak GPU memory, None without a GPU or if it is unknown."""

@@ -1,4 +1,4 @@
-"""fairseq's generators and ours: any checkpoint, as fairseq-generate runs it."""
+"""Runs any checkpoint as fairseq-generate does, with fairseq's generators or ours."""
 
 import ast
 import math
@@ -13,36 +13,22 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fairseq_nart.crf import chain
-from fairseq_nart.crf import layer as crf_layer
-from fairseq_nart.crf.transitions import DynamicLowRankTransitions, LowRankTransitions
+from fairseq_nart.data import languages
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation import engine as generation
 from fairseq_nart.generation.generator import NartGenerator
 from fairseq_nart.generation.ranking import Ranking
-from fairseq_nart.generation.rescore import TeacherRescorer
 from fairseq_nart.layers.states import EncoderStates
-from fairseq_nart.models import nart_ctc
-from fairseq_nart.tasks import (
-    _languages,
-    nart_translation,  # noqa: F401  (registers all systems, fixes fairseq)
-)
+from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers all systems)
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 
-_PARALLEL: list[Part] = [
+_ENGINE_PARTS: list[Part] = [
     (EncoderStates, "select", "decoder"),
-    (crf_layer, "top_candidates", "candidates"),
-    (LowRankTransitions, "forward", "transitions"),
-    (DynamicLowRankTransitions, "forward", "transitions"),
-    (chain, "best_path", "viterbi"),
-    (chain, "k_best", "viterbi"),
-    (chain, "path_log_probs", "viterbi"),
-    (nart_ctc, "prefix_beam_search", "search"),
     (generation, "finish", "clean"),
-    (TeacherRescorer, "encode", "rescoring"),
-    (TeacherRescorer, "log_probs", "rescoring"),
-    (TeacherRescorer, "score", "rescoring"),
+    *((TeacherRescorer, name, "rescoring") for name in ("encode", "log_probs", "score")),
     (Ranking, "_hypotheses", "pick"),
 ]
 
@@ -55,7 +41,7 @@ class Target(NamedTuple):
 
 
 class FairseqEngine:
-    """A checkpoint with its generator. ValueError where fairseq would stop."""
+    """A checkpoint with its generator. UserError where fairseq-generate would exit."""
 
     libraries = ("fairseq-fixed", "torch", "numpy")
     can_stream = False
@@ -63,19 +49,19 @@ class FairseqEngine:
     def __init__(self, plan: SystemPlan, data: Path, device: str) -> None:
         words = [str(data), "--path", str(plan.checkpoint), *plan.words]
         words += [] if device == "cuda" else ["--cpu"]
-        integers = plan.precision == "int8"
-        words += ["--int8"] if integers else []
+        int8 = plan.precision == "int8"
+        words += ["--int8"] if int8 else []
         try:
             args = options.parse_args_and_arch(options.get_generation_parser(), words)
         except SystemExit as error:
-            raise ValueError(f"fairseq-generate does not understand {' '.join(words)}") from error
+            raise UserError(f"fairseq-generate does not understand {' '.join(words)}") from error
         cfg = convert_namespace_to_omegaconf(args)
         overrides = ast.literal_eval(cfg.common_eval.model_overrides)
         state = checkpoint_utils.load_checkpoint_to_cpu(str(plan.checkpoint), overrides)
-        cfg.task.source_lang, cfg.task.target_lang = _languages.choose(
+        cfg.task.source_lang, cfg.task.target_lang = languages.choose(
             data,
             (cfg.task.source_lang, cfg.task.target_lang),
-            _languages.of_checkpoint(state),
+            languages.of_checkpoint(state),
             how="source_lang and target_lang in the [[system]]",
         )
         self.task = tasks.setup_task(cfg.task)
@@ -83,19 +69,17 @@ class FairseqEngine:
             [str(plan.checkpoint)], task=self.task, state=state
         )
         self.model.prepare_for_inference_(cfg)
-        dtype = torch.float32 if integers else getattr(torch, plan.precision)
+        dtype = torch.float32 if int8 else getattr(torch, plan.precision)
         self.model.to(device=device, dtype=dtype).eval()
         self.device = device
         self.generator = self.task.build_generator([self.model], cfg.generation)
         self.parallel = isinstance(self.generator, NartGenerator)
         self.name = "fairseq_nart" if self.parallel else "fairseq"
-        understood = self.model.decoding_options if self.parallel else ()
-        self.refines = "refinement_iterations" in understood
-        self.lengths = None
-        if "length_candidates" in understood:
-            self.lengths = self.generator.engine.options.length_candidates
+        decoding = self.generator.engine.options if self.parallel else None
+        self.refines = hasattr(decoding, "refinement_iterations")
+        self.lengths = getattr(decoding, "length_candidates", None)
         target = self.task.target_dictionary
-        self.no_words = {target.bos(), target.eos(), target.pad()}
+        self.special_tokens = {target.bos(), target.eos(), target.pad()}
 
     def lay_out(self, layout: Layout) -> None:
         torch.set_num_threads(layout.threads)
@@ -106,7 +90,7 @@ class FairseqEngine:
 
     def decode(self, target: Target) -> list[str]:
         dictionary = self.task.target_dictionary
-        return [dictionary[token] for token in target.tokens if token not in self.no_words]
+        return [dictionary[token] for token in target.tokens if token not in self.special_tokens]
 
     def iterations(self, target: Target) -> int:
         return target.iterations if self.refines else 0
@@ -116,25 +100,24 @@ class FairseqEngine:
         for batch in batches:
             sample = self._sample(batch)
             best = self.task.inference_step(self.generator, [self.model], sample)
-            found = {
+            targets = {
                 index: Target(hypotheses[0]["tokens"].tolist(), hypotheses[0].get("steps", 0))
                 for index, hypotheses in zip(sample["id"].tolist(), best, strict=True)
             }
-            translated.append([found[index] for index in range(len(batch))])
+            translated.append([targets[index] for index in range(len(batch))])
         return translated
 
     @torch.no_grad()
     def predicted_lengths(self, batch: Sequence[Tensor]) -> list[int]:
         sample = self._sample(batch)
         predicted = self.model.predict_lengths(self.model.encode(sample["net_input"]["src_tokens"]))
-        found = dict(zip(sample["id"].tolist(), predicted.clamp(min=1).tolist(), strict=True))
-        return [found[index] for index in range(len(batch))]
+        lengths = dict(zip(sample["id"].tolist(), predicted.clamp(min=1).tolist(), strict=True))
+        return [lengths[index] for index in range(len(batch))]
 
     def parts(self) -> list[Part]:
         own: Part = (self, "_sample", "batch")
         if self.parallel:
-            steps = (("encode", "encoder"), ("propose", "length"), ("decode", "decoder"))
-            return [own, *((self.model, name, part) for name, part in steps), *_PARALLEL]
+            return [own, *self.model.timed_parts(), *_ENGINE_PARTS]
         if not hasattr(self.generator, "search"):  # iterative refinement
             return []
         model = self.generator.model
@@ -151,7 +134,7 @@ class FairseqEngine:
 
     def operations(self, work: Callable[[], object]) -> int | None:
         counter = FlopCounterMode(display=False, custom_mapping=_fused_products())
-        # Attention and a GPU's LSTM step by step, for torch does not count them in one.
+        # Without fused attention and cuDNN's LSTM, whose operations torch does not count.
         with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False), counter:
             work()
         return counter.get_total_flops()
@@ -163,7 +146,7 @@ class FairseqEngine:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else None
 
     def _sample(self, batch: Sequence[Tensor]) -> dict[str, Any]:
-        """As fairseq-interactive makes it."""
+        """A batch as fairseq-interactive makes it."""
         sizes = [len(tokens) for tokens in batch]
         data = self.task.build_dataset_for_inference(list(batch), sizes)
         sample: dict[str, Any] = data.collater([data[index] for index in range(len(batch))])
@@ -171,8 +154,10 @@ class FairseqEngine:
 
 
 def _fused_products() -> dict[Any, Callable[..., int]]:
-    """Operations of what torch does not count: the products of `layers.linear`, as far as it has
-    them, and a CPU's LSTM."""
+    """Counts the operations that torch does not: kernels of `layers.linear`, and the CPU's LSTM.
+
+    Kernels that this torch version lacks are left out.
+    """
 
     def linear(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
         return 2 * math.prod(x) * out_shape[-1]
@@ -185,7 +170,7 @@ def _fused_products() -> dict[Any, Callable[..., int]]:
         ("quantized", "linear_dynamic", linear),
         ("aten", "mkldnn_rnn_layer", lstm),
     )
-    found = (
+    kernels = (
         (getattr(getattr(torch.ops, space), name, None), count) for space, name, count in names
     )
-    return {kernel: count for kernel, count in found if kernel}
+    return {kernel: count for kernel, count in kernels if kernel}

@@ -1,4 +1,4 @@
-"""What is measured of one system, in its own process: times, parts, memory, translations."""
+"""Measures one system in its own process: times, parts, memory, translations."""
 
 import re
 import resource
@@ -24,9 +24,9 @@ class Timed:
     text: float
     """Seconds from raw text to raw text."""
     tokens: float
-    """Seconds of them from token ids to token ids."""
+    """The part of them from token ids to token ids."""
     target_tokens: int
-    """The end of sentence counted."""
+    """End of sentence included."""
 
 
 @dataclass(frozen=True)
@@ -36,42 +36,42 @@ class Translated:
     outputs: list[str]
     predicted_lengths: list[int] | None
     iterations: list[int]
-    """Passes of the decoder that refined each sentence."""
+    """The number of decoder passes that refined each sentence."""
 
 
 class Measuring:
-    """Measures an engine. Lines are raw text."""
+    """Measures an engine. All lines are raw text."""
 
     def __init__(self, engine: Engine, subwords: Subwords) -> None:
         self.engine = engine
         self.subwords = subwords
-        self._met: set[str] = set()
+        self._warm: set[str] = set()
 
     def about(self) -> dict[str, Any]:
-        """What a record says of the engine."""
+        """The engine's attributes for records."""
         names = ("name", "libraries", "lengths", "can_stream")
         return {name: getattr(self.engine, name) for name in names}
 
     def lay_out(self, layout: Layout) -> None:
-        """Uses so many threads from now on."""
+        """Sets the number of threads and streams."""
         self.engine.lay_out(layout)
 
     def warm_up(self, lines: Sequence[str]) -> None:
-        """Translates those that are new here, for what is kept from a first time is kept by shape.
+        """Translates the lines not yet translated here, because caches are keyed by shape.
 
-        After 20 sentences of all lengths NART took 11.5 ms for each of the next, and later 5.
+        After 20 sentences of all lengths, NART took 11.5 ms for each new one, and 5 ms once warm.
         """
         for line in lines:
-            if line not in self._met:
+            if line not in self._warm:
                 self._time(line)
-                self._met.add(line)
+                self._warm.add(line)
 
     def time(self, lines: Sequence[str]) -> list[Timed]:
-        """Each line on its own, the first once more before, unmeasured: caches are then warm."""
+        """Times each line alone. An untimed translation of the first warms the caches."""
         return [self._time(line) for line in (lines[0], *lines)][1:]
 
     def rest(self) -> None:
-        """Turns have ended, and what they took is given back, as after all other work."""
+        """Ends the interleaved trials; the worker then returns their memory to the system."""
 
     def _time(self, line: str) -> Timed:
         engine, clock = self.engine, time.perf_counter
@@ -87,9 +87,9 @@ class Measuring:
         return Timed(clock() - start, end - begin, len(pieces) + 1)
 
     def throughput(self, lines: Sequence[str], batch: int) -> tuple[float, int]:
-        """Seconds from token ids to token ids, and target tokens, in batches of like length.
+        """Seconds from token ids to token ids, and target tokens, in batches of similar length.
 
-        The longest batch was translated before, unmeasured.
+        The longest batch is first translated once, untimed.
         """
         batches = list(batches_by_size(self._sources(lines), batch, len))
         self.engine.translate(batches[-1:])
@@ -98,11 +98,11 @@ class Measuring:
         translated = self.engine.translate(batches)
         self.engine.wait()
         seconds = time.perf_counter() - start
-        targets = (target for found in translated for target in found)
+        targets = chain.from_iterable(translated)
         return seconds, sum(len(self.engine.decode(target)) + 1 for target in targets)
 
     def parts(self, lines: Sequence[str]) -> tuple[dict[str, float], float]:
-        """Mean seconds per line by part, and of everything, token ids to token ids."""
+        """Mean seconds per line by part and in total, token ids to token ids."""
         clock, total = PartsClock(self.engine.wait), 0.0
         sources = self._sources(lines)
         with clock.around(self.engine.parts()):
@@ -117,33 +117,33 @@ class Measuring:
         return {part: x / len(lines) for part, x in clock.seconds.items()}, total / len(lines)
 
     def operations(self, lines: Sequence[str]) -> float | None:
-        """Mean floating-point operations per line translated alone; None of a closed engine."""
+        """Mean floating-point operations per line translated alone; None for a closed engine."""
         sources = self._sources(lines)
         total = self.engine.operations(lambda: self.engine.translate([[x] for x in sources]))
         return None if total is None else total / len(lines)
 
     def peak_bytes(self, lines: Sequence[str]) -> int | None:
-        """The most memory that translating each line on its own took: of a GPU, or resident.
+        """Peak memory while translating each line alone: of the GPU, or resident on a CPU.
 
-        None where the engine does not say what it took of a GPU.
+        None if the engine does not report GPU memory.
         """
         own = Path("/proc/self/clear_refs")
         if own.exists():
             allocator.return_free_memory()
-            own.write_text("5")  # the peak so far, such as loading's, is forgotten
+            own.write_text("5")  # resets the peak, which loading may have set
         on_device = self.engine.peak_bytes(lambda: self.time(lines))
         return _peak_resident() if self.engine.device == "cpu" else on_device
 
     def translate(self, lines: Sequence[str], batch: int) -> Translated:
-        """All lines, in batches of like length; their order is kept."""
+        """Translates all lines in batches of similar length; returns them in the given order."""
         sources = self._sources(lines)
         batches = list(batches_by_size(range(len(lines)), batch, lambda index: len(sources[index])))
-        found = self.engine.translate([[sources[i] for i in some] for some in batches])
-        outputs = _restored(batches, found)
+        translated = self.engine.translate([[sources[i] for i in batch] for batch in batches])
+        outputs = _in_order(batches, translated)
         lengths = None
         if self.engine.lengths is not None:
-            of_batches = (self.engine.predicted_lengths([sources[i] for i in b]) for b in batches)
-            lengths = _restored(batches, of_batches)
+            predicted = (self.engine.predicted_lengths([sources[i] for i in b]) for b in batches)
+            lengths = _in_order(batches, predicted)
         decode = self.engine.decode
         return Translated(
             [self.subwords.decode(decode(one)) for one in outputs],
@@ -156,20 +156,20 @@ class Measuring:
 
 
 def batches_by_size(items: Iterable[T], batch: int, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Neighbours in size share a batch."""
+    """Batches of items of similar size, smallest first."""
     ordered = sorted(items, key=size)
     for start in range(0, len(ordered), batch):
         yield ordered[start : start + batch]
 
 
-def _restored(batches: list[list[int]], found: Iterable[list[T]]) -> list[T]:
-    """What was found for batches of indices, in the order of the indices."""
-    pairs = zip(chain.from_iterable(batches), chain.from_iterable(found), strict=True)
+def _in_order(batches: list[list[int]], results: Iterable[list[T]]) -> list[T]:
+    """The results for batches of indices, in the order of the indices."""
+    pairs = zip(chain.from_iterable(batches), chain.from_iterable(results), strict=True)
     return [one for _, one in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def _peak_resident() -> int:
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024
+    if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(peak[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,7 +1,7 @@
-"""What a benchmark is asked to measure, read from a TOML file.
+"""Reads the plan of a benchmark, what to measure, from a TOML file.
 
     binarised = "data"                      # fairseq-preprocess's folder, for its dictionaries
-    sentencepiece = "sentencepiece.model"   # leave out where lines come in pieces
+    sentencepiece = "sentencepiece.model"   # leave out if the text is already segmented
 
     [[test]]
     name = "Multi30k test2016"
@@ -31,13 +31,13 @@
     parameter = "crf_candidates"
     values = [1, 4, 16, 64]
 
-A list stands for a system with each of its values. Every key of a system but name, family,
-checkpoint, engine, precision, threads and tuned is an option of fairseq-generate; `tuned` is a file
-with what `fairseq-nart tune` printed, by whose best rule the teacher ranks. Paths are relative to
-one folder.
+A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
+precision, threads and tuned are options of fairseq-generate. `tuned` is a file with the output of
+`fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one folder.
 """
 
 import ast
+import functools
 import itertools
 import re
 import tomllib
@@ -46,6 +46,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
 from fairseq_nart.subwords import Subwords, subword_scheme
 from fairseq_nart.text import read_lines
@@ -53,23 +54,20 @@ from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
 
 OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
-"""Keys of a [[system]] that are not options of decoding."""
+"""Keys of a [[system]] that are not decoding options."""
 
 PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16", "int8"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
 }
-CANDIDATES = ("length_candidates", "crf_paths", "fertility_samples", "ctc_beam")
-"""Options that say among how many a teacher picks; of one it picks nothing."""
-
 RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha", "tuned")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
-"""What CTranslate2 understands of fairseq-generate's options."""
+"""Options of fairseq-generate that also work with CTranslate2."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Raw text, a line a sentence."""
+    """Files of raw text, one sentence per line."""
 
     name: str
     source: str
@@ -78,7 +76,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class SystemPlan:
-    """A system that is to be measured."""
+    """A system to measure."""
 
     name: str
     family: str
@@ -86,18 +84,18 @@ class SystemPlan:
     engine: Literal["fairseq", "ctranslate2"] = "fairseq"
     precision: str = "float32"
     threads: int | None = None
-    """None: bench finds the best number."""
+    """None: the benchmark finds the best number."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of fairseq-generate, with underscores."""
+    """Options of fairseq-generate, with underscores."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS[self.engine]:
             known = ", ".join(PRECISIONS[self.engine])
-            raise ValueError(f"precision {self.precision!r}: {self.engine} knows {known}")
+            raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}")
         if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
-            raise ValueError(f"engine ctranslate2 knows {', '.join(SEARCH)}, not {other[0]!r}")
+            raise UserError(f"engine ctranslate2 supports {', '.join(SEARCH)}, not {other[0]!r}")
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
+            raise UserError(f"threads must be at least 1, not {self.threads}")
 
     @property
     def words(self) -> list[str]:
@@ -111,27 +109,27 @@ class SystemPlan:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A system with one number changed: in decoding, or in the checkpoints."""
+    """A system with one parameter varied, in decoding or in training."""
 
     system: str
     parameter: Parameter
     values: list[int] = field(default_factory=list)
-    """Set at decoding."""
+    """Values set in decoding."""
     checkpoints: dict[str, str] = field(default_factory=dict)
-    """From the value, as text, to the checkpoint that was trained with it."""
+    """Value, as text, to the checkpoint trained with it."""
 
     def __post_init__(self) -> None:
         needed = "values" if self.parameter == "crf_candidates" else "checkpoints"
         if bool(self.values) == bool(self.checkpoints) or not getattr(self, needed):
-            raise ValueError(f"{self.parameter} needs {needed}, and nothing else")
+            raise UserError(f"{self.parameter} needs {needed}, and nothing else")
         for value in self.checkpoints:
             if not value.isdecimal():
-                raise ValueError(f"checkpoints: {value!r} is no number")
+                raise UserError(f"checkpoints: {value!r} is not a number")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a benchmark measures."""
+    """Everything that a benchmark measures."""
 
     binarised: Path
     sentencepiece: Path | None
@@ -141,18 +139,18 @@ class Plan:
 
     @property
     def vocabulary_sha256(self) -> str:
-        """Of the dictionaries and the sentencepiece model."""
+        """Digest of the dictionaries and the sentencepiece model."""
         dictionaries = sorted(self.binarised.glob("dict.*.txt"))
         return sha256(*dictionaries, *([self.sentencepiece] if self.sentencepiece else []))
 
     def subwords(self) -> Subwords:
-        """What makes pieces of text and text of pieces."""
+        """Segments text into subwords and joins them."""
         dictionaries = self.binarised.glob("dict.*.txt")
         symbols = (line.rpartition(" ")[0] for file in dictionaries for line in read_lines(file))
         return Subwords(self.sentencepiece, subword_scheme(symbols))
 
     def swept(self, sweep: SweepPlan) -> Iterator[tuple[int, SystemPlan]]:
-        """Each value with the system that has it."""
+        """Each value, with the system that uses it."""
         base = next(system for system in self.systems if system.name == sweep.system)
         own = ast.literal_eval(str(base.options.get("model_overrides", "{}")))
         for value in sweep.values:
@@ -163,15 +161,15 @@ class Plan:
 
 
 def read_plan(file: Path, root: Path, skip_missing: bool = False) -> Plan:
-    """The plan in `file`, its paths relative to `root`; ValueError says what is wrong with it.
+    """The plan in `file`, its paths relative to `root`; UserError says what is wrong with it.
 
-    With `skip_missing`, systems and values whose checkpoint is not there are left out, and said.
+    With `skip_missing`, systems and values without a checkpoint are left out, with a message.
     """
     try:
         content = tomllib.loads(file.read_text("utf-8"))
         return _Reader(root, skip_missing).plan(content)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {error}") from error
 
 
 class _Reader:
@@ -182,22 +180,22 @@ class _Reader:
     def plan(self, content: dict[str, Any]) -> Plan:
         known = ("binarised", "sentencepiece", "test", "system", "sweep")
         if unknown := sorted(content.keys() - set(known)):
-            raise ValueError(f"unknown key {unknown[0]!r}: it is one of {', '.join(known)}")
+            raise UserError(f"unknown key {unknown[0]!r}: use one of {', '.join(known)}")
         for needed in ("binarised", "test", "system"):
             if not content.get(needed):
-                raise ValueError(f"{needed} is missing")
+                raise UserError(f"{needed} is missing")
         for kind in ("test", "system", "sweep"):
             entries = content.get(kind, [])
             if not isinstance(entries, list) or not all(isinstance(x, dict) for x in entries):
-                raise ValueError(f"write [[{kind}]], in double brackets, before each {kind}")
+                raise UserError(f"write [[{kind}]], in double brackets, before each {kind}")
         systems = [one for entry in content["system"] for one in self.expanded(entry)]
         if not systems:
-            raise ValueError(f"there is no system that could be measured below {self.root}")
+            raise UserError(f"no system below {self.root} can be measured: all lack a checkpoint")
         tests = [self.test(entry) for entry in content["test"]]
         names = [system.name for system in systems]
-        for kind, found in (("system", names), ("test", [test.name for test in tests])):
-            if twice := [name for name in found if found.count(name) > 1]:
-                raise ValueError(f"two [[{kind}]] are called {twice[0]!r}: give one another name")
+        for kind, used in (("system", names), ("test", [test.name for test in tests])):
+            if twice := [name for name in used if used.count(name) > 1]:
+                raise UserError(f"two [[{kind}]] are called {twice[0]!r}: rename one of them")
         subwords = content.get("sentencepiece")
         return Plan(
             binarised=self.path("binarised", content["binarised"]),
@@ -210,7 +208,7 @@ class _Reader:
     def path(self, key: str, name: Any) -> Path:
         path = self.root / str(name)
         if not path.exists():
-            raise ValueError(f"{key}: there is no {path}")
+            raise UserError(f"{key}: {path} does not exist")
         return path
 
     def test(self, entry: dict[str, Any]) -> TestSet:
@@ -219,38 +217,40 @@ class _Reader:
         return replace(test, **files)
 
     def sweeps(self, content: dict[str, Any], names: list[str]) -> Iterator[SweepPlan]:
-        """Those of systems that are there, with the values that are there."""
+        """The sweeps of known systems; with `skip_missing`, the existing checkpoints only."""
         for entry in content.get("sweep", []):
             sweep: SweepPlan = _built("sweep", SweepPlan, entry)
-            known, trained = sweep.system in names, sweep.checkpoints
+            known, trained = sweep.system in names, sweep.checkpoints  # value to checkpoint
             if self.skip_missing:
                 trained = {x: name for x, name in trained.items() if (self.root / name).exists()}
                 if not known or not (sweep.values or trained):
                     continue
             if not known:
-                raise ValueError(f"[[sweep]]: no system is called {sweep.system!r}: {names}")
+                raise UserError(f"[[sweep]]: no system is called {sweep.system!r}, only {names}")
             files = {value: str(self.path("checkpoints", name)) for value, name in trained.items()}
             yield replace(sweep, checkpoints=files)
 
     def expanded(self, entry: dict[str, Any]) -> list[SystemPlan]:
-        """A system for each combination of the values of lists."""
+        """One system per combination of the values of lists."""
         lists = [key for key, value in entry.items() if isinstance(value, list)]
         if "name" in entry and lists:
-            raise ValueError(f"[[system]] {entry['name']!r}: leave name out, {lists[0]} is a list")
-        found: list[SystemPlan] = []
+            raise UserError(
+                f"[[system]] {entry['name']!r}: leave out name, because {lists[0]} is a list"
+            )
+        systems: list[SystemPlan] = []
         for values in itertools.product(*(entry[key] for key in lists)):
             one = {**entry, **dict(zip(lists, values))}
             files = (one.get(key) for key in ("checkpoint", "rescore_with", "tuned"))
             lacking = [name for name in files if name and not (self.root / name).exists()]
             if self.skip_missing and lacking:
-                print(f"{_name(one, lists)} is left out: there is no {self.root / lacking[0]}")
-            elif (system := self.system(one, lists)) not in found:  # one candidate is not ranked
-                found.append(system)
-        return found
+                print(f"{_name(one, lists)} is left out: {self.root / lacking[0]} does not exist")
+            elif (system := self.system(one, lists)) not in systems:  # one candidate is not ranked
+                systems.append(system)
+        return systems
 
     def system(self, entry: dict[str, Any], lists: list[str]) -> SystemPlan:
         entry = {key: value for key, value in entry.items() if value is not False}
-        if {entry[option] for option in CANDIDATES if option in entry} == {1}:
+        if {entry[option] for option in counted("candidates") if option in entry} == {1}:
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
         if "tuned" in entry:
             entry = {**entry, **_best_rule(self.path("tuned", entry["tuned"]))}
@@ -261,7 +261,7 @@ class _Reader:
             options["rescore_with"] = str(self.path("rescore_with", options["rescore_with"]))
         own.setdefault("name", _name(entry, lists))
         if "checkpoint" not in own:
-            raise ValueError(f"[[system]] {own['name']}: checkpoint is missing")
+            raise UserError(f"[[system]] {own['name']}: checkpoint is missing")
         own["checkpoint"] = self.path("checkpoint", own["checkpoint"])
         system: SystemPlan = _built("system", SystemPlan, {**own, "options": options})
         return system
@@ -272,14 +272,14 @@ def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
         return build(as_class, entry)
     except ValueError as error:
         which = entry.get("name") or entry.get("system") or ""
-        raise ValueError(f"[[{kind}]] {which}: {error}") from error
+        raise UserError(f"[[{kind}]] {which}: {error}") from error
 
 
 def _best_rule(file: Path) -> dict[str, str]:
-    """The options of rescoring in what `fairseq-nart tune` printed."""
+    """The rescoring options in the output of `fairseq-nart tune`."""
     best = re.search(r"^best: (--.*) \(BLEU", file.read_text("utf-8"), re.MULTILINE)
     if best is None:
-        raise ValueError(f"tuned: {file} is not what `fairseq-nart tune` prints")
+        raise UserError(f"tuned: {file} is not the output of `fairseq-nart tune`")
     words = best[1].split()
     return {
         option.removeprefix("--").replace("-", "_"): value
@@ -287,25 +287,32 @@ def _best_rule(file: Path) -> dict[str, str]:
     }
 
 
-_COUNTED = {
-    "length_candidates": "length",
-    "crf_paths": "path",
-    "fertility_samples": "sample",
-    "refinement_iterations": "iteration",
-}
+@functools.cache
+def counted(*kinds: str) -> dict[str, str]:
+    """Decoding options of all systems that are counts, to what they count, such as "length".
+
+    `kinds` are keys of the options' metadata, see `generation.options`.
+    """
+    # Imported here, because a process that runs CTranslate2 does not need torch.
+    from fairseq_nart.models._registry import decoding_fields
+    from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers all systems)
+
+    options = decoding_fields().values()
+    return {x.name: x.metadata[kind] for x in options for kind in kinds if kind in x.metadata}
 
 
 def _name(entry: dict[str, Any], lists: list[str]) -> str:
-    """The family and what sets the system apart from others of it."""
+    """The family, and what distinguishes the system within it."""
     parts = [str(entry.get("family", ""))]
-    for option, thing in _COUNTED.items():
-        if count := entry.get(option):
+    counts = {**counted("candidates", "counts"), "beam": "beam"}
+    for option, thing in counts.items():
+        if thing != "beam" and (count := entry.get(option)):
             parts.append(f"{count} {thing}" if count == 1 else f"{count} {thing}s")
-    for option in ("beam", "ctc_beam"):
-        if beam := entry.get(option):
+    for option, thing in counts.items():
+        if thing == "beam" and (beam := entry.get(option)):
             parts.append("greedy" if beam == 1 else f"beam {beam}")
-    said = {*OWN, *_COUNTED, "beam", "ctc_beam"}
-    parts += [f"{key} {entry[key]}" for key in lists if key not in said and key in entry]
+    named = {*OWN, *counts}
+    parts += [f"{key} {entry[key]}" for key in lists if key not in named and key in entry]
     parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
     precision = entry.get("precision", "float32")
     if entry.get("engine") == "ctranslate2":

@@ -1,4 +1,4 @@
-"""A run folder that fills with records: systems under test, their texts, what is there already."""
+"""A benchmark run: its systems, test sets, existing records and folder."""
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.files import (
     read_json,
     replacing,
@@ -50,22 +51,22 @@ class Text:
     sources: list[str]
     references: list[str]
     chosen: list[int]
-    """The sentences that are timed."""
+    """Indices of the sentences that are timed."""
 
     @property
     def timed(self) -> list[str]:
-        """Their sources."""
+        """The sources that are timed."""
         return [self.sources[index] for index in self.chosen]
 
     def spread(self, count: int) -> list[str]:
-        """So many sources with words, from all over the text; repeated where they are too few."""
+        """`count` non-empty sources from the whole text, repeated if there are too few."""
         words = [line for line in self.sources if line.strip()]
         step = max(1, len(words) / count)
         return [words[int(n * step) % len(words)] for n in range(count)]
 
 
 class Session:
-    """One benchmark run. What its folder holds already is not measured again."""
+    """One benchmark run. What its folder already records is not measured again."""
 
     def __init__(self, plan: Plan, out: Path, device: str, sentences: int) -> None:
         self.plan, self.out, self.device = plan, out, device
@@ -79,37 +80,37 @@ class Session:
         self.runnable = self._runnable()
 
     def _require_same_circumstances(self) -> None:
-        """ValueError where the folder holds what was measured on another machine or test set."""
+        """UserError if the folder has records of another machine or of a changed test set."""
         now = {text.name: text.sha256 for text in self.texts}
         for record in self.records.values():
             if record.machine != self.machine:
-                raise ValueError(
+                raise UserError(
                     f"{self.out / FILE} was measured on {record.machine}; this is {self.machine}: "
                     "give another --out"
                 )
             if not isinstance(record, Measurement):
                 continue
             if now.get(record.data, record.data_sha256) != record.data_sha256:
-                raise ValueError(
+                raise UserError(
                     f"{self.out / FILE}: {record.data!r} was measured with other sentences or "
-                    "references: give the test set another name, or another --out"
+                    "references: rename the test set, or give another --out"
                 )
 
     def known(self, kind: type[R], **identity: object) -> R | None:
-        """The record that says this of that, where there is one."""
+        """The record of this kind and identity, if any."""
         subject = (kind.kind, *(identity[name] for name in kind.identity))
         return cast(R | None, self.records.get(subject))
 
     def find_layouts(self, workers: Sequence[Worker], purpose: Purpose) -> None:
-        """Tries out with which threads each system is fastest, where that is not known."""
+        """Finds the fastest layout of each system whose layout is unknown."""
         self.layouts.find(workers, self.texts[0], purpose)
 
     def layout(self, plan: SystemPlan, purpose: Purpose) -> Layout:
-        """The threads with which a system is fastest."""
+        """The fastest layout of a system."""
         return self.layouts.best(plan, purpose)
 
     def write(self, kind: type[R], worker: Worker, layout: Layout, **fields: Any) -> R:
-        """Adds a record of what `worker` did."""
+        """Writes a record of a measurement by `worker`."""
         record = kind(
             machine=self.machine,
             threads=layout.total,
@@ -124,11 +125,11 @@ class Session:
         return record
 
     def files(self, text: Text) -> dict[str, str]:
-        """What a translation's record says of its test set, which lies in the folder too."""
+        """Writes the test set to the folder; returns the fields of its translation record."""
         return {x: self.write_text(getattr(text, x), "texts", f"{text.name}.{x}") for x in SIDES}
 
     def write_text(self, lines: list[str], *name: str) -> str:
-        """Writes lines for a record; the path in the run folder of the file, called so."""
+        """Writes lines to the file `name`.txt; returns its path relative to the run folder."""
         file = self.file(*name[:-1], f"{name[-1]}.txt")
         with replacing(file) as temporary:
             text = "".join(f"{line}\n" for line in lines)
@@ -136,13 +137,13 @@ class Session:
         return str(file.relative_to(self.out))
 
     def file(self, *name: str) -> Path:
-        """A path in the run folder, whatever the names of its folders and itself hold."""
+        """A path in the run folder; special characters in names are escaped."""
         file = self.out.joinpath(*(quote(part, safe=" ,=+()") for part in name))
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
     def start(self, plan: SystemPlan) -> Worker:
-        """The process of a system."""
+        """Starts the process of a system."""
         model = self.plan.binarised
         if plan.engine == "ctranslate2":
             model = self._converted(plan.checkpoint)
@@ -150,7 +151,7 @@ class Session:
 
     @contextlib.contextmanager
     def workers(self) -> Iterator[list[Worker]]:
-        """Processes of all systems, each with its record and its best layout of threads."""
+        """Starts all systems' processes, with their best layouts, and writes their records."""
         with contextlib.ExitStack() as stack, _ending_when_terminated():
             started = [
                 stack.enter_context(self.start(plan))
@@ -158,33 +159,30 @@ class Session:
             ]
             self.find_layouts(started, "latency")
             for worker in started:
-                self._introduce(worker)
+                self._prepare(worker)
             yield started
 
     def _runnable(self) -> list[SystemPlan]:
-        """All systems, without those that need what is not there; says so.
-
-        ValueError where none is left.
-        """
+        """All systems that can run here; prints why others are left out. UserError if none can."""
         systems = self.plan.systems
-        unfit: list[tuple[str, list[SystemPlan]]] = []
+        excluded: list[tuple[str, list[SystemPlan]]] = []
         if not _ctranslate2.is_installed():
             why = f"CTranslate2 is not installed: {_ctranslate2.INSTALL}"
-            unfit.append((why, [x for x in systems if x.engine == "ctranslate2"]))
+            excluded.append((why, [x for x in systems if x.engine == "ctranslate2"]))
         if self.device != "cpu":
-            ours = [x for x in systems if (x.engine, x.precision) == ("fairseq", "int8")]
-            unfit.append(("our integers are for a CPU", ours))
-        for why, without in unfit:
+            int8 = [x for x in systems if (x.engine, x.precision) == ("fairseq", "int8")]
+            excluded.append(("int8 with engine fairseq needs a CPU", int8))
+        for why, without in excluded:
             if without:
                 print(f"{len(without)} systems are left out, because {why}")
             systems = [x for x in systems if x not in without]
         if not systems:
-            raise ValueError("no system is left that could be measured")
+            raise UserError("no system is left to measure")
         return systems
 
     def _converted(self, checkpoint: Path) -> Path:
-        # Here, because torch is not needed where there is nothing to convert.
-        from fairseq_nart.tools.distillation.teacher import Teacher
+        # Imported here, because without a conversion torch is not needed.
+        from fairseq_nart.tools._teacher import Teacher
 
         folder = self.out / "ctranslate2" / sha256(checkpoint)[:12]
         if not folder.exists():
@@ -193,12 +191,12 @@ class Session:
             try:
                 _ctranslate2.convert(teacher, unfinished)
             except Exception as error:
-                raise ValueError(f"CTranslate2 cannot convert {checkpoint}: {error}") from error
+                raise UserError(f"CTranslate2 cannot convert {checkpoint}: {error}") from error
             os.replace(unfinished, folder)
         return folder
 
-    def _introduce(self, worker: Worker) -> None:
-        """Has a system use its threads and writes its record."""
+    def _prepare(self, worker: Worker) -> None:
+        """Sets a system's layout and writes its record. UserError if an older one differs."""
         plan = worker.plan
         layout = self.layout(plan, "latency")
         worker.call("lay_out", layout)
@@ -215,10 +213,10 @@ class Session:
             own = {**about, "precision": plan.precision, "threads": layout.total}
             for name, value in own.items():
                 if getattr(before, name) != value:
-                    raise ValueError(
+                    raise UserError(
                         f"{self.out / FILE}: {plan.name!r} was measured with {name} "
-                        f"{getattr(before, name)}, now it is {value}: give the system another "
-                        "name, or another --out"
+                        f"{getattr(before, name)}, now it is {value}: rename the system, or give "
+                        "another --out"
                     )
         else:
             self.write(System, worker, layout, checkpoint=str(plan.checkpoint), **about)
@@ -226,7 +224,7 @@ class Session:
 
 @contextlib.contextmanager
 def _ending_when_terminated() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does: processes that stand still are not left behind."""
+    """Makes SIGTERM end the program as Ctrl-C does, so that no stopped processes are left."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
@@ -235,30 +233,30 @@ def _ending_when_terminated() -> Iterator[None]:
 
 
 class _Layouts:
-    """The best layout of threads of each system, found once and kept in a file."""
+    """The best layout of each system, found once and saved in a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.tried: dict[str, Any] = read_json(file) or {}
 
     def find(self, workers: Sequence[Worker], text: Text, purpose: Purpose) -> None:
-        """Looks at all systems in turns, again and again: a machine has slow moments, and those
-        minutes would decide for a system that is looked at in one go."""
+        """Tries all layouts in interleaved trials, so that slow moments affect all equally."""
         trials = []
         for worker in workers:
             if worker.plan.threads is None and _key(worker.plan, purpose) not in self.tried:
                 streams = purpose == "throughput" and worker.about["can_stream"]
                 trials += [(worker, x) for x in layouts(circumstances.cores(), streams)]
-        looks = [
+        rounds = range(ROUNDS if trials else 0)
+        timings = [
             [_trial(worker, layout, text, purpose) for worker, layout in trials]
-            for _ in tqdm(range(LOOKS if trials else 0), desc=f"threads for {purpose}", unit="look")
+            for _ in tqdm(rounds, desc=f"threads for {purpose}", unit="round")
         ]
-        for (worker, layout), *seconds in zip(trials, *looks):
-            found = self.tried.setdefault(_key(worker.plan, purpose), [])
-            found.append([layout.threads, layout.streams, statistics.median(seconds)])
+        for (worker, layout), *seconds in zip(trials, *timings):
+            rows = self.tried.setdefault(_key(worker.plan, purpose), [])
+            rows.append([layout.threads, layout.streams, statistics.median(seconds)])
         for key in dict.fromkeys(_key(worker.plan, purpose) for worker, _ in trials):
-            found = ", ".join(f"{Layout(t, s)} {1e3 * x:.1f} ms" for t, s, x in self.tried[key])
-            tqdm.write(f"{key}: {found}")
+            tried = ", ".join(f"{Layout(t, s)} {1e3 * x:.1f} ms" for t, s, x in self.tried[key])
+            tqdm.write(f"{key}: {tried}")
         write_json(self.file, self.tried)
 
     def best(self, plan: SystemPlan, purpose: Purpose) -> Layout:
@@ -272,13 +270,13 @@ def _key(plan: SystemPlan, purpose: Purpose) -> str:
     return f"{plan.name}: {purpose}"
 
 
-LOOKS = 5
-"""At each layout of threads; their median counts."""
+ROUNDS = 5
+"""Trials of each layout; their median counts."""
 TRIAL_SENTENCES, TRIAL_BATCH = 10, 16
 
 
 def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> float:
-    """Seconds per sentence."""
+    """Seconds per sentence with a layout."""
     worker.call("lay_out", layout)
     if purpose == "latency":
         timed = worker.call("time", text.spread(TRIAL_SENTENCES))
@@ -290,7 +288,7 @@ def _trial(worker: Worker, layout: Layout, text: Text, purpose: Purpose) -> floa
 
 
 def _identified(option: str, value: Any) -> Any:
-    """An option's value; of a teacher its name and what it holds, not where it lies."""
+    """An option's value; for a teacher, the file's name and digest instead of its path."""
     if option != "rescore_with":
         return value
     return f"{Path(value).name} (SHA-256 {sha256(Path(value))[:12]})"
@@ -300,17 +298,17 @@ SIDES = ("sources", "references")
 
 
 def _text(test: TestSet, sentences: int) -> Text:
-    """Reads a test set and chooses what is timed of it."""
+    """Reads a test set and chooses the sentences to time."""
     files = (Path(test.source), Path(test.references))
     sides = {side: read_lines(file) for side, file in zip(SIDES, files, strict=True)}
     count = len(sides["sources"])
     if count != len(sides["references"]):
-        raise ValueError(
+        raise UserError(
             f"{test.source} has {count} lines, {test.references} {len(sides['references'])}"
         )
     timed = [index for index in range(count) if sides["sources"][index].strip()]
     if not timed:
-        raise ValueError(f"{test.source} is empty")
+        raise UserError(f"{test.source} is empty")
     step = max(1, len(timed) / sentences)
     chosen = [timed[int(n * step)] for n in range(min(sentences, len(timed)))]
     return Text(test.name, sha256_of_test(**sides), **sides, chosen=chosen)

@@ -1,4 +1,4 @@
-"""What a benchmark does with its systems: latency, parts, memory, texts, throughput, sweeps."""
+"""The stages of a benchmark: latency, parts and memory, translations, throughput, sweeps."""
 
 import json
 import random
@@ -26,20 +26,20 @@ from fairseq_nart.tools.benchmark.session import Session, Text
 from fairseq_nart.tools.benchmark.worker import Worker
 
 BLOCK = 10
-"""Sentences a system translates before the next has its turn: long enough that its caches are
-warm, short enough that slow minutes of the machine strike all systems alike."""
+"""Sentences per trial of a system: enough to warm its caches, and few enough that slow minutes of
+the machine affect all systems equally."""
 
 
 def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int) -> None:
-    """Sentences one at a time, systems in turns; of each sentence the median of `repeats`.
+    """Times single sentences in interleaved trials of all systems; the median of `repeats` counts.
 
-    Measures the repeats up to the number `upto`; the last writes the records.
+    Measures the repeats up to number `upto`; the last one writes the records.
     """
     for text in session.texts:
         about = [_about(text, worker) for worker in workers]
         known = [session.known(Latency, **one, scope="tokens") for one in about]
-        asked = (text.chosen, repeats, known[0].begun if known[0] else None)
-        if all(x and (x.sentences, x.repeats, x.begun) == asked for x in known):
+        wanted = (text.chosen, repeats, known[0].begun if known[0] else None)
+        if all(x and (x.sentences, x.repeats, x.begun) == wanted for x in known):
             continue
         layouts = [session.layout(worker.plan, "latency") for worker in workers]
         header = {
@@ -52,7 +52,7 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
             "versions": [circumstances.versions(x.about["libraries"]) for x in workers],
         }
         rounds = _Rounds(session.file("latency", f"{text.name}.jsonl"), header)
-        _take_turns(rounds, text, workers, upto)
+        _run_trials(rounds, text, workers, upto)
         if upto < repeats:
             continue
         for worker, layout, one in zip(workers, layouts, about, strict=True):
@@ -72,41 +72,43 @@ def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int
                 )
 
 
-def _take_turns(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
-    """All blocks of sentences by every system, all of it `repeats` times; each round is kept.
+def _run_trials(rounds: "_Rounds", text: Text, workers: Sequence[Worker], repeats: int) -> None:
+    """Times every block of sentences with every system, `repeats` times; saves each round.
 
-    Every system has met all of them before, and gives back afterwards what it took.
+    A round is one block with all systems. Every system first warms up on all sentences, and
+    releases its memory at the end.
     """
     starts = list(range(0, len(text.timed), BLOCK)) * repeats
-    there = len(rounds.done)
-    for worker in tqdm(workers if there < len(starts) else (), desc="warming up", unit="system"):
+    done = len(rounds.done)
+    for worker in tqdm(workers if done < len(starts) else (), desc="warming up", unit="system"):
         worker.call("warm_up", text.timed)
-    with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=there) as bar:
-        for turn, start in enumerate(starts[there:], there):
+    with tqdm(desc=f"latency, {text.name}", unit="round", total=len(starts), initial=done) as bar:
+        for number, start in enumerate(starts[done:], done):
             block = text.timed[start : start + BLOCK]
-            order = random.Random(turn).sample(workers, len(workers))  # none always follows another
+            # In random order, so that no system always follows the same other one.
+            order = random.Random(number).sample(workers, len(workers))
             timed = {worker.plan.name: worker.call("time", block) for worker in order}
-            rounds.add({name: [asdict(one) for one in found] for name, found in timed.items()})
+            rounds.add({name: [asdict(one) for one in times] for name, times in timed.items()})
             bar.update()
     for worker in workers:
         worker.call("rest")
 
 
 def _medians(timed: list[Timed], sentences: int) -> list[Timed]:
-    """Of each sentence over its repeats; `timed` holds all sentences, then all again."""
-    found = []
+    """The medians of each sentence; `timed` holds all sentences, then all of them again."""
+    medians = []
     for index in range(sentences):
         repeats = timed[index::sentences]
         text, tokens = (
             statistics.median(getattr(one, scope) for one in repeats)
             for scope in ("text", "tokens")
         )
-        found.append(Timed(text, tokens, repeats[0].target_tokens))
-    return found
+        medians.append(Timed(text, tokens, repeats[0].target_tokens))
+    return medians
 
 
 class _Rounds:
-    """The rounds measured so far, in a file, so that a cut benchmark goes on."""
+    """The rounds measured so far, in a file, so that an interrupted benchmark can resume."""
 
     def __init__(self, file: Path, header: dict[str, Any]) -> None:
         self.file = file
@@ -117,23 +119,23 @@ class _Rounds:
         if whole and whole[0] == {**header, "begun": whole[0].get("begun")}:
             self.begun, self.done = whole[0]["begun"], whole[1:]
         elif whole[1:]:
-            print(f"{file}: begun under other circumstances, and so measured from the start")
+            print(f"{file}: begun under other circumstances, so measured again from the start")
         header = {**header, "begun": self.begun}
         text = "".join(f"{json.dumps(line)}\n" for line in (header, *self.done))
         with replacing(file) as temporary:
             temporary.write_text(text, "utf-8")
 
-    def add(self, turn: dict[str, list[dict[str, Any]]]) -> None:
-        self.done.append(turn)
+    def add(self, timed: dict[str, list[dict[str, Any]]]) -> None:
+        self.done.append(timed)
         with open(self.file, "a", encoding="utf-8") as stream:
-            stream.write(f"{json.dumps(turn)}\n")
+            stream.write(f"{json.dumps(timed)}\n")
 
     def of(self, system: str) -> list[Timed]:
-        return [Timed(**one) for turn in self.done for one in turn[system]]
+        return [Timed(**one) for timed in self.done for one in timed[system]]
 
 
 def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
-    """One sentence at a time: where the time goes, the most memory, what is computed."""
+    """Measures, one sentence at a time, the parts of the time, peak memory and operations."""
     for text, worker, about in _each(session, workers, "parts and memory"):
         layout = session.layout(worker.plan, "latency")
         every, some = text.chosen, text.chosen[::COUNTED]
@@ -151,35 +153,38 @@ def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
 
 
 def _missing(
-    session: Session, kind: type[Memory | Parts | Operations], about: dict[str, str], of: list[int]
+    session: Session,
+    kind: type[Memory | Parts | Operations],
+    about: dict[str, str],
+    sentences: list[int],
 ) -> bool:
-    """Whether there is no record of such sentences."""
+    """Whether no record covers exactly these sentences."""
     known = session.known(kind, **about)
-    return known is None or known.sentences != of
+    return known is None or known.sentences != sentences
 
 
 COUNTED = 5
-"""Of so many sentences that are timed one's operations are counted, which is slow."""
+"""Operations are counted for one in so many timed sentences, because counting is slow."""
 
 
 def translations(session: Session, workers: Sequence[Worker], batch: int) -> None:
-    """The whole test sets."""
+    """Translates the whole test sets."""
     for text, worker, about in _each(session, workers, "translating"):
         if session.known(Translation, **about):
             continue
-        found = worker.call("translate", text.sources, batch)
+        translated = worker.call("translate", text.sources, batch)
         lengths: dict[str, Any] = {}
-        # References are plain text.
-        if found.predicted_lengths is not None and session.subwords.takes_text:
+        # References are plain text, which `encode` must be able to segment.
+        if translated.predicted_lengths is not None and session.subwords.takes_text:
             true = [len(session.subwords.encode(line)) + 1 for line in text.references]
-            lengths = {"predicted_lengths": found.predicted_lengths, "reference_lengths": true}
+            lengths = {"predicted_lengths": translated.predicted_lengths, "reference_lengths": true}
         session.write(
             Translation,
             worker,
             session.layout(worker.plan, "latency"),
             **about,
-            outputs=session.write_text(found.outputs, "outputs", text.name, worker.plan.name),
-            iterations=found.iterations if any(found.iterations) else None,
+            outputs=session.write_text(translated.outputs, "outputs", text.name, worker.plan.name),
+            iterations=translated.iterations if any(translated.iterations) else None,
             **session.files(text),
             **lengths,
         )
@@ -188,7 +193,7 @@ def translations(session: Session, workers: Sequence[Worker], batch: int) -> Non
 def _each(
     session: Session, workers: Sequence[Worker], what: str
 ) -> Iterator[tuple[Text, Worker, dict[str, str]]]:
-    """Each test set with each system, and what a record says of the two."""
+    """Each test set with each system, and the fields of a record that identify them."""
     pairs = [(text, worker) for text in session.texts for worker in workers]
     for text, worker in tqdm(pairs, desc=what, unit="system"):
         yield text, worker, _about(text, worker)
@@ -199,7 +204,7 @@ def _about(text: Text, worker: Worker) -> dict[str, str]:
 
 
 def throughput(session: Session, workers: Sequence[Worker], largest: int) -> None:
-    """Batches of 1, 2, 4 and so on, systems in turns; each until its throughput fell twice."""
+    """Measures batches of 1, 2, 4, ... for each system, until its throughput has fallen twice."""
     session.find_layouts(workers, "throughput")
     layouts = {worker.plan.name: session.layout(worker.plan, "throughput") for worker in workers}
     for worker in workers:
@@ -208,16 +213,15 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
     for text in session.texts:
         rates: dict[str, list[float]] = {name: [] for name in layouts}
         for size in tqdm(sizes, desc=f"throughput, {text.name}", unit="batch size"):
-            # The same for all systems, also for one that is added later: two batches for each of
-            # as many streams as there can be.
+            # The same for all systems, also for those added later: two batches per possible stream.
             lines = text.spread(max(LEAST, 2 * circumstances.cores() * size))
-            going = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
-            about = {worker.plan.name: {**_about(text, worker), "batch": size} for worker in going}
-            new = [x for x in going if not session.known(Throughput, **about[x.plan.name])]
-            # Twice, because one look may meet a slow moment of the machine.
-            looks = [[worker.call("throughput", lines, size) for worker in new] for _ in range(2)]
-            for worker, *found in zip(new, *looks, strict=True):
-                seconds, tokens = min(found)
+            active = [worker for worker in workers if not _fell_twice(rates[worker.plan.name])]
+            about = {x.plan.name: {**_about(text, x), "batch": size} for x in active}
+            new = [x for x in active if not session.known(Throughput, **about[x.plan.name])]
+            # Twice, because one trial may fall into a slow moment of the machine.
+            trials = [[worker.call("throughput", lines, size) for worker in new] for _ in range(2)]
+            for worker, *timings in zip(new, *trials, strict=True):
+                seconds, tokens = min(timings)
                 session.write(
                     Throughput,
                     worker,
@@ -229,12 +233,12 @@ def throughput(session: Session, workers: Sequence[Worker], largest: int) -> Non
             for name, one in about.items():
                 if record := session.known(Throughput, **one):
                     rates[name].append(record.sentences_per_second)
-    for worker in workers:  # all else is done one sentence at a time
+    for worker in workers:  # the other stages measure single sentences
         worker.call("lay_out", session.layout(worker.plan, "latency"))
 
 
 LEAST = 64
-"""Sentences by which a throughput is measured."""
+"""Smallest number of sentences for a throughput."""
 
 
 def _fell_twice(rates: list[float]) -> bool:
@@ -242,7 +246,7 @@ def _fell_twice(rates: list[float]) -> bool:
 
 
 def sweeps(session: Session, batch: int) -> None:
-    """The test sets once more for each value of an option."""
+    """Translates the test sets with each value of a swept parameter."""
     names = [system.name for system in session.runnable]
     for sweep in (x for x in session.plan.sweeps if x.system in names):
         swept = list(session.plan.swept(sweep))
@@ -256,9 +260,9 @@ def sweeps(session: Session, batch: int) -> None:
                 layout = session.layout(plan, "latency")
                 worker.call("lay_out", layout)
                 for text in missing:
-                    found = worker.call("translate", text.sources, batch)
+                    translated = worker.call("translate", text.sources, batch)
                     name = ("outputs", text.name, sweep.parameter, f"{sweep.system}={value}")
-                    file = session.write_text(found.outputs, *name)
+                    file = session.write_text(translated.outputs, *name)
                     session.write(
                         Sweep,
                         worker,

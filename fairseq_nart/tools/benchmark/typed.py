@@ -1,20 +1,22 @@
-"""Dataclasses out of JSON, with the types of their fields checked."""
+"""Builds dataclasses from JSON and checks the types of their fields."""
 
 import dataclasses
 import types
 import typing
 from typing import Any, Literal
 
+from fairseq_nart.errors import UserError
+
 
 def build(kind: type, content: dict[str, Any]) -> Any:
-    """An object of the dataclass `kind`; ValueError names the field that lacks or does not fit."""
+    """An object of the dataclass `kind`; UserError names a missing, unknown or mistyped field."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(content.keys() - fields.keys()):
-        raise ValueError(f"unknown field {unknown[0]!r}")
+        raise UserError(f"unknown field {unknown[0]!r}")
     for name, field in fields.items():
         missing = dataclasses.MISSING
         if name not in content and field.default is missing and field.default_factory is missing:
-            raise ValueError(f"field {name!r} is missing")
+            raise UserError(f"field {name!r} is missing")
     hints = typing.get_type_hints(kind)
     return kind(**{name: _value(name, value, hints[name]) for name, value in content.items()})
 
@@ -25,12 +27,12 @@ def _value(name: str, value: Any, hint: Any) -> Any:
     if not _fits(value, hint):
         plain = isinstance(hint, type) and not typing.get_args(hint)
         wanted = hint.__name__ if plain else str(hint).removeprefix("typing.")
-        raise ValueError(f"field {name!r} must be {wanted}, not {str(value)[:60]!r}")
+        raise UserError(f"field {name!r} must be {wanted}, not {str(value)[:60]!r}")
     return value
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value out of JSON, where a whole number may stand for a float, has this type."""
+    """Whether a value from JSON has this type; an integer also counts as a float."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

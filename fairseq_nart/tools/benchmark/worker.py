@@ -1,4 +1,4 @@
-"""A process for each system: its own threads and memory, at rest while others are timed."""
+"""One process per system, with its own threads and memory, stopped while others are timed."""
 
 import contextlib
 import logging
@@ -12,27 +12,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fairseq_nart import extensions
 from fairseq_nart.compat import allocator
+from fairseq_nart.errors import UserError
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
 
 LoadSubwords = Callable[[], Subwords]
-"""Called in the process of a worker."""
+"""Called in the worker's process."""
 
 
 class Worker:
-    """Runs `Measuring` of one system in a process of its own, which stands still between calls.
+    """Runs `Measuring` of one system in its own process, which is stopped between calls.
 
-    Stopped, because idle threads of some libraries go on spinning for a while and would slow the
-    next system down.
+    Otherwise idle threads of some libraries would spin for a while and slow down the next system.
     """
 
     def __init__(self, plan: SystemPlan, model: Path, subwords: LoadSubwords, device: str):
-        """`model` is what the engine reads beside the checkpoint: see `_engine`."""
+        """`model` is what the engine reads besides the checkpoint: see `_engine`."""
         self.plan = plan
         ours, theirs = multiprocessing.Pipe()
-        # A CTranslate2 user's process holds no torch; the others share what they import.
+        # As for CTranslate2's users, its process does not import torch; others share their imports.
         shared = plan.engine == "fairseq"
         context: Any = multiprocessing.get_context("forkserver" if shared else "spawn")
         if shared:
@@ -47,9 +48,9 @@ class Worker:
         self._signal(signal.SIGSTOP)
 
     def call(self, name: str, *args: Any) -> Any:
-        """A method of `Measuring`. ValueError where it fails, or the process ends."""
+        """Calls a method of `Measuring`. UserError if it fails or the process ends."""
         self._signal(signal.SIGCONT)
-        with contextlib.suppress(BrokenPipeError):  # its end is told of where it would answer
+        with contextlib.suppress(BrokenPipeError):  # `_receive` reports that the process has ended
             self._connection.send((name, args))
         answer = self._receive()
         self._signal(signal.SIGSTOP)
@@ -61,10 +62,11 @@ class Worker:
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
             code = self._process.exitcode
-            why = "killed, perhaps for memory" if code == -signal.SIGKILL else f"status {code}"
-            raise ValueError(f"{self.plan.name}: its process ended ({why})") from error
+            out_of_memory = "killed, perhaps because memory ran out"
+            why = out_of_memory if code == -signal.SIGKILL else f"status {code}"
+            raise UserError(f"{self.plan.name}: its process ended ({why})") from error
         if failed:
-            raise ValueError(f"{self.plan.name}: {answer}")
+            raise UserError(f"{self.plan.name}: {answer}")
         return answer
 
     def _signal(self, number: int) -> None:
@@ -91,7 +93,7 @@ def _serve(
     subwords: LoadSubwords,
     device: str,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ends with the process that started it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     logging.disable(logging.INFO)
     measuring: Any = None
     request: tuple[str, tuple[Any, ...]] | None = None
@@ -104,26 +106,29 @@ def _serve(
                 request = connection.recv()
             name, args = request
             answer = getattr(measuring, name)(*args)
-            if name not in ("warm_up", "time"):  # the next turn would have to fetch it again
-                allocator.return_free_memory()  # else all processes together keep too much
+            # All processes together would hold too much memory. Between interleaved trials it is
+            # kept, because fetching it again would slow down the next one.
+            if name not in ("warm_up", "time"):
+                allocator.return_free_memory()
             connection.send((False, answer))
         except EOFError:
             return
         except Exception as error:
-            plain = isinstance(error, (OSError, ValueError))
+            plain = isinstance(error, (OSError, UserError))
             connection.send((True, str(error) if plain else traceback.format_exc()))
             if measuring is None:
                 return
 
 
 def _engine(plan: SystemPlan, model: Path, device: str) -> Any:
-    """`model` is the folder with the dictionaries or, for CTranslate2, the converted model."""
+    """Loads the engine; `model` is the folder of dictionaries or CTranslate2's converted model."""
     allocator.keep_freed_memory()  # the same for all engines
-    # Each process imports what it runs, no more.
+    # Each process imports only the engine that it runs.
     if plan.engine == "ctranslate2":
         from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
 
         return CTranslate2Engine(plan, model, device)
     from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 
+    extensions.load()
     return FairseqEngine(plan, model, device)

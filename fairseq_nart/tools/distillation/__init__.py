@@ -1,1 +1,1 @@
-"""How `fairseq-nart distill` works: options, teacher, backends, shards, data."""
+"""Options, backends, shards and data of `fairseq-nart distill`."""

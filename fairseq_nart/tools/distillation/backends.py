@@ -1,4 +1,4 @@
-"""Two ways to search the teacher's best translations: fairseq's beam search and CTranslate2's."""
+"""Two engines for the teacher's beam search: fairseq and CTranslate2."""
 
 import itertools
 import os
@@ -14,13 +14,14 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
+from fairseq_nart.errors import UserError
+from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _ctranslate2
-from fairseq_nart.tools.distillation.options import Search
-from fairseq_nart.tools.distillation.teacher import Teacher
+from fairseq_nart.tools._teacher import Teacher
 
 
 class Backend(Protocol):
-    """A way to translate, and what a manifest says of it."""
+    """An engine, with the attributes that a manifest records."""
 
     name: str
     version: str
@@ -28,11 +29,11 @@ class Backend(Protocol):
     compute_type: str
 
     def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
-        """Source tokens (B,S), without padding -> B segmented translations, batch by batch."""
+        """Source tokens (B,S) without padding -> B segmented translations, batch by batch."""
 
 
 class FairseqBackend:
-    """fairseq's own search, on a GPU where there is one."""
+    """fairseq's own search, on a GPU if available."""
 
     name = "fairseq"
     version: str = fairseq.__version__
@@ -53,7 +54,7 @@ class FairseqBackend:
         )
 
     def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
-        """As `Backend.translate`."""
+        """Source tokens (B,S) without padding -> B segmented translations, batch by batch."""
         for source in batches:
             tokens = source.to(self.device)
             lengths = torch.full((len(tokens),), tokens.size(1), device=self.device)
@@ -62,25 +63,25 @@ class FairseqBackend:
             yield [self._text(best["tokens"].tolist()) for best, *_ in hypotheses]
 
     def _text(self, tokens: list[int]) -> str:
-        # Not Dictionary.string, which leaves more than the end of sentence out.
+        # Not Dictionary.string, which leaves out more than the end of sentence.
         return " ".join(self.dictionary[token] for token in tokens[:-1])
 
 
 class CTranslate2Backend:
-    """CTranslate2's search, on a GPU where there is one, else on all cores.
+    """CTranslate2's search, on a GPU if available, else on all cores.
 
-    Any exception where CTranslate2 is not installed or cannot convert or run the teacher.
+    Can raise any exception if CTranslate2 is not installed or cannot convert or run the teacher.
     """
 
     name = "ctranslate2"
 
     def __init__(self, teacher: Teacher, search: Search, compute_type: str, folder: Path) -> None:
-        """`folder` holds the converted model for a moment."""
+        """`folder` temporarily holds the converted model."""
         import ctranslate2
 
         self.version: str = ctranslate2.__version__
         self.device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-        # A thread per worker: two threads in one worker are slower than one.
+        # One thread per worker: two threads in a worker are slower than one.
         self.workers = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
         self.search = search
         self.fairseq = FairseqBackend(teacher, search)
@@ -99,11 +100,11 @@ class CTranslate2Backend:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self.compute_type: str = self.translator.compute_type
-        # Libraries of a GPU are looked for only now.
+        # GPU libraries are loaded only by the first translation, so translate once.
         list(self.translate([torch.tensor([[teacher.source.unk(), teacher.source.eos()]])]))
 
     def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
-        """As `Backend.translate`; reads a few batches ahead, for its workers."""
+        """As `Backend.translate`, but reads a few batches ahead, to keep the workers busy."""
         waiting: deque[tuple[Tensor, list[Any]]] = deque()
         for source in batches:
             waiting.append((source, self._submit(source)))
@@ -120,12 +121,12 @@ class CTranslate2Backend:
 
     def _collect(self, source: Tensor, results: list[Any]) -> list[str]:
         outputs = [result.result().hypotheses[0] for result in results]
-        # fairseq makes what reaches the limit pay for its end; here it goes free and wins, so those
-        # few are searched again.
+        # At the length limit fairseq scores EOS and CTranslate2 does not, which favours truncated
+        # hypotheses. These few sentences are decoded again with fairseq.
         cut = [row for row, tokens in enumerate(outputs) if tokens[-1:] != [self.end]]
         texts = [" ".join(tokens[:-1]) for tokens in outputs]
-        again = self.fairseq.translate([source[cut]] if cut else [])
-        for row, text in zip(cut, itertools.chain.from_iterable(again), strict=True):
+        redone = self.fairseq.translate([source[cut]] if cut else [])
+        for row, text in zip(cut, itertools.chain.from_iterable(redone), strict=True):
             texts[row] = text
         return texts
 
@@ -133,13 +134,13 @@ class CTranslate2Backend:
 def open_backend(
     name: str, teacher: Teacher, search: Search, compute_type: str | None, folder: Path
 ) -> Backend:
-    """The backend called `name`; for "auto" CTranslate2 where it can be, else fairseq.
+    """The backend called `name`; for "auto" CTranslate2 if it can run the teacher, else fairseq.
 
-    Says in a line which and why. `compute_type` (None: float32) is CTranslate2's alone, `folder` a
-    place for it to work in. ValueError where CTranslate2 is asked for and cannot be.
+    Prints which one and why. `compute_type` (None: float32) is for CTranslate2 only; `folder` is
+    its working folder. UserError if CTranslate2 is asked for but cannot be used.
     """
     if name == "fairseq":
-        why = "as asked, or as begun"
+        why = "requested, or used before"
     elif not _ctranslate2.is_installed():
         why = f"CTranslate2, several times as fast, is not installed: {_ctranslate2.INSTALL}"
     else:
@@ -152,8 +153,8 @@ def open_backend(
             print(f"backend: ctranslate2 {fast.version}, {fast.compute_type}, {fast.device}")
             return fast
     if name == "ctranslate2":
-        raise ValueError(f"--backend ctranslate2: {why}")
+        raise UserError(f"--backend ctranslate2: {why}")
     if compute_type:
-        raise ValueError(f"--compute-type {compute_type} is for --backend ctranslate2. {why}")
+        raise UserError(f"--compute-type {compute_type} is for --backend ctranslate2. {why}")
     print(f"backend: fairseq {FairseqBackend.version} ({why})")
     return FairseqBackend(teacher, search)

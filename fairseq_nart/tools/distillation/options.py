@@ -1,38 +1,19 @@
-"""What a distillation is asked for."""
+"""Options of a distillation."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.generation.options import require_in_range
+from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_in_range
+from fairseq_nart.teacher.search import Search
 
 BACKENDS = ("auto", "fairseq", "ctranslate2")
 
 
 @dataclass(frozen=True)
-class Search:
-    """Beam search, with fairseq-generate's names and meaning."""
-
-    beam: int = field(default=4, metadata={"at least": 1})
-    lenpen: float = 1.0
-    max_len_a: float = field(default=1.2, metadata={"at least": 0})
-    max_len_b: int = 10
-    """An output has at most a S + b tokens for a source of S tokens."""
-
-    def __post_init__(self) -> None:
-        require_in_range(self, Search)
-        # The shortest source that is translated has a word and the end of sentence.
-        if 2 * self.max_len_a + self.max_len_b < 1:
-            raise ValueError("--max-len-a and --max-len-b leave no room for a single token")
-
-    def limit(self, length: int) -> int:
-        """Most tokens, the end of sentence not counted, for a source of `length` tokens."""
-        return int(self.max_len_a * length + self.max_len_b)
-
-
-@dataclass(frozen=True)
 class Distillation:
-    """The options of `fairseq-nart distill`; ValueError naming one that cannot be."""
+    """The options of `fairseq-nart distill`; UserError names an invalid one."""
 
     data: Path
     """Binarised data, as for fairseq-train."""
@@ -41,34 +22,34 @@ class Distillation:
     out: Path
     """Folder for the distilled data set."""
     splits: tuple[str, ...] = ("train",)
-    """What gets the teacher's targets; all other splits stay original."""
+    """Splits that get the teacher's targets; all others are copied."""
     search: Search = field(default_factory=Search)
     max_tokens: int = field(default=4096, metadata={"at least": 1})
     """Source tokens in a batch; the translations do not depend on it."""
     backend: str = "auto"
     compute_type: str | None = None
-    """CTranslate2's arithmetic; None is float32, the teacher's own."""
+    """CTranslate2's arithmetic; None means float32, the teacher's own."""
     num_shards: int = field(default=1, metadata={"at least": 1})
     shard_id: int = 0
     source_lang: str | None = None
     target_lang: str | None = None
-    """None: the teacher's, else the data's."""
+    """None means the teacher's languages, else the data's."""
 
     def __post_init__(self) -> None:
         require_in_range(self, Distillation)
         if not 0 <= self.shard_id < self.num_shards:
-            raise ValueError(
+            raise UserError(
                 f"--shard-id must be 0 to {self.num_shards - 1} with --num-shards "
                 f"{self.num_shards}, not {self.shard_id}"
             )
         if len(set(self.splits)) != len(self.splits) or not self.splits:
-            raise ValueError(f"--splits must name each split once, not {' '.join(self.splits)!r}")
+            raise UserError(f"--splits must name each split once, not {' '.join(self.splits)!r}")
         if self.backend not in BACKENDS:
-            raise ValueError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend}")
+            raise UserError(f"--backend must be one of {', '.join(BACKENDS)}, not {self.backend}")
         if self.compute_type and self.backend == "fairseq":
-            raise ValueError("--compute-type is for --backend ctranslate2: leave it out")
+            raise UserError("--compute-type is for --backend ctranslate2: leave it out")
         if self.out.resolve() == self.data.resolve():
-            raise ValueError(f"--out {self.out} is the data set itself: give another folder")
+            raise UserError(f"--out {self.out} is the data set itself: give another folder")
 
     def determining(self, chosen: str) -> dict[str, Any]:
         """The options that determine the translations, with the backend `chosen` for "auto"."""

@@ -1,4 +1,4 @@
-"""Translating one shard of a split: batches, progress, time."""
+"""Translates one shard of a split, with a progress bar and a record of the time."""
 
 import itertools
 import time
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fairseq_nart.data.splits import Split
 from fairseq_nart.files import read_json, write_json
 from fairseq_nart.tools.distillation.backends import Backend
-from fairseq_nart.tools.distillation.data import Split
-from fairseq_nart.tools.distillation.parts import Part
+from fairseq_nart.tools.distillation.shards import Shard
 
 
 def batches_by_tokens(
@@ -20,8 +20,9 @@ def batches_by_tokens(
 ) -> Iterator[list[int]]:
     """Batches of at most `max_tokens` source tokens, or of one sentence.
 
-    All sources of a batch have one length, so nothing is padded: a translation depends neither on
-    its batch nor on the number of shards. The longest come first: too large a batch shows at once.
+    All sources of a batch have the same length. There is no padding, so a translation depends
+    neither on its batch nor on the number of shards. The longest come first, so that a batch too
+    large for the memory fails at once.
     """
     order = sorted(indices, key=lambda index: (-sizes[index], index))
     for length, group in itertools.groupby(order, key=lambda index: int(sizes[index])):
@@ -29,29 +30,28 @@ def batches_by_tokens(
         yield from (same[start : start + most] for start in range(0, len(same), most))
 
 
-def translate_part(
+def translate_shard(
     split: Split,
-    part: Part,
+    shard: Shard,
     backend: Backend,
     max_tokens: int,
     record: Path,
     kept: Mapping[int, str],
 ) -> None:
-    """Appends the translations that `part` lacks; `record` says how they were made, and the time.
+    """Appends the missing translations to `shard`; `record` gets how they are made and the time.
 
-    A blank source, which is nothing but its end, has a blank translation, and those of `kept` have
-    what stands there.
+    An empty source has an empty translation; sentences of `kept` have the text given there.
     """
     sizes = np.asarray(split.source.sizes)
     clock = _Clock(record, backend)
-    with part.appending() as append:
-        missing = part.missing()
+    with shard.appending() as append:
+        missing = shard.missing()
         ready = {index: "" for index in missing if sizes[index] < 2}
         ready |= {index: kept[index] for index in missing if index in kept}
         append(ready)
         batches = list(batches_by_tokens((i for i in missing if i not in ready), sizes, max_tokens))
         sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
-        total, left = (sum(sizes[i] for i in x) for x in (part.indices, itertools.chain(*batches)))
+        total, left = (sum(sizes[i] for i in x) for x in (shard.indices, itertools.chain(*batches)))
         with tqdm(
             desc=f"distilling {split.name}",
             unit=" source tokens",
@@ -66,7 +66,7 @@ def translate_part(
 
 
 class _Clock:
-    """Keeps how a shard is translated, and its seconds over all calls, in a file."""
+    """Saves how a shard is translated, and its seconds over all calls, in a file."""
 
     def __init__(self, file: Path, backend: Backend) -> None:
         self.file = file

@@ -1,1 +1,1 @@
-"""How `fairseq-nart inspect` looks at a sentence and draws it."""
+"""Decoding and drawing of one sentence, for `fairseq-nart inspect`."""

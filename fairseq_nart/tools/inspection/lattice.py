@@ -1,4 +1,4 @@
-"""What the CRF sees of one sentence, and the two ways through it: argmax and Viterbi."""
+"""The CRF's lattice of one sentence, and two paths through it: argmax and Viterbi."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairseq_nart.crf import chain
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation.clean import finish
 from fairseq_nart.hub import Translator
 from fairseq_nart.layers.lengths import candidate_window
@@ -16,20 +16,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Path:
-    """One token a position."""
+    """One token per position."""
 
     name: str
     columns: list[int]
-    """(T,) which of the shown candidates."""
+    """(T,) index among the shown candidates."""
     text: str
-    """What it says, up to the first end of sentence."""
+    """The translation, up to the first end of sentence."""
     log_prob: float
-    """In nats, among all paths through the K candidates."""
+    """In nats, normalized over all paths through the K candidates."""
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """T positions and, of the K candidates at each, the C that are shown, best emission first."""
+    """T positions, with the C shown of the K candidates at each, best emission first."""
 
     source: str
     candidates: int
@@ -37,11 +37,11 @@ class Lattice:
     tokens: list[list[str]]
     """(T,C)"""
     ranks: list[list[int]]
-    """(T,C) place among the K, from 0: the column, but where Viterbi took a worse candidate."""
+    """(T,C) rank among the K, from 0; the column, unless Viterbi took a candidate ranked below."""
     emissions: Floats
     """(T,C) log-probabilities over the whole vocabulary, in nats."""
     transitions: Floats
-    """(T-1,C,C) score of a candidate (last axis) after one of the position before, in nats."""
+    """(T-1,C,C) score of a candidate (last axis) after one of the previous position, in nats."""
     argmax: Path
     viterbi: Path
 
@@ -53,28 +53,30 @@ class Lattice:
 
 
 @torch.no_grad()
-def look(translator: Translator, sentence: str, shown: int, length: int | None = None) -> Lattice:
-    """Decodes `sentence` with a CRF model, as its engine would, and keeps what was weighed.
+def decode_lattice(
+    translator: Translator, sentence: str, shown: int, length: int | None = None
+) -> Lattice:
+    """Decodes `sentence` with a CRF model, as its engine does, and returns the lattice.
 
-    `shown` of the candidates are kept per position; Viterbi's is always among them, in the last
-    place where it is a worse one. `length` counts target tokens with the end of sentence; None
-    means the predicted one. ValueError where that is not 1 to the longest target, where `shown`
-    is below 2, or where the sentence is empty.
+    Keeps the `shown` best candidates per position; if Viterbi's is ranked below, it replaces the
+    last. `length` is in target tokens, end of sentence included; None means the predicted one.
+    UserError if it is not 1 to the longest target, if `shown` is below 2 or the sentence is empty.
     """
     model, task = translator.model, translator.task
     if not sentence.strip():
-        raise ValueError("the sentence is empty")
+        raise UserError("the sentence is empty")
     if shown < 2:
-        raise ValueError(f"at least 2 candidates must be shown, not {shown}")
+        raise UserError(f"at least 2 candidates must be shown, not {shown}")
     if length is not None and not 1 <= length <= model.longest_target:
-        raise ValueError(f"--length must be 1 to {model.longest_target}, not {length}")
+        raise UserError(f"--length must be 1 to {model.longest_target}, not {length}")
     ((_, source),) = translator.batches([sentence], 1)
     states = model.encode(source)
     predicted, _ = candidate_window(model.predict_lengths(states), 1, model.longest_target)
     lengths = predicted if length is None else predicted.new_tensor([[length]])
     features, emissions, mask = model.start_decoding(states, lengths)
-    ids, scores, moves = model.crf.lattice(emissions, mask, model.crf_states(features))
-    _, viterbi = chain.best_path(scores, moves, mask)
+    full = model.crf.lattice(emissions, mask, model.head.states(features))
+    ids, scores, transitions = full.ids, full.emissions, full.transitions
+    _, viterbi = full.best_path()
     argmax = torch.zeros_like(viterbi)  # the lattice has the largest emission first
 
     shown = min(shown, ids.shape[2])
@@ -82,8 +84,8 @@ def look(translator: Translator, sentence: str, shown: int, length: int | None =
     slots[:, -1] = torch.maximum(slots[:, -1], viterbi[0])
 
     def path(name: str, taken: torch.Tensor) -> Path:
-        tokens = ids.gather(2, taken.unsqueeze(2)).squeeze(2)
-        said = finish(
+        tokens = full.tokens(taken)
+        output = finish(
             tokens,
             torch.zeros_like(tokens).float(),
             mask,
@@ -95,20 +97,23 @@ def look(translator: Translator, sentence: str, shown: int, length: int | None =
         return Path(
             name=name,
             columns=(slots == taken[0, :, None]).int().argmax(dim=1).tolist(),
-            text=translator.text(said.tokens[0][said.mask[0]]),
-            log_prob=float(chain.log_likelihood(scores, moves, taken, mask)),
+            text=translator.text(output.tokens[0][output.mask[0]]),
+            log_prob=float(full.log_likelihood(taken)),
         )
 
-    named = task.target_dictionary.symbols
+    symbols = task.target_dictionary.symbols
     pairs = torch.arange(len(slots) - 1, device=ids.device)[:, None, None]
     log_probs = scores - emissions.logsumexp(dim=2, keepdim=True)
     return Lattice(
         source=sentence.strip(),
         candidates=ids.shape[2],
-        tokens=[[named[i] for i in row] for row in ids[0].gather(1, slots).tolist()],
+        tokens=[[symbols[i] for i in row] for row in ids[0].gather(1, slots).tolist()],
         ranks=slots.tolist(),
         emissions=log_probs[0].gather(1, slots).double().cpu().numpy(),
-        transitions=moves[0][pairs, slots[:-1, :, None], slots[1:, None, :]].double().cpu().numpy(),
+        transitions=transitions[0][pairs, slots[:-1, :, None], slots[1:, None, :]]
+        .double()
+        .cpu()
+        .numpy(),
         argmax=path("argmax", argmax),
         viterbi=path("Viterbi", viterbi),
     )

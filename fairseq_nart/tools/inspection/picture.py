@@ -1,4 +1,4 @@
-"""A lattice as a picture: the candidates, the two paths through them, the transition scores."""
+"""Draws a lattice: the candidates, the two paths through them and the transition scores."""
 
 import math
 import textwrap
@@ -15,23 +15,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.tools.inspection.lattice import Lattice, Path
-from fairseq_nart.tools.reporting.drawing import COLOURS, Look, canvas
+from fairseq_nart.tools.reporting.drawing import COLOURS, LineStyle, canvas
 
 PER_ROW = 8
-"""Positions beside each other; a longer sentence goes on below."""
+"""Positions per row; longer sentences continue in the next row."""
 
 LONGEST = 200
-"""Positions of the longest sentence that is drawn: 25 rows, two meters of paper."""
+"""Most positions of a sentence: 25 rows, two metres of paper."""
 
 MOST_CANDIDATES = 12
-"""Of a position that are drawn: a heat map's cell is still wider than a millimetre."""
+"""Per position: a cell of a heat map is then still wider than a millimetre."""
 
 COLUMN, ROW = 0.82, 0.215
-"""Inches of a position and of a candidate. In the axes both are 1, and candidate c stands at -c."""
+"""Inches per position and per candidate. In axes units both are 1; candidate c is at y = -c."""
 
 CELL = 0.78
-"""Columns that a candidate's box is wide: the paths run through the gaps."""
+"""Width of a candidate's box in columns: the paths run through the gaps."""
 
 HEAD, GAP = 1.25, 0.1
 """Rows above the best candidate, and between the last one and the heat maps."""
@@ -40,7 +41,7 @@ PANEL = 0.64
 """Inches of a heat map's side."""
 
 Style = dict[str, Any]
-"""Arguments of matplotlib."""
+"""Keyword arguments for matplotlib."""
 
 COLOUR_MAP = "PRGn"
 GREY = "#707070"
@@ -48,13 +49,13 @@ GREY = "#707070"
 
 @dataclass(frozen=True)
 class Stroke:
-    """How a path is drawn: apart from the other one also without colour, and where both are one."""
+    """How a path is drawn: distinct from the other without colour, and where both coincide."""
 
-    look: Look
+    style: LineStyle
     width: float
     """Points."""
     lift: float
-    """Rows by which its line passes above the middle of a box."""
+    """Rows by which its line runs above the middle of a box."""
     inset: float
     """Rows by which its frame is smaller than a box."""
     mark: float
@@ -63,22 +64,24 @@ class Stroke:
     """The mark as a character."""
 
 
-VITERBI = Stroke(Look(COLOURS[1], "s", "-"), 2.2, -0.15, 0.0, 0.85, "\N{WHITE SQUARE}")
-ARGMAX = Stroke(Look(COLOURS[2], "o", (0, (2.2, 1.2))), 1.2, 0.17, 0.08, 0.5, "\N{WHITE CIRCLE}")
+VITERBI = Stroke(LineStyle(COLOURS[1], "s", "-"), 2.2, -0.15, 0.0, 0.85, "\N{WHITE SQUARE}")
+ARGMAX = Stroke(
+    LineStyle(COLOURS[2], "o", (0, (2.2, 1.2))), 1.2, 0.17, 0.08, 0.5, "\N{WHITE CIRCLE}"
+)
 
 
 def draw(lattice: Lattice, file: File) -> None:
-    """Writes the picture in the format of the file's suffix. ValueError beyond LONGEST."""
+    """Writes the picture in the format of the file's suffix. UserError above LONGEST positions."""
     length, shown = lattice.emissions.shape
     if length > LONGEST:
-        raise ValueError(f"{length} target tokens: a picture holds at most {LONGEST}")
+        raise UserError(f"{length} target tokens: a picture holds at most {LONGEST}")
     rows = math.ceil(length / PER_ROW)
     wide = math.ceil(length / rows)
     low = GAP - shown - PANEL / ROW - 1.9
     limit = float(np.abs(lattice.transitions).max(initial=1))
     size = {"height": rows * (HEAD - low) * ROW, "width": COLUMN * (wide + 0.5)}
     with warnings.catch_warnings():
-        # What no font has is drawn as a box.
+        # Characters that no font has are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph")
         with canvas(file, rows=rows, **size) as grid:
             grid[0].figure.subplots_adjust(left=0, right=1, bottom=0, top=1, hspace=0)
@@ -103,7 +106,7 @@ def _both(lattice: Lattice) -> tuple[tuple[Path, Stroke], tuple[Path, Stroke]]:
 
 
 def _candidates(axes: Axes, lattice: Lattice, position: int, x: float) -> None:
-    """A box each, filled as far as the probability goes, and a frame for each path."""
+    """A box for each candidate, filled in proportion to its probability; a frame for each path."""
     shown = lattice.emissions.shape[1]
     if position in lattice.differing:
         corner = (x - 0.46, 0.4 - shown)
@@ -117,33 +120,33 @@ def _candidates(axes: Axes, lattice: Lattice, position: int, x: float) -> None:
         axes.add_patch(Rectangle(corner, CELL, 0.8, fc="white", ec="#c4c4c4", lw=0.6))
         axes.add_patch(Rectangle(corner, CELL * probability, 0.8, color="#d3e0ea"))
         percent = "" if probability < 0.005 else f"{probability:.0%}"
-        said = _text(axes, x + 0.345, -column, percent, 5, GREY, ha="right")
+        right = _text(axes, x + 0.345, -column, percent, 5, GREY, ha="right")
         rank = lattice.ranks[position][column]
         name = token if rank == column else f"{rank + 1}: {token}"
         left = _text(axes, x - 0.35, -column, name, 7, "black", ha="left")
-        _fit(left, 72 * COLUMN * 0.68 - _width(said))
+        _fit(left, 72 * COLUMN * 0.68 - _width(right))
     for path, stroke in _both(lattice):
-        aside = stroke.inset * ROW / COLUMN
-        corner = (x - CELL / 2 + aside, stroke.inset - path.columns[position] - 0.4)
-        size = (CELL - 2 * aside, 0.8 - 2 * stroke.inset)
+        inset_x = stroke.inset * ROW / COLUMN
+        corner = (x - CELL / 2 + inset_x, stroke.inset - path.columns[position] - 0.4)
+        size = (CELL - 2 * inset_x, 0.8 - 2 * stroke.inset)
         style: Style = {
-            "ec": stroke.look.color,
-            "ls": stroke.look.linestyle,
+            "ec": stroke.style.color,
+            "ls": stroke.style.linestyle,
             "lw": 0.7 * stroke.width,
         }
         axes.add_patch(Rectangle(corner, *size, fill=False, zorder=3, **style))
 
 
 def _line(axes: Axes, path: Path, stroke: Stroke, start: int) -> None:
-    """From box to box; the next row takes up what is cut off at the end of this one."""
+    """A path's line from box to box; what is cut off at the end of a row continues in the next."""
     edges = np.add.outer(np.arange(len(path.columns)) - start, (-CELL / 2, CELL / 2)).ravel()
     heights = stroke.lift - np.repeat(path.columns, 2)
-    style: Style = {"color": stroke.look.color, "ls": stroke.look.linestyle}
+    style: Style = {"color": stroke.style.color, "ls": stroke.style.linestyle}
     axes.plot(edges[1:-1], heights[1:-1], lw=stroke.width, zorder=0.5, **style)
 
 
 def _heat_map(axes: Axes, lattice: Lattice, position: int, x: float, limit: float) -> None:
-    """The transitions into a position, below the gap before it, and those that the paths take."""
+    """The transitions into a position, below the gap before it, with the paths' own marked."""
     scores = lattice.transitions[position - 1]
     top, wide, high = GAP - len(scores), PANEL / COLUMN, PANEL / ROW
     panel = axes.inset_axes((x - wide / 2, top - high, wide, high), transform=axes.transData)
@@ -156,21 +159,21 @@ def _heat_map(axes: Axes, lattice: Lattice, position: int, x: float, limit: floa
     for line, ((before, after), stroke) in enumerate(taken[:1] if same else taken):
         for edge, color in ((1.8, "white"), (0.9, "black")):
             style: Style = {"ms": 72 * PANEL / len(scores) * stroke.mark, "mfc": "none"}
-            panel.plot(after, before, stroke.look.marker, mec=color, mew=edge, **style)
+            panel.plot(after, before, stroke.style.marker, mec=color, mew=edge, **style)
         value = _signed(f"{scores[before, after]:+z.1f}")
-        said, color = (value, GREY) if same else (f"{stroke.sign} {value}", stroke.look.color)
-        _text(axes, x, top - high - 0.45 - 0.6 * line, said, 6.5, color)
+        label, color = (value, GREY) if same else (f"{stroke.sign} {value}", stroke.style.color)
+        _text(axes, x, top - high - 0.45 - 0.6 * line, label, 6.5, color)
 
 
 def _heading(axes: Axes, lattice: Lattice) -> None:
-    """The sentence, and what the paths say, each beside its line."""
+    """The sentence, and a legend with the translation of each path."""
     lines = []
     for path, stroke in reversed(_both(lattice)):
         name = f"{path.name}, log p = {_signed(f'{path.log_prob:z.2f}')}:  "
-        # The same text breaks at the same word after either name.
+        # Both names allow the same width, so equal texts break at the same word.
         label = textwrap.fill(name + path.text, len(name) + 70)
         style: Style = {"lw": stroke.width, "mfc": "none", "mec": "black", "label": label}
-        lines.append(Line2D([], [], **stroke.look.line(), **style))
+        lines.append(Line2D([], [], **stroke.style.line(), **style))
     legend = axes.legend(
         handles=lines,
         title=textwrap.fill(lattice.source, 76),
@@ -188,13 +191,13 @@ def _heading(axes: Axes, lattice: Lattice) -> None:
 
 
 def _key(axes: Axes, lattice: Lattice, limit: float, low: float) -> None:
-    """The colours, and what is what."""
+    """The colour bar and the explanations."""
     bar = axes.inset_axes((-0.55, low - 0.3, 1.9, 0.4), transform=axes.transData)
     colours = ScalarMappable(Normalize(-limit, limit), COLOUR_MAP)
     axes.figure.colorbar(colours, cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=6.5, length=2, pad=1.5)
     lines = (
-        "transition scores (nats); row: candidate before, column: candidate after, as in the boxes",
+        "transition scores (nats); row: previous candidate, column: next one, in the boxes' order",
         f"{VITERBI.sign} {ARGMAX.sign}  the transitions that the paths take, and their scores",
         f"boxes: {lattice.emissions.shape[1]} of {lattice.candidates} candidates; bar, %: emission "
         "probability (from 0.5%); \N{NOT EQUAL TO}: the paths differ",
@@ -215,7 +218,7 @@ def _text(
 
 
 def _fit(text: Text, room: float) -> None:
-    """Makes a text at most `room` points wide: smaller, and shorter where it would be too small."""
+    """Makes a text at most `room` points wide: shrinks it and, at the smallest size, cuts it."""
     smallest = 4.8
     size = float(text.get_fontsize()) * min(1, room / _width(text))
     if size < smallest:
@@ -226,6 +229,6 @@ def _fit(text: Text, room: float) -> None:
 
 
 def _width(text: Text) -> float:
-    """Points."""
+    """In points."""
     assert text.figure is not None
     return float(text.get_window_extent().width / text.figure.dpi * 72)

@@ -1,4 +1,4 @@
-"""What a report contains, in whichever form."""
+"""The content of a report, and its Markdown form."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from fairseq_nart.tools.reporting.markup import Table, markdown
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and what is to be seen in it."""
+    """A figure with its title and caption."""
 
     file: Path
     title: str
@@ -18,7 +18,7 @@ class Plot:
 
 @dataclass
 class Report:
-    """In the order in which it is read."""
+    """The contents of a report, in reading order."""
 
     title: str
     circumstances: Facts
@@ -29,13 +29,13 @@ class Report:
     details: list[Table]
     methods: Facts
     figures: list[Plot] = field(default_factory=list)
-    """They stand before the parts."""
+    """Shown before the parts."""
     figures_of_parts: list[Plot] = field(default_factory=list)
-    """One for each table of parts, or none at all."""
+    """One for each table of parts, or empty."""
 
 
 def markdown_text(report: Report) -> str:
-    """Its words and tables as Markdown."""
+    """The text and tables of a report as Markdown."""
     blocks = [f"# {report.title}", _items(report.circumstances)]
     blocks += [f"## {report.main.title}", markdown(report.main), *report.notes]
     published = [report.published] if report.published else []
@@ -46,4 +46,4 @@ def markdown_text(report: Report) -> str:
 
 
 def _items(facts: Facts) -> str:
-    return "\n".join(f"- {word}: {said}" for word, said in facts)
+    return "\n".join(f"- {term}: {text}" for term, text in facts)

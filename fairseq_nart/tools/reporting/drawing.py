@@ -1,4 +1,4 @@
-"""How the figures look: one style, a colour a family, and labels that do not cover each other."""
+"""The style of figures: one colour per family, and labels that do not overlap."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
@@ -18,19 +19,19 @@ from matplotlib.transforms import Bbox, BboxBase
 from fairseq_nart.tools.benchmark.records import System
 
 WIDTH = 6.8
-"""Inches: the text of a printed page."""
+"""Inches: the text width of a printed page."""
 
 BESIDE = 5.0
-"""Inches of a figure that has labels beside it."""
+"""Width in inches of a figure with labels beside it."""
 
-# After Okabe and Ito and after Tol: colour-blind readers can tell them apart, and all are dark
-# enough for text on white.
+# After Okabe and Ito, and Tol: distinct for colour-blind readers, and dark enough for text on
+# white.
 COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#aa4499", "#997700", "#3d9bd1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 2, 1, 2)))
 
 LABEL_SIZE = 9.5
-"""Points, of names beside lines and points."""
+"""Font size, in points, of names beside lines and points."""
 
 STYLE: Any = {
     "font.size": 11,
@@ -54,7 +55,7 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How a system is drawn in every figure."""
 
     color: str
@@ -62,30 +63,33 @@ class Look:
     linestyle: Any
 
     def line(self) -> dict[str, Any]:
-        """Arguments of a line with its points."""
+        """Keyword arguments for a line with points."""
         return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
 
 
-def looks(systems: Mapping[str, System]) -> dict[str, Look]:
-    """A colour a family; marker and dashes tell the systems of a colour apart."""
+def line_styles(systems: Mapping[str, System]) -> dict[str, LineStyle]:
+    """System to style: one colour per family; marker and dashes are distinct within a colour."""
     families = list(dict.fromkeys(system.family for system in systems.values()))
     seen = dict.fromkeys(COLOURS, 0)
-    found = {}
+    styles = {}
     for name, system in systems.items():
         color = COLOURS[families.index(system.family) % len(COLOURS)]
         number = seen[color]
         seen[color] += 1
-        found[name] = Look(color, MARKERS[number % len(MARKERS)], DASHES[number % len(DASHES)])
-    return found
+        styles[name] = LineStyle(
+            color, MARKERS[number % len(MARKERS)], DASHES[number % len(DASHES)]
+        )
+    return styles
 
 
 @contextmanager
 def canvas(
     file: Path, height: float, rows: int = 1, columns: int = 1, width: float = WIDTH
 ) -> Iterator[list[Axes]]:
-    """Axes to draw on, row by row; saved when the block ends. Sizes in inches."""
+    """Yields axes, row by row, and saves the figure when the block ends. Sizes in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)  # without it, measuring a text allocates the whole picture
         grid = figure.subplots(rows, columns, squeeze=False)
         figure.subplots_adjust(hspace=0.24, wspace=0.2)
         yield list(grid.flat)
@@ -93,7 +97,7 @@ def canvas(
 
 
 def plain_log(axes: Axes, which: str, values: Sequence[float], base: float = 10) -> None:
-    """A logarithmic axis with numbers people read: 10, 20, 50; or, to base 2, the values."""
+    """A logarithmic axis with round ticks, such as 10, 20, 50; for base 2, the values are ticks."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
     ticks = sorted(set(values)) if base == 2 else _round_numbers(min(values), max(values))
@@ -109,7 +113,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def one_scale(grid: Sequence[Axes], names: tuple[str, str], columns: int = 1) -> None:
-    """Gives panels the same scales, named once; numbers stand at the outer panels alone."""
+    """Gives panels the same scales, one label per axis, and numbers on the outer panels only."""
     limits = [(*axes.get_xlim(), *axes.get_ylim()) for axes in grid]
     left, _, low, _ = (min(values) for values in zip(*limits, strict=True))
     _, right, _, high = (max(values) for values in zip(*limits, strict=True))
@@ -127,12 +131,12 @@ def one_scale(grid: Sequence[Axes], names: tuple[str, str], columns: int = 1) ->
 
 
 def _fix_limits(axes: Axes) -> None:
-    """From here on what is drawn no longer moves."""
+    """Keeps the limits, so that what is drawn later does not change them."""
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Names lines at the right, one below the other, each (x, y, text, colour) of a line's end."""
+    """Labels lines at the right; `ends` are (x, y, text, colour) of each line's end."""
     _fix_limits(axes)
     height = axes.get_window_extent().height / axes.figure.dpi * 72
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -154,9 +158,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places from 0 to 1 at least `gap` apart, in the same order and near to the wanted ones.
+    """Places from 0 to 1, at least `gap` apart, in the order of the wanted ones and close to them.
 
-    Where there is no room for all, they go beyond 0 and 1 alike.
+    If they do not fit, they exceed 0 and 1 equally.
     """
 
     def centre(group: list[int]) -> float:
@@ -184,9 +188,9 @@ def label_points(
     points: Sequence[tuple[float, float, str, str]],
     course: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Names points, each (x, y, text, colour), where the name covers least.
+    """Labels points, each (x, y, text, colour), where the label covers least.
 
-    `course` are the corners of a line of level and upright pieces, which names should not hide.
+    `course` holds the corners of a line of horizontal and vertical segments to keep visible.
     """
     _fix_limits(axes)
     taken = [_box(axes, [(x, y)], 8) for x, y, _, _ in points]
@@ -201,7 +205,7 @@ def label_points(
 
 
 def _box(axes: Axes, places: Sequence[tuple[float, float]], margin: float) -> Bbox:
-    """What lies around places, in pixels."""
+    """The bounding box of places, with a margin, in pixels."""
     x, y = zip(*(axes.transData.transform(place) for place in places), strict=True)
     return Bbox.from_extents(min(x), min(y), max(x), max(y)).padded(margin)
 
@@ -225,13 +229,13 @@ def _name(
 
 
 def _cost(axes: Axes, box: BboxBase, taken: Sequence[BboxBase]) -> float:
-    """Square pixels that a name would cover, or that would stand outside the axes."""
+    """Square pixels that a label would cover, or that would be outside the axes."""
     outside = box.width * box.height - _overlap(box, axes.get_window_extent())
     return outside + sum(_overlap(box, other) for other in taken)
 
 
 _AROUND = ((9, 0), (-9, 0), (0, 12), (0, -12), (7, 10), (7, -10), (-7, 10), (-7, -10))
-"""Where a name may stand, in points from its point; the earlier the better."""
+"""Offsets to try for a label, in points, best first."""
 
 
 def _overlap(one: BboxBase, other: BboxBase) -> float:

@@ -1,24 +1,24 @@
-"""Sentences in groups by length."""
+"""Groups sentences by length."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 GROUPS = 6
-"""With about equally many sentences each."""
+"""Number of groups, of about the same number of sentences."""
 
 
 def by_size(sizes: Sequence[int]) -> list[tuple[tuple[int, int], list[int]]]:
-    """The least and the largest size of each group, and the numbers of its sentences.
+    """The smallest and the largest size of each group, and the indices of its sentences.
 
-    Sentences of one size share a group, so groups can be fewer than GROUPS and of unlike numbers.
+    Sentences of one size share a group, so there can be fewer groups, of different sizes.
     """
     inner = np.linspace(0, 1, GROUPS + 1)[1:-1]
     edges = np.unique(np.quantile(sizes, inner, method="nearest"))
     group = np.searchsorted(edges, sizes)
     members = [np.flatnonzero(group == number).tolist() for number in range(len(edges) + 1)]
     return [
-        ((min(sizes[i] for i in found), max(sizes[i] for i in found)), found)
-        for found in members
-        if found
+        ((min(sizes[i] for i in indices), max(sizes[i] for i in indices)), indices)
+        for indices in members
+        if indices
     ]

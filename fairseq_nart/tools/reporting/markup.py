@@ -1,4 +1,4 @@
-"""Numbers and tables, and the forms they are written in."""
+"""Formats numbers and tables as text, Markdown, HTML and CSV."""
 
 import csv
 import html
@@ -10,20 +10,20 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def significant(value: float | None) -> str:
-    """Three digits, as the paper prints times and ratios; nothing for None."""
+    """Three significant digits, as in the paper's times and ratios; empty for None."""
     if value is None:
         return ""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def ratio(value: float | None) -> str:
-    """Such as 10.4 times, with the sign for it."""
+    """A ratio with the multiplication sign, such as 10.4 times; empty for None."""
     return "" if value is None else significant(value) + TIMES
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown; the first column names the row."""
+    """A table of formatted cells; the first column names the row."""
 
     title: str
     header: list[str]
@@ -32,7 +32,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """With aligned columns, so that it reads as plain text as well."""
+    """A Markdown table with aligned columns, also readable as plain text."""
     lines = [[_no_bars(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -51,8 +51,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def table_html(table: Table) -> str:
-    """In a box of its own that scrolls where the screen is narrower than the table."""
-    # Hyphens that no line is broken at: a heading breaks between its words alone.
+    """An HTML table, in a box that scrolls on narrow screens."""
+    # Non-breaking hyphens: a heading breaks only between words.
     header = (html.escape(cell).replace("-", "&#8209;") for cell in table.header)
     head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
     body = "".join(
@@ -68,7 +68,7 @@ def table_html(table: Table) -> str:
 
 
 def csv_text(rows: Sequence[dict[str, object]]) -> str:
-    """Comma-separated, numbers in full; columns in the order in which they first appear."""
+    """Comma-separated values; columns in the order in which they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing beside itself."""
+"""The report as one self-contained HTML page."""
 
 import base64
 import html
@@ -48,7 +48,7 @@ figcaption, .note { font-size: .9rem; color: #57606a; margin-top: .5rem; }
 
 
 def page(report: Report) -> str:
-    """The whole page; its style and images are part of it."""
+    """The HTML page, with style and images embedded."""
     title = html.escape(report.title)
     blocks = [
         f"<header><h1>{title}</h1>\n{_list(report.circumstances)}</header>\n",
@@ -74,7 +74,7 @@ def page(report: Report) -> str:
 
 def _list(facts: Facts) -> str:
     items = "".join(
-        f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>\n" for word, said in facts
+        f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>\n" for term, text in facts
     )
     return f"<dl>\n{items}</dl>\n"
 
@@ -97,8 +97,8 @@ def _figures(figures: list[Plot]) -> str:
 
 def _figure(figure: Plot) -> str:
     content, title = figure.file.read_bytes(), html.escape(figure.title)
-    # Two pixels of the image for each of the page's, so that it is sharp on a dense screen; the
-    # header of a PNG has width and height at this place.
+    # Shown at half size, to be sharp on high-density screens. These bytes of a PNG header are
+    # width and height.
     width, height = (size // 2 for size in struct.unpack(">II", content[16:24]))
     image = base64.b64encode(content).decode()
     return (

@@ -1,4 +1,4 @@
-"""A line a system, in as many panels as keep it readable."""
+"""Draws one line per system, in as many panels as readability needs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from fairseq_nart.tools.reporting.drawing import (
     BESIDE,
     canvas,
     label_ends,
-    looks,
+    line_styles,
     one_scale,
     plain_log,
 )
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""x and y of a line's points."""
+"""x and y values of a line's points."""
 
 
 def curves(
@@ -29,12 +29,12 @@ def curves(
     log_y: bool = False,
     ticks: Sequence[str] = (),
 ) -> None:
-    """Draws the lines, with `names` for x and y; all panels have the same scales.
+    """Draws the lines; `names` label x and y. All panels have the same scales.
 
-    A logarithmic x has its ticks at the points. `ticks` are the names of x = 0, 1, 2 and so on.
+    A logarithmic x axis has ticks at the points. `ticks` are labels for x = 0, 1, 2, ...
     """
     shown = panels(systems, list(lines))
-    styles = looks(systems)
+    styles = line_styles(systems)
     xs, ys = ([value for line in lines.values() for value in line[axis]] for axis in (0, 1))
     height = 0.6 + len(shown) * max(1.9, 0.2 * max(len(members) for _, members in shown))
     with canvas(file, max(3.4, height), len(shown), width=BESIDE) as grid:
@@ -56,16 +56,16 @@ def curves(
             label_ends(axes, ends)
 
 
-_IN_ALL = 4
-"""Systems without length candidates that stand in every panel; more have panels of their own."""
+_MOST_SHARED = 4
+"""Most systems without length candidates to show in every panel; more get their own panels."""
 
 
 def panels(systems: Mapping[str, System], names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Title and systems of each panel: one a number of lengths; the others by what runs them."""
+    """Title and systems of each panel: one per number of lengths; other systems by engine."""
     counts = sorted({n for name in names if (n := systems[name].lengths) is not None})
     without = [name for name in names if systems[name].lengths is None]
     own = []
-    if len(without) > _IN_ALL:
+    if len(without) > _MOST_SHARED:
         engines = dict.fromkeys(systems[name].engine for name in without)
         own = [(x, [name for name in without if systems[name].engine == x]) for x in engines]
         without = []

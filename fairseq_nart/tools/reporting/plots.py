@@ -1,4 +1,4 @@
-"""The figures of a report, as PNG files; one for which there are no records is left out."""
+"""The figures of a report, as PNG files; those without records are left out."""
 
 from pathlib import Path
 
@@ -16,29 +16,31 @@ FIGURES = (
 )
 
 
-def draw(of: Comparison, folder: Path) -> list[Plot]:
-    """All figures that the records allow, of each test set on its own, but the parts of time."""
+def draw(results: Comparison, folder: Path) -> list[Plot]:
+    """Draws the figures of each test set that the records allow, except those of parts."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = []
-    for data, end in _endings(of):
-        plots += [figure(of, data, folder / f"{figure.__name__}{end}") for figure in FIGURES]
-        for parameter in (p for of_data, p in of.sweeps if of_data == data):
+    for data, end in _endings(results):
+        plots += [figure(results, data, folder / f"{figure.__name__}{end}") for figure in FIGURES]
+        for parameter in (p for test_set, p in results.sweeps if test_set == data):
             file = folder / f"sweep_{parameter}{end}"
-            plots.append(quality_plots.sweep(of, data, parameter, file))
+            plots.append(quality_plots.sweep(results, data, parameter, file))
     return [plot for plot in plots if plot]
 
 
-def draw_parts(of: Comparison, folder: Path) -> list[Plot]:
-    """Where the time goes, of each test set on its own."""
+def draw_parts(results: Comparison, folder: Path) -> list[Plot]:
+    """Draws the parts of the time, one figure per test set."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots = [speed_plots.parts(of, data, folder / f"parts{end}") for data, end in _endings(of)]
+    plots = [
+        speed_plots.parts(results, data, folder / f"parts{end}") for data, end in _endings(results)
+    ]
     return [plot for plot in plots if plot]
 
 
-def _endings(of: Comparison) -> list[tuple[str, str]]:
-    """Each test set and how the names of its files end."""
-    several = len(of.collection.data) > 1
+def _endings(results: Comparison) -> list[tuple[str, str]]:
+    """Each test set, with the ending of its file names."""
+    several = len(results.collection.data) > 1
     return [
         (data, f"_{number}.png" if several else ".png")
-        for number, data in enumerate(of.collection.data, 1)
+        for number, data in enumerate(results.collection.data, 1)
     ]

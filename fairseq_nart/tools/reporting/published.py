@@ -1,4 +1,4 @@
-"""Table 2 of Sun et al. 2019 (arXiv 1910.11555): what the authors published of their systems."""
+"""The published results: Table 2 of Sun et al. 2019 (arXiv 1910.11555)."""
 
 from fairseq_nart.tools.reporting.markup import TIMES, Table
 
@@ -18,7 +18,7 @@ _TABLE_2 = {
     "NART-DCRF, rescoring 19": ((26.80, 30.04, 30.36), "88", "4.39"),
 }
 """BLEU on WMT14 En-De, WMT14 De-En and IWSLT14 De-En; milliseconds per sentence and speed-up as
-printed (the speed-ups come from times that were not rounded)."""
+printed (speed-ups come from unrounded times)."""
 
 
 def sun2019() -> Table:
@@ -36,6 +36,6 @@ def sun2019() -> Table:
         ["system", "WMT14 En-De", "WMT14 De-En", "IWSLT14 De-En", "latency, ms", "speed-up"],
         rows,
         "Table 2 of arXiv 1910.11555: other data, other model sizes, the authors' own machine and "
-        "BLEU script. BLEU and times do not compare with those measured here; the order of the "
-        "systems does, and roughly the gaps.",
+        "BLEU script. Their BLEU and times are not comparable with those measured here; the order "
+        "of the systems is, and roughly the gaps.",
     )

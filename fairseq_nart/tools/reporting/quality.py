@@ -1,4 +1,4 @@
-"""How good translations are: BLEU, chrF, their certainty, lengths and repetitions."""
+"""The quality of translations: BLEU, chrF, confidence, lengths and repetitions."""
 
 import re
 from collections.abc import Sequence
@@ -9,23 +9,24 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.tools.reporting.collection import Text
 
 RESAMPLES = 1000
-"""Of the test set, for confidence and significance; what sacreBLEU does by default."""
+"""Bootstrap samples of the test set, for confidence and significance; sacreBLEU's default."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One system's translation of one test set. BLEU and chrF are from 0 to 100."""
+    """Scores of one system on one test set. BLEU and chrF are from 0 to 100."""
 
     bleu: float
     confidence: float
     """Half the width of the 95 % interval of BLEU."""
     p_value: float | None
-    """Of BLEU's difference to the baseline; None for the baseline, and where there is none."""
+    """For the difference in BLEU to the baseline; None for the baseline itself, or without one."""
     other_bleu: float
-    """With the other tokenisation, see `other_tokenisation`."""
+    """BLEU with the other tokenisation, see `other_tokenisation`."""
     chrf: float
     length_ratio: float
     """Tokens of the outputs to tokens of the references, as BLEU counts them."""
@@ -33,13 +34,13 @@ class Quality:
     repetition: float
     """See `repetition`."""
     empty: int
-    """Outputs without a word."""
+    """Number of outputs without a word."""
     sentences: int
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """All systems' translations of one test set."""
+    """Scores of all systems on one test set."""
 
     systems: dict[str, Quality]
     bleu_signature: str
@@ -50,37 +51,37 @@ class Assessment:
 
 
 Swept = dict[str, dict[int, float]]
-"""System to value of a parameter to BLEU."""
+"""Maps system and value of a parameter to BLEU."""
 
 
 def sweeps(
     texts: dict[tuple[str, str, str, int], Text], tokenize: str
 ) -> dict[tuple[str, str], Swept]:
-    """By test set and parameter, of translations by system, test set, parameter and value."""
-    found: dict[tuple[str, str], Swept] = {}
+    """BLEU by test set and parameter; `texts` is by system, test set, parameter and value."""
+    scores: dict[tuple[str, str], Swept] = {}
     for (system, data, parameter, value), text in sorted(texts.items()):
         score = bleu(text.outputs, text.references, tokenize)
-        found.setdefault((data, parameter), {}).setdefault(system, {})[value] = score
-    return found
+        scores.setdefault((data, parameter), {}).setdefault(system, {})[value] = score
+    return scores
 
 
 def other_tokenisation(tokenize: str) -> str:
-    """Beside BLEU of 13a's tokens that of the words as they stand, and the other way round.
+    """The tokenisation of the second BLEU column: "none", or "13a" if the first is "none".
 
-    On text that is already tokenised the latter is what multi-bleu computes.
+    On text that is already tokenised, BLEU with "none" is what multi-bleu computes.
     """
     return "13a" if tokenize == "none" else "none"
 
 
 def bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str) -> float:
-    """sacreBLEU of one reference per sentence."""
+    """sacreBLEU with one reference per sentence."""
     return float(bleu_of(tokenize).corpus_score(outputs, [references]).score)
 
 
 def bleu_of(tokenize: str) -> BLEU:
-    """BLEU of the tokens that sacreBLEU knows by this name.
+    """sacreBLEU's BLEU with this tokenizer.
 
-    ValueError where they need a package that is not installed or a model that cannot be downloaded.
+    UserError if it needs a package that is not installed or a model that cannot be downloaded.
     """
     try:
         return BLEU(tokenize=tokenize, force=True)
@@ -89,21 +90,21 @@ def bleu_of(tokenize: str) -> BLEU:
         advice = (
             f"run `{install[0]}`"
             if install
-            else f"sacreBLEU cannot load it ({error}); a model that it does not have yet is "
-            "downloaded, which needs the network"
+            else f"sacreBLEU cannot load it ({error}); it downloads a missing model, which needs "
+            "the network"
         )
-        raise ValueError(f"--tokenize {tokenize}: {advice}") from error
+        raise UserError(f"--tokenize {tokenize}: {advice}") from error
 
 
 def repetition(lines: Sequence[str]) -> float:
-    """The share of tokens that equal the token before them; tokens are what spaces divide."""
+    """The share of tokens, separated by spaces, that equal the token before them."""
     sentences = [line.split() for line in lines]
     repeated = sum(a == b for words in sentences for a, b in pairwise(words))
     return repeated / max(1, sum(map(len, sentences)))
 
 
 def assess(texts: dict[str, Text], baseline: str, tokenize: str) -> Assessment:
-    """Scores all systems on one test set, the differences against `baseline` if it is there."""
+    """Scores all systems on one test set, and differences to `baseline` if it is among them."""
     references = next(iter(texts.values())).references
     first = baseline if baseline in texts else next(iter(texts))
     order = [first, *(name for name in texts if name != first)]
@@ -121,7 +122,8 @@ def assess(texts: dict[str, Text], baseline: str, tokenize: str) -> Assessment:
     for name, text in texts.items():
         result, score = tested[name], metric.corpus_score(text.outputs, [references])
         assert not isinstance(result, str) and result.ci is not None
-        # The test counts samples in which two differ by more than here: none, where they are equal.
+        # The test counts samples with a larger difference than here. For equal outputs it counts
+        # none, so it cannot be used.
         p_value = 1.0 if text.outputs == texts[first].outputs else result.p_value
         scored[name] = Quality(
             bleu=score.score,

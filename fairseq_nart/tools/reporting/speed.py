@@ -1,4 +1,4 @@
-"""How fast systems are: what the latencies of single sentences come to."""
+"""Statistics of latencies: means, percentiles, speed-ups."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Times:
     mean: float
     median: float
     p95: float
-    """95 % of the sentences take at most this, between two of them by straight line."""
+    """95th percentile, linearly interpolated."""
     p99: float
 
     @classmethod
@@ -29,7 +29,7 @@ class Times:
 
 
 def gigaflop_per_second(latency: Latency, counted: Operations | None) -> float | None:
-    """How fast the counted operations ran; None where none were counted of sentences timed."""
+    """The rate of the counted operations; None unless they were counted in timed sentences."""
     seconds = dict(zip(latency.sentences, latency.seconds, strict=True))
     if counted is None or not seconds.keys() >= set(counted.sentences):
         return None
@@ -38,23 +38,25 @@ def gigaflop_per_second(latency: Latency, counted: Operations | None) -> float |
 
 
 def speed_up(collection: Collection, system: str, data: str, scope: str, base: str) -> float | None:
-    """How many times as fast as `base`, by mean latency: of times that were measured in turns, of
-    the same sentences therefore. None where there are no such ones."""
+    """Mean latency of `base` divided by the system's, from the same interleaved trials.
+
+    None without such times. Interleaved trials have the same sentences.
+    """
     ours = collection.latencies.get((system, data, scope))
-    theirs = collection.in_turns.get((base, data, scope, ours.begun)) if ours else None
+    theirs = collection.interleaved.get((base, data, scope, ours.begun)) if ours else None
     if ours is None or theirs is None:
         return None
     return Times.of(theirs).mean / Times.of(ours).mean
 
 
 def measured(collection: Collection) -> list[tuple[str, str]]:
-    """The test sets and scopes of which there are latencies, a column each."""
-    there = dict.fromkeys((data, scope) for _, data, scope in collection.latencies)
-    return [(data, scope) for data in collection.data for scope in SCOPES if (data, scope) in there]
+    """The test sets and scopes with latencies; each gets a column."""
+    known = {(data, scope) for _, data, scope in collection.latencies}
+    return [(data, scope) for data in collection.data for scope in SCOPES if (data, scope) in known]
 
 
 def main_scope(collection: Collection, data: str) -> str:
-    """What the figures show: the scope measured for most systems, text to text if for as many."""
+    """The scope to show in figures: the one with most systems; if equal, text to text."""
 
     def count(scope: str) -> int:
         return sum((name, data, scope) in collection.latencies for name in collection.systems)

@@ -57,10 +57,10 @@ def too_few_outputs(run):
 REFUSALS = {
     "unknown baseline": (
         lambda run: None,
-        "--baseline: there is no system 'x'. The systems are: Transformer, beam 4; Trans",
+        "--baseline: no system is called 'x'. The systems are: Transformer, beam 4; Trans",
     ),
     "no records": (lambda run: (run / FILE).write_text(""), "records.jsonl holds no records"),
-    "no folder": (lambda run: (run / FILE).unlink(), "holds no records.jsonl: name a folder"),
+    "no folder": (lambda run: (run / FILE).unlink(), "holds no records.jsonl: give the run folder"),
     "machines": (
         other_machine,
         "was measured on Made CPU, 2 cores, 24 GiB, device cpu; .*Another CPU.*two machines",
@@ -77,10 +77,10 @@ REFUSALS = {
         lambda run: (run / "references.0.txt").write_text("the dog.\n" * 20),
         r"references\.0\.txt has changed since Transformer, beam 4 on Made De-En was recorded",
     ),
-    "number of lines": (too_few_outputs, r"has 19 lines but there are 20 references"),
+    "number of lines": (too_few_outputs, r"has 19 lines for 20 references"),
     "missing outputs": (
         lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).unlink(),
-        rf"is missing \({BASELINE} on {DATA}\): copy the run folder whole",
+        rf"is missing \({BASELINE} on {DATA}\): copy the complete run folder",
     ),
     "outputs that are no text": (
         lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).write_bytes(b"\xff\n"),
@@ -92,7 +92,7 @@ REFUSALS = {
     ),
     "unnamed system": (
         lambda run: replace(run, BASELINE, "latency", system="y"),
-        f"latency of {DATA}: there is no system 'y'. The systems are:",
+        f"latency of {DATA}: no system is called 'y'. The systems are:",
     ),
     "lengths of other sentences": (
         lambda run: replace(
@@ -108,7 +108,7 @@ REFUSALS = {
                 outputs="references.0.txt", data_sha256="0", checkpoint_sha256="0",
             ),
         ),
-        "Transformer, greedy on Z with crf_rank 8: no translation of Z brings its references",
+        "Transformer, greedy on Z with crf_rank 8: its references are missing",
     ),
 }  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_refusals(case, small, tmp_path, capsys):
 
 def test_unknown_teacher(small, tmp_path, capsys):
     assert report(small, out=tmp_path / "out", teacher="x") == 1
-    assert "--teacher: there is no system 'x'" in capsys.readouterr().err
+    assert "--teacher: no system is called 'x'" in capsys.readouterr().err
 
 
 def test_text_is_split_at_line_feeds_alone(small):

@@ -1,16 +1,16 @@
-"""Learning from a teacher's distributions and from costs of draws (arXiv 1711.02281, sec. 4)."""
+"""Fine-tuning losses: a teacher's distributions and REINFORCE (arXiv 1711.02281, section 4)."""
 
 import torch
 from torch import Tensor
 
 REWARD_SCALE = 0.1
-"""Of the code of Gu et al."""
+"""From the code of Gu et al."""
 
 
 def reverse_cross_entropy(emissions: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """L_RKL = sum_i sum_w p(y_i = w) (-log p_teacher(y_i = w)), per sentence.
 
-    emissions (B,T,V), the teacher's log-probabilities (B,T,V), mask (B,T) -> (B,), in nats. It is
+    emissions (B,T,V), the teacher's log-probabilities (B,T,V), mask (B,T) -> (B,), in nats. This is
     the reverse Kullback-Leibler divergence plus the entropy of p.
     """
     probs = emissions.softmax(dim=2, dtype=torch.promote_types(emissions.dtype, torch.float32))
@@ -19,10 +19,11 @@ def reverse_cross_entropy(emissions: Tensor, teacher: Tensor, mask: Tensor) -> T
 
 
 def reinforce(log_probs: Tensor, costs: Tensor, baseline: Tensor) -> Tensor:
-    """() whose gradient is that of the expected costs of draws, by REINFORCE; all arguments (B,).
+    """() REINFORCE term with the gradient of the samples' expected cost; all arguments (B,).
 
-    `log_probs` of the draws alone are learned from. What a draw costs beyond `baseline` is centred
-    over the batch and scaled, as in the released code; so a batch of one sentence teaches nothing.
+    Gradients flow only through the samples' `log_probs`. The cost in excess of `baseline` is
+    centred over the batch and scaled, as in the released code, so a batch of one sentence has no
+    gradient.
     """
     excess = (costs - baseline).detach()
     return (REWARD_SCALE * (excess - excess.mean()) * log_probs).sum()

@@ -5,7 +5,7 @@ import pytest
 import toys
 from fairseq.data import data_utils
 
-from fairseq_nart.tasks._batching import ByTargetLength
+from fairseq_nart.data.batching import ByTargetLength
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The language pair: as the user gives it, as the checkpoint has it, or as the data are named."""
+"""Finds the language pair: from the user, the checkpoint, or the names of the data files."""
 
 import itertools
 from pathlib import Path
@@ -6,14 +6,16 @@ from typing import Any
 
 from fairseq import utils
 
+from fairseq_nart.errors import UserError
+
 Pair = tuple[str, str]
-"""Source and target language."""
+"""Source and target language codes."""
 
 
 def in_folder(data: Path) -> list[Pair]:
-    """The pairs of the binarised files in `data`, whose languages are those of its dictionaries.
+    """The language pairs of the binarised files in `data`, for the languages of its dictionaries.
 
-    fairseq's own inference takes the first pair that the disk lists, and none with a hyphen.
+    fairseq would take the first pair in directory order, and finds no language with a hyphen.
     """
     dictionaries = (file.name for file in data.glob("dict.*.txt"))
     languages = sorted(name.removeprefix("dict.").removesuffix(".txt") for name in dictionaries)
@@ -29,7 +31,7 @@ def in_folder(data: Path) -> list[Pair]:
 
 
 def of_checkpoint(state: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The pair that a loaded checkpoint was trained for; None where it does not say."""
+    """The pair that a loaded checkpoint was trained for; None for an unknown language."""
     stored = (state.get("task_state") or {}).get("languages")
     if stored:
         return stored[0], stored[1]
@@ -38,27 +40,28 @@ def of_checkpoint(state: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def require_folder(data: str | Path) -> None:
-    """ValueError where a data folder does not exist, or has a name that fairseq cannot read."""
+    """UserError if a data folder does not exist or has a name that fairseq cannot handle."""
     folders = utils.split_paths(str(data))
     missing = next((folder for folder in folders if not Path(folder).is_dir()), None)
     if missing is None:
         return
     if Path(str(data)).is_dir():
-        raise ValueError(
-            f"{data}: fairseq takes a colon in a path for the end of one folder and the beginning "
-            "of another: rename the folder or make a link to it without a colon"
+        raise UserError(
+            f"{data}: fairseq reads a colon in a path as a separator of folders: rename the folder "
+            "or create a link to it without a colon"
         )
-    raise ValueError(
+    raise UserError(
         f"there is no data folder {missing}: give the folder with the dictionaries, dict.*.txt "
-        "(--data, where it is not the first argument; in Python data=)"
+        "(--data, or the first argument of fairseq's commands; in Python data=)"
     )
 
 
 def choose(data: str | Path, *known: tuple[str | None, str | None], how: str = "-s and -t") -> Pair:
-    """Each side as the first of `known` has it that has one, else as the files of `data` are named.
+    """Takes each language from the first of `known` that has it, else from the files in `data`.
 
-    ValueError where the folder has no such pair, or several; `how` says how to give one.
+    UserError if the folder has no such pair, or several; `how` tells the user how to give one.
     """
+    require_folder(data)
     source, target = (next((one[side] for one in known if one[side]), None) for side in (0, 1))
     if source and target:
         return source, target
@@ -68,8 +71,8 @@ def choose(data: str | Path, *known: tuple[str | None, str | None], how: str = "
         return pairs[0]
     if pairs:
         names = ", ".join("-".join(pair) for pair in pairs)
-        raise ValueError(f"{folder} holds several language pairs ({names}): choose one by {how}")
-    raise ValueError(
-        f"{folder} holds no binarised translation data, such as train.de-en.de.bin, to tell the "
-        f"languages by: give them by {how}"
+        raise UserError(f"{folder} holds several language pairs ({names}): choose one by {how}")
+    raise UserError(
+        f"{folder} holds no binarised translation data, such as train.de-en.de.bin, whose name "
+        f"gives the languages: give them by {how}"
     )

@@ -3,8 +3,9 @@
 import pytest
 from toys import binarise, write_text
 
-from fairseq_nart.tasks._languages import choose, in_folder, require_folder
-from fairseq_nart.tasks.nart_translation import NartTranslationConfig, NartTranslationTask
+from fairseq_nart.data.languages import choose, in_folder, require_folder
+from fairseq_nart.tasks._options import task_config
+from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 
 def folder_of(tmp_path, *names):
@@ -37,7 +38,7 @@ def test_one_pair_of_several_must_be_chosen(tmp_path):
     with pytest.raises(ValueError, match=r"holds no binarised translation data.* by -s and -t"):
         choose(folder, ("cs", None))
     with pytest.raises(ValueError, match="several language pairs"):
-        NartTranslationTask.setup_task(NartTranslationConfig(data=str(folder)))
+        NartTranslationTask.setup_task(task_config()(data=str(folder)))
 
 
 def test_folders_that_cannot_be_read(tmp_path):
@@ -56,6 +57,6 @@ def test_languages_with_a_hyphen(tmp_path):
     (tmp_path / "train.de").touch()  # toys looks for it
     words = ("-s", "pt-br", "--joined-dictionary")
     data = binarise(tmp_path, tmp_path / "bin", *words)
-    task = NartTranslationTask.setup_task(NartTranslationConfig(data=str(data)))
+    task = NartTranslationTask.setup_task(task_config()(data=str(data)))
     assert (task.cfg.source_lang, task.cfg.target_lang) == ("pt-br", "en")
     assert task.state_dict()["languages"] == ["pt-br", "en"]

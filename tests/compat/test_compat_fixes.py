@@ -169,7 +169,7 @@ def test_undecodable_input_gives_every_line(
     program = types.ModuleType("fairseq_cli.interactive")
     program.__dict__.update(buffered_read=None, make_batches=None)
     monkeypatch.setitem(sys.modules, "fairseq_cli.interactive", program)
-    encoding.mend_interactive_input()
+    encoding.fix_interactive_input()
     raw = b"ein\n\n  \n\xff haus\r\nmann"
     lines = [["ein", ""], ["", "\ufffd haus"], ["mann"]]
     (tmp_path / "input").write_bytes(raw)

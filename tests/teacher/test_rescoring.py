@@ -7,9 +7,10 @@ from toys import TEACHERS, batch_of, build, build_teacher
 
 from fairseq_nart.generation.clean import Candidates
 from fairseq_nart.generation.engine import Engine
-from fairseq_nart.generation.options import DecodingOptions
-from fairseq_nart.generation.rescore import TeacherRescorer, normalize
+from fairseq_nart.generation.normalization import normalize
+from fairseq_nart.models.nart import NartDecoding
 from fairseq_nart.tasks._cpu_decoding import pack
+from fairseq_nart.teacher.rescoring import TeacherRescorer
 
 EOS, PAD = 2, 1
 
@@ -18,7 +19,7 @@ def test_several_passes_say_what_one_says(task, device, monkeypatch):
     """The teacher reads the source of each candidate, not the first of the batch again."""
     source = batch_of(task, device)["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(build_teacher(task, "transformer").to(device), EOS, "gnmt", 0.6)
-    options = DecodingOptions(length_candidates=9)
+    options = NartDecoding(length_candidates=9)
     model = build(task, "nart_dcrf_tiny").to(device)
     decode = Engine(model, eos=EOS, pad=PAD, options=options, rescorer=rescorer)
     whole, limits = decode(source), {"cpu": 1, "accelerator": 1}
@@ -82,7 +83,7 @@ def test_the_choice_is_the_teachers_best(task, device):
     teacher, batch = build_teacher(task, "transformer").to(device), batch_of(task, device)
     source = batch["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(teacher, EOS, "gnmt", 0.6)
-    nine = DecodingOptions(length_candidates=9)
+    nine = NartDecoding(length_candidates=9)
     chosen = Engine(model, eos=EOS, pad=PAD, options=nine, rescorer=rescorer)(source)
     unscored = Engine(model, eos=EOS, pad=PAD, options=nine)(source)
     scorer = SequenceScorer(task.tgt_dict)

@@ -17,7 +17,7 @@ from toys import (
 
 from fairseq_nart import hub
 from fairseq_nart.cli import main
-from fairseq_nart.tasks import _sentences
+from fairseq_nart.data import sentences
 
 SPECIAL = ("<pad>", "<s>", "</s>")
 
@@ -51,15 +51,15 @@ def test_training_names_the_line(symbol, language, arch, broken, tmp_path):
 def test_the_first_of_several_is_named(broken):
     data = broken("valid", "de", 3, "</s> </s> <pad>")
     task = load_task(data)
-    found = _sentences.special_symbol(data / "valid.de-en.de", task.src_dict)
-    assert found.endswith("valid.de-en.de, line 3: the word </s> is a special symbol of fairseq's")
-    assert _sentences.special_symbol(data / "train.de-en.de", task.src_dict) is None
+    found = sentences.special_symbol(data / "valid.de-en.de", task.src_dict)
+    assert found.endswith("valid.de-en.de, line 3: the word </s> is a special symbol of fairseq")
+    assert sentences.special_symbol(data / "train.de-en.de", task.src_dict) is None
 
 
 def test_old_formats_are_read_too(broken, tmp_path):
     broken("train", "de", 2, "der <pad> mann")
     data = binarise(tmp_path, tmp_path / "old", "--joined-dictionary", "--dataset-impl", "lazy")
-    found = _sentences.special_symbol(data / "train.de-en.de", load_task(data).src_dict)
+    found = sentences.special_symbol(data / "train.de-en.de", load_task(data).src_dict)
     assert ", line 2: the word <pad>" in found
 
 
@@ -103,7 +103,7 @@ def test_empty_splits_are_named(split, tmp_path):
         (tmp_path / f"{split}.{language}").write_text("")
     words = ("--srcdict", str(dictionary_of(tmp_path)), "--joined-dictionary")
     data = binarise(tmp_path, tmp_path / "bin", *words)
-    with pytest.raises(ValueError, match=rf"{split}\.de-en\.de\.bin is empty: its text has no"):
+    with pytest.raises(ValueError, match=rf"{split}\.de-en\.de\.bin is empty, because its text"):
         fairseq_train(data, tmp_path / "save", *TEACHERS["transformer"], "--max-update", "2")
 
 
@@ -130,4 +130,4 @@ def test_only_the_end_stays():
     class Special:
         bos, pad, eos, unk = (lambda _, n=n: n for n in range(4))
 
-    assert _sentences.without_special(task_ids, Special()).tolist() == [3, 3, 7, 3, 3, 2]
+    assert sentences.without_special(task_ids, Special()).tolist() == [3, 3, 7, 3, 3, 2]

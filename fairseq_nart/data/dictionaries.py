@@ -1,4 +1,4 @@
-"""Do a checkpoint and the data agree on their dictionaries? If not: how, and where first."""
+"""Checks that a checkpoint and the data have the same dictionaries."""
 
 import os
 from typing import Any
@@ -6,13 +6,15 @@ from typing import Any
 from fairseq import utils
 from fairseq.data import Dictionary
 
+from fairseq_nart.errors import UserError
 
-class DictionaryError(ValueError):
-    """Two parts that must share a dictionary do not."""
+
+class DictionaryError(UserError):
+    """A checkpoint and the data have different dictionaries."""
 
 
 def first_difference(theirs: list[str], ours: list[str]) -> str | None:
-    """In words, or None where the two lists of symbols are equal."""
+    """Describes the first difference of two lists of symbols; None if they are equal."""
     for index, (their, our) in enumerate(zip(theirs, ours, strict=False)):
         if their != our:
             return f"entry {index} is {their!r} there and {our!r} here"
@@ -28,29 +30,35 @@ def first_difference(theirs: list[str], ours: list[str]) -> str | None:
 
 
 def require_equal(what: str, side: str, theirs: list[str], ours: list[str]) -> None:
-    """DictionaryError naming `what` (a checkpoint) and the first difference."""
+    """DictionaryError names `what` (a checkpoint) and the first difference, if there is one."""
     difference = first_difference(theirs, ours)
     if difference:
         raise DictionaryError(
-            f"{what} was trained with another {side} dictionary than the data directory holds: "
+            f"{what} was trained with another {side} dictionary than the data directory's: "
             f"{difference}. Give the data directory it was trained on, or data binarised with its "
             "dictionaries (fairseq-preprocess --srcdict/--tgtdict)"
         )
 
 
-def require_agreement(
-    path: str, state: dict[str, Any], sides: dict[str, tuple[str, Dictionary]]
-) -> None:
-    """Checks the checkpoint `state` at `path`; `sides` maps source and target to language and ours.
+def sides(task: Any) -> dict[str, tuple[str, Dictionary]]:
+    """The task's language and dictionary for "source" and "target"."""
+    return {
+        "source": (task.cfg.source_lang, task.src_dict),
+        "target": (task.cfg.target_lang, task.tgt_dict),
+    }
 
-    Our checkpoints carry their symbols. For others, the dictionaries of their data directory are
-    read where it still exists; the number of embeddings is compared in any case.
+
+def require_agreement(path: str, state: dict[str, Any], task: Any) -> None:
+    """DictionaryError if the checkpoint `state` at `path` has other dictionaries than `task`.
+
+    Our checkpoints store their symbols. For others, the dictionaries of their data directory are
+    read if it still exists. The number of embeddings is always compared.
     """
-    carried = (state.get("task_state") or {}).get("symbols")
+    stored = (state.get("task_state") or {}).get("symbols")
     options = state["cfg"]["task"] if state.get("cfg") else state["args"]
     folder = utils.split_paths(getattr(options, "data", None) or "")[0]
-    for side, (language, ours) in sides.items():
-        theirs = carried[side] if carried else None
+    for side, (language, ours) in sides(task).items():
+        theirs = stored[side] if stored else None
         file = os.path.join(folder, f"dict.{language}.txt")
         if theirs is None and folder and os.path.exists(file):
             theirs = Dictionary.load(file).symbols

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from fairseq_nart.losses.distillation import REWARD_SCALE, reinforce, reverse_cross_entropy
+from fairseq_nart.losses.finetuning import REWARD_SCALE, reinforce, reverse_cross_entropy
 
 
 def test_is_divergence_plus_entropy(device):

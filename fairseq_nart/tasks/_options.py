@@ -1,0 +1,117 @@
+"""The task's options: fairseq's, those of rescoring, and the decoding options of all systems."""
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from fairseq.tasks.translation import TranslationConfig
+from hydra.core.config_store import ConfigStore
+
+from fairseq_nart.errors import UserError
+from fairseq_nart.generation.normalization import DEFAULT_ALPHA, alpha_of
+from fairseq_nart.generation.options import DecodingOptions
+from fairseq_nart.models import _registry
+from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.options import require_in_range, typed
+
+OLD_DEFAULT = "gnmt"
+"""The rule of ranking that checkpoints of 0.1.0 store, with a teacher or without."""
+
+
+@dataclass
+class RescoringConfig(FairseqDataclass):
+    """Decoding options of all systems."""
+
+    rescore_with: Optional[str] = field(
+        default=None,
+        metadata={"help": "checkpoint of an autoregressive teacher that ranks the candidates"},
+    )
+    rescore_normalization: ChoiceEnum(list(DEFAULT_ALPHA)) = field(  # type: ignore[valid-type]
+        default="reward",
+        metadata={
+            "help": "teacher score: sum / ((5+L)/6)^alpha, sum / L, the sum of log-probabilities, "
+            "or sum + alpha L"
+        },
+    )
+    rescore_alpha: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "alpha of gnmt (default 0.6) or reward (default 2); `fairseq-nart tune` finds "
+            "the best value on the validation set"
+        },
+    )
+    int8: bool = field(
+        default=False,
+        metadata={"help": "decode with linear layers in 8-bit integers: faster, only on a CPU"},
+    )
+
+
+def decoding_config() -> type[FairseqDataclass]:
+    """`RescoringConfig` with the decoding options of all registered systems."""
+    options = _registry.decoding_fields()
+    own = [
+        (name, x.type, field(default=x.default, metadata=x.metadata)) for name, x in options.items()
+    ]
+    return make_dataclass("DecodingConfig", own, bases=(RescoringConfig,))
+
+
+def task_config() -> type[FairseqDataclass]:
+    """The task's dataclass: fairseq's translation options and `decoding_config`."""
+    bases = (decoding_config(), TranslationConfig)
+    return make_dataclass("NartTranslationConfig", [], bases=bases)
+
+
+def register_options() -> None:
+    """Registers the options of a system that was added after the task with fairseq."""
+    if _registry.TASK in TASK_DATACLASS_REGISTRY:
+        config = task_config()
+        TASK_DATACLASS_REGISTRY[_registry.TASK] = config
+        node: Any = config()
+        node._name = _registry.TASK
+        store = ConfigStore.instance()
+        store.store(name=_registry.TASK, group="task", node=node, provider="fairseq")
+
+
+_registry.changed.append(register_options)
+
+
+def check(cfg: Any) -> None:
+    """UserError if decoding options are invalid or cannot be combined."""
+    require_in_range(cfg, RescoringConfig)
+    for kind in _registry.decoding_kinds().values():
+        _built(kind, cfg)
+    alpha(cfg)
+    unused = {"rescore_normalization": ("reward", OLD_DEFAULT), "rescore_alpha": (None,)}
+    for name, harmless in () if cfg.rescore_with else unused.items():
+        if getattr(cfg, name) not in harmless:
+            raise UserError(f"{typed(name)} needs a teacher: give --rescore-with, or leave it out")
+    if cfg.int8 and cfg.eval_bleu:
+        raise UserError("--int8 is for decoding, --eval-bleu for training: leave one out")
+    if cfg.left_pad_target:
+        raise UserError("targets are padded on the right: leave --left-pad-target out")
+
+
+def alpha(cfg: Any) -> float:
+    """The alpha of the teacher's normalization rule."""
+    return alpha_of(str(cfg.rescore_normalization), cfg.rescore_alpha)
+
+
+def decoding_of(cfg: Any, model: Any) -> DecodingOptions:
+    """The decoding options of `model` with their values in `cfg`. UserError for any other option.
+
+    An autoregressive model has none.
+    """
+    parallel = isinstance(model, NartModel)
+    kind = model.Decoding if parallel else DecodingOptions
+    own = {option.name for option in fields(kind)}
+    used = own - set(model.idle_options) if parallel else own
+    name = type(model).__name__ if parallel else "an autoregressive model"
+    for option in _registry.decoding_fields().values():
+        if option.name not in used and getattr(cfg, option.name) != option.default:
+            raise UserError(f"{typed(option.name)} has no effect on {name}: leave it out")
+    return _built(kind, cfg)
+
+
+def _built(kind: type[DecodingOptions], cfg: Any) -> DecodingOptions:
+    return kind(**{option.name: getattr(cfg, option.name) for option in fields(kind)})

@@ -1,0 +1,1 @@
+"""Loads autoregressive teachers and scores candidates with them."""

@@ -1,0 +1,119 @@
+"""A new system is one file: it trains, generates, translates and is benched, with no other change.
+
+`nart_bag.py` beside this file has an option of training, one of decoding, a loss term and a field
+of its proposal. `docs/adding-a-system.md` is written around it.
+"""
+
+import re
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import utils
+from toys import SMALL, fairseq_generate, fairseq_interactive, fairseq_train, lines_of, load_task
+
+from fairseq_nart import hub
+from fairseq_nart.cli import main
+from fairseq_nart.extensions import VARIABLE
+from fairseq_nart.tools.benchmark.records import Translation, read
+
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("nart_bag.py")
+SOURCE = "heute muss der mann lesen ."
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A package of one's own in a folder, as --user-dir names it."""
+    folder = tmp_path_factory.mktemp("own") / "my_systems"
+    folder.mkdir()
+    shutil.copy(TOY, folder)
+    (folder / "__init__.py").write_text("from my_systems import nart_bag\n")
+    # As fairseq does when it finds --user-dir on its command line, which here is pytest's.
+    utils.import_user_module(Namespace(user_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(package, data, tmp_path_factory):
+    words = ["--user-dir", str(package), "--arch", "nart_bag_tiny", *SMALL, "--max-update", "4"]
+    words += ["--bag-weight", "0.3", "--eval-bleu", "--length-shift", "1"]
+    return fairseq_train(data, tmp_path_factory.mktemp("save"), *words)
+
+
+def test_it_trains_with_its_own_option_and_term(checkpoint, data):
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["cfg"]["model"].bag_weight == 0.3
+    with pytest.raises(ValueError, match="--bag-weight must be at least 0"):
+        fairseq_train(data, data / "none", "--arch", "nart_bag_tiny", *SMALL, "--bag-weight", "-1")
+
+
+def test_it_generates_by_every_way_with_its_own_option(checkpoint, data, tmp_path, capsys):
+    (tmp_path / "input").write_text(f"{SOURCE}\n")
+    lengths = {}
+    for shift in (0, 2):
+        words = ["--length-shift", str(shift)]
+        fairseq_interactive(data, checkpoint, tmp_path / "input", *words)
+        said = lines_of(capsys.readouterr().out, "H")[0][0].split("\t")[1]
+        api = hub.from_pretrained(checkpoint, data, length_shift=shift)
+        assert api.translate([SOURCE]) == [said]
+        given = ["translate", str(tmp_path / "input"), "--path", str(checkpoint)]
+        assert main([*given, "--data", str(data), *words]) == 0
+        assert capsys.readouterr().out.splitlines() == [said]
+        states = api.model.encode(next(api.batches([SOURCE], 1))[1])
+        lengths[shift] = int(api.model.propose(states, api.engine.options).lengths)
+    assert lengths[2] == lengths[0] + 2
+    fairseq_generate(data, checkpoint, "--length-candidates", "3")
+    assert len(lines_of(capsys.readouterr().out, "H")) == 17
+
+
+def test_its_option_means_nothing_to_others(package, student, data):
+    with pytest.raises(ValueError, match="--length-shift has no effect on Nart"):
+        hub.from_pretrained(student, data, length_shift=1)
+
+
+def test_it_is_benched(checkpoint, data, package, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
+    task = load_task(data)
+    task.load_dataset("test")
+    for language, side in (("de", "source"), ("en", "target")):
+        dictionary = task.src_dict if side == "source" else task.tgt_dict
+        lines = [dictionary.string(task.dataset("test")[i][side]) for i in range(4)]
+        (tmp_path / f"test.{language}").write_text("".join(f"{line}\n" for line in lines))
+    (tmp_path / "plan.toml").write_text(
+        f'binarised = "{data}"\n[[test]]\nname = "made"\nsource = "test.de"\n'
+        'references = "test.en"\n[[system]]\nfamily = "Bag"\nlength_shift = [0, 1]\n'
+        f'checkpoint = "{checkpoint}"\n'
+    )
+    words = ["bench", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "run")]
+    words += ["--user-dir", str(package), "--stages", "parts", "translations", "--device", "cpu"]
+    assert main(words) == 0
+    found = [x for x in read(tmp_path / "run") if isinstance(x, Translation)]
+    assert {x.system for x in found} == {"Bag, length_shift 0", "Bag, length_shift 1"}
+
+
+def test_two_options_of_one_name_must_be_one(monkeypatch):
+    from dataclasses import dataclass, field
+
+    from fairseq_nart.models import _registry
+    from fairseq_nart.models.nart import Nart, NartDecoding
+
+    @dataclass
+    class Other(NartDecoding):
+        ctc_beam: int = field(default=2)
+
+    monkeypatch.setattr(_registry, "SYSTEMS", dict(_registry.SYSTEMS))
+    with pytest.raises(ValueError, match="ctc_beam: rename one, or share a base class"):
+        _registry.register_system("nart_other", "other")(type("O", (Nart,), {"Decoding": Other}))
+
+
+def test_the_documentation_shows_this_very_system():
+    text = (ROOT / "docs" / "adding-a-system.md").read_text("utf-8")
+    code = TOY.read_text("utf-8")
+    blocks = [x for x in re.findall(r"```python\n(.*?)```", text, re.S) if "my_systems" not in x]
+    assert blocks and all(block in code for block in blocks)
+    shown = "".join(blocks)
+    for name in ("BagConfig", "BagDecoding", "BagProposal", "register_system", "word_loss_terms"):
+        assert name in shown
