@@ -1,6 +1,6 @@
 """The task's options: fairseq's, those of rescoring, and the decoding options of all systems."""
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import Field, dataclass, field, fields, make_dataclass
 from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -108,10 +108,15 @@ def decoding_of(cfg: Any, model: Any) -> DecodingOptions:
     used = own - set(model.idle_options) if parallel else own
     name = type(model).__name__ if parallel else "an autoregressive model"
     for option in _registry.decoding_fields().values():
-        if option.name not in used and getattr(cfg, option.name) != option.default:
+        if option.name not in used and _value(cfg, option) != option.default:
             raise UserError(f"{typed(option.name)} has no effect on {name}: leave it out")
     return _built(kind, cfg)
 
 
 def _built(kind: type[DecodingOptions], cfg: Any) -> DecodingOptions:
-    return kind(**{option.name: getattr(cfg, option.name) for option in fields(kind)})
+    return kind(**{option.name: _value(cfg, option) for option in fields(kind)})
+
+
+def _value(cfg: Any, option: Field[Any]) -> Any:
+    """Its default where the system was registered after `cfg` was made."""
+    return getattr(cfg, option.name, option.default)

@@ -4,6 +4,7 @@
 of its proposal. `docs/adding-a-system.md` is written around it.
 """
 
+import copy
 import re
 import shutil
 from argparse import Namespace
@@ -12,7 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq import utils
-from toys import SMALL, fairseq_generate, fairseq_interactive, fairseq_train, lines_of, load_task
+from toys import (
+    SMALL,
+    build,
+    fairseq_generate,
+    fairseq_interactive,
+    fairseq_train,
+    lines_of,
+    load_task,
+)
 
 from fairseq_nart import hub
 from fairseq_nart.cli import main
@@ -67,6 +76,15 @@ def test_it_generates_by_every_way_with_its_own_option(checkpoint, data, tmp_pat
     assert lengths[2] == lengths[0] + 2
     fairseq_generate(data, checkpoint, "--length-candidates", "3")
     assert len(lines_of(capsys.readouterr().out, "H")) == 17
+
+
+def test_a_task_from_before_knows_its_default(task, package):
+    """`task` may be older than the system: its options lack those of the system."""
+    cfg = copy.copy(task.cfg)
+    vars(cfg).pop("length_shift", None)
+    older = copy.copy(task)
+    older.cfg = cfg
+    assert older.build_engine(build(task, "nart_tiny"))
 
 
 def test_its_option_means_nothing_to_others(package, student, data):
