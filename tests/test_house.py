@@ -51,6 +51,10 @@ def test_importing_the_package_is_silent_and_light():
     assert done.stdout == done.stderr == ""
 
 
-@pytest.mark.parametrize("file", sources(), ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file",
+    [*sources(), *sorted((ROOT / "tests").rglob("*.py"))],
+    ids=lambda f: str(f.relative_to(ROOT)),
+)
 def test_files_hold_one_concept(file):
     assert len(file.read_text("utf-8").splitlines()) <= 400
