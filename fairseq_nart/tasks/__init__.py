@@ -1,1 +1,1 @@
-"""fairseq tasks. Importing the task registers everything and mends fairseq where it must be."""
+"""The fairseq task. Importing it registers all systems and fixes faults of fairseq."""
