@@ -118,5 +118,5 @@ def _built(kind: type[DecodingOptions], cfg: Any) -> DecodingOptions:
 
 
 def _value(cfg: Any, option: Field[Any]) -> Any:
-    """Its default where the system was registered after `cfg` was made."""
+    """The value of `option` in `cfg`; its default if `cfg` was made before its system existed."""
     return getattr(cfg, option.name, option.default)
