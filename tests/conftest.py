@@ -23,15 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Tests see the warnings that users see: pytest drops the package's filters for each test.
 
-    None leaves a logger changed to the next: `fairseq-nart` does, for the rest of its process.
+    No test leaves logging changed for the next: programs do, for the rest of their process.
     """
     silence_deprecations()
     logger = logging.getLogger("fairseq")
-    level = logger.level
+    level, disabled = logger.level, logger.manager.disable
     try:
         return (yield)
     finally:
         logger.setLevel(level)
+        logging.disable(disabled)
 
 
 @pytest.fixture(scope="session")
