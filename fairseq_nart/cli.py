@@ -10,6 +10,7 @@ from fairseq_nart.errors import UserError
 
 TOOLS = {
     "distill": "replaces a training set's targets with the teacher's translations",
+    "export": "exports a model that translates without torch and fairseq",
     "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
     "translate": "translates text",
     "inspect": "draws how the CRF decodes one sentence",
