@@ -9,9 +9,9 @@ def card(manifest: Manifest) -> str:
     """Markdown: what the model is, how to use it, and what it was made with."""
     source, target = manifest.languages
     options = [
-        f"| `{name}` | {value} |"
-        for name, value in manifest.decoding.items()
-        if name not in manifest.idle
+        f"| `{name}` | {option.value} | {option.help} |"
+        for name, option in manifest.decoding.items()
+        if not option.idle
     ]
     teacher = "yes: `rescore=True` ranks candidates by it" if manifest.scorer else "none"
     bleu = manifest.about.get("bleu")
@@ -43,6 +43,7 @@ def card(manifest: Manifest) -> str:
             'model.translate(["..."])',
             "```\n",
             "This needs NumPy, onnxruntime and sentencepiece, but neither torch nor fairseq.\n",
-            *(["## Decoding options\n", "| option | value |", "|---|---|", *options, ""] if options else []),
+            "## Decoding options\n",
+            *("| option | default here | meaning |", "|---|---|---|", *options),
         ]
     )

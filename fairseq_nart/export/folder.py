@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from fairseq_nart.files import sha256, write_json
 from fairseq_nart.generation.graph import Graph
 from fairseq_nart.hub import Translator
 from fairseq_nart.models._registry import system_of
-from fairseq_nart.runtime.folder import MANIFEST, Manifest, Scorer
+from fairseq_nart.options import bounds_of, choices_of
+from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
 from fairseq_nart.tasks._options import alpha
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 
@@ -96,8 +97,7 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         vocabularies=vocabularies,
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),
-        decoding={option.name: _plain(getattr(options, option.name)) for option in fields(options)},
-        idle=list(model.idle_options),
+        decoding={x.name: _option(x, options, model.idle_options) for x in fields(options)},
         scorer=scorer,
         about=_about(request),
     )
@@ -120,8 +120,18 @@ def _write_vocabularies(task: Any, folder: Path) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value
+def _option(option: Field[Any], options: Any, idle: tuple[str, ...]) -> Option:
+    value, choices = getattr(options, option.name), list(map(str, choices_of(option)))
+    is_bool = isinstance(option.default, bool)
+    return Option(
+        value=str(value) if choices else value,
+        kind="str" if choices else "bool" if is_bool else "int",
+        help=option.metadata["help"],
+        choices=choices,
+        bounds=bounds_of(option),
+        candidates="candidates" in option.metadata,
+        idle=option.name in idle,
+    )
 
 
 def _about(request: Request) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def no_self_mask(mask: Tensor) -> Tensor:
 
     mask (B,T) -> (B,1,T,T). A single token attends to itself: an empty row has no softmax.
     """
-    other = ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (T,T)
+    steps = torch.arange(mask.size(1), device=mask.device)
+    other = steps != steps[:, None]  # (T,T)
     single = mask.sum(dim=1) == 1  # (B,)
     return (mask[:, None, :] & (other | single[:, None, None]))[:, None]
 

@@ -80,11 +80,12 @@ class Nart(WithHead, ByLengthModel):
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
         """tokens (B,S) -> memory, predicted target lengths (B,), and source embeddings if needed."""
-        states = self.encode(tokens)
-        outputs = {
-            "memory": self.decoder.memory(states.output),
-            "lengths": self.predict_lengths(states),
-        }
+        return self.outputs(self.encode(tokens))
+
+    def outputs(self, states: EncoderStates) -> dict[str, Tensor]:
+        """The outputs of `encoded`."""
+        lengths = self.predict_lengths(states)
+        outputs = {"memory": self.decoder.memory(states.output), "lengths": lengths}
         if self.cfg.decoder_input != "pad":
             outputs["embeddings"] = states.embeddings
         return outputs

@@ -12,11 +12,6 @@ class ByLength(System):
 
     Decoding = LengthDecoding
 
-    @property
-    def candidates(self) -> int:
-        count: int = self.options.length_candidates * self.crf_paths
-        return count
-
     def propose(self, source: Source) -> Targets:
         """A window of lengths around the predicted one."""
         longest = self.manifest.longest_target

@@ -11,6 +11,7 @@ from typing import Any
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
+from fairseq_nart.options import require_allowed, typed
 
 FORMAT = 1
 """The version of the format, which changes when an older runtime cannot read a newer folder."""
@@ -25,6 +26,25 @@ class Scorer:
     normalization: str
     alpha: float
     vocab_size: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A decoding option."""
+
+    value: Any
+    """Applies unless the user sets another."""
+    kind: str
+    """int, bool or str"""
+    help: str
+    choices: list[str]
+    """The only values, unless empty."""
+    bounds: dict[str, float]
+    """See `fairseq_nart.options`."""
+    candidates: bool
+    """Whether it multiplies the candidates of a sentence."""
+    idle: bool
+    """Whether it has no effect on this model."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +78,8 @@ class Manifest:
     """File name of the sentencepiece model."""
     constants: dict[str, Any]
     """Of the system, for its `runtime` module."""
-    decoding: dict[str, Any]
-    """The values of the decoding options that apply unless the user sets others."""
-    idle: list[str]
-    """Decoding options that have no effect on this model."""
+    decoding: dict[str, Option]
+    """The decoding options by name."""
     scorer: Scorer | None = None
     about: dict[str, Any] = field(default_factory=dict)
     """For readers: version, BLEU, and so on."""
@@ -98,8 +116,9 @@ def read(folder: Path) -> Manifest:
         scorer = content.pop("scorer")
         for name in ("languages", "vocabularies"):
             content[name] = tuple(content[name])
+        content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error}): export the model again") from error
     for name, digest in manifest.files.items():
         path = folder / name
@@ -117,15 +136,18 @@ def read(folder: Path) -> Manifest:
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
     """The decoding options: the manifest's, replaced by `options`.
 
-    UserError for an option that the model does not have, or that has no effect on it.
+    UserError for an option that the model does not have, or for a value that it cannot have.
     """
-    for name in options:
-        if name not in manifest.decoding or name in manifest.idle:
-            known = sorted(set(manifest.decoding) - set(manifest.idle))
-            raise UserError(
-                f"unknown option {name!r} of {manifest.system}: "
-                + (f"one of {', '.join(known)}" if known else "it has none")
-            )
-    return {**manifest.decoding, **options}
+    known = {name: option for name, option in manifest.decoding.items() if not option.idle}
+    for name, value in options.items():
+        if name not in known:
+            names = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
+        option = known[name]
+        if value is not None and type(value).__name__ != option.kind:
+            raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
+        if value is not None or option.value is not None:
+            require_allowed(name, value, option.choices, option.bounds)
+    return {**{name: option.value for name, option in manifest.decoding.items()}, **options}
 
 

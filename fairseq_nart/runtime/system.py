@@ -1,6 +1,8 @@
 """The interface between a system's runtime and the engine, and what several systems share."""
 
+import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,18 +17,22 @@ from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Source, Targets
 class System:
     """Decodes with the graphs of a model. Each module of a system defines a `Runtime`."""
 
-    Decoding: ClassVar[type[DecodingOptions]]
-    """Checks its decoding options."""
+    Decoding: ClassVar[type[DecodingOptions]] = DecodingOptions
+    """Checks options that depend on each other."""
 
     def __init__(
         self, manifest: Manifest, graphs: Mapping[str, Graph], options: Mapping[str, Any]
     ) -> None:
-        """UserError if an option is out of range."""
+        """UserError if options do not fit together."""
         self.manifest = manifest
         self.graphs = graphs
         known = self.Decoding.__dataclass_fields__
-        self.options: Any = self.Decoding(**{x: y for x, y in options.items() if x in known})
+        self.checked: Any = self.Decoding(**{x: y for x, y in options.items() if x in known})
+        self.options = SimpleNamespace(**options)
         self.crf_paths: int = options.get("crf_paths", 1)
+        counts = (y for x, y in options.items() if manifest.decoding[x].candidates)
+        self.candidates: int = math.prod(counts)
+        """The most candidates of a sentence."""
 
     def encode(self, tokens: "np.ndarray[Any, np.dtype[np.int64]]") -> Source:
         """tokens (B,S), padded on the right -> the encoded source."""
@@ -45,11 +51,6 @@ class System:
         """Elements of the largest array for one target of `length` positions."""
         slots: int = self.manifest.constants.get("crf_candidates", 0)
         return length * max(self.manifest.vocab_size, slots**2)
-
-    @property
-    def candidates(self) -> int:
-        """The most candidates of a sentence."""
-        raise NotImplementedError
 
     def searched(self, outputs: Arrays, mask: Bools, valid: Bools, scored: bool) -> Decoded:
         """Completes what a head computed in a graph; mask (R,T), valid (B,N)."""
