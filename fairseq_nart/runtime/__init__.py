@@ -6,6 +6,7 @@
 ['A man is reading a book.']
 """
 
+from fairseq_nart.runtime.lattice import Lattice
 from fairseq_nart.runtime.translator import Translation, Translator, demo_folder, load
 
-__all__ = ["Translation", "Translator", "demo_folder", "load"]
+__all__ = ["Lattice", "Translation", "Translator", "demo_folder", "load"]

@@ -10,6 +10,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Hypothesis
 from fairseq_nart.runtime.engine import Engine
+from fairseq_nart.runtime.lattice import Lattice, decode_lattice
 from fairseq_nart.runtime.text import Text
 
 
@@ -31,7 +32,7 @@ class Translator:
         self.folder = folder
         self.manifest = folders.read(folder)
         self.engine = Engine(folder, self.manifest, threads, dict(options))
-        self._text = Text(folder, self.manifest)
+        self.text = Text(folder, self.manifest)
 
     @property
     def name(self) -> str:
@@ -59,7 +60,8 @@ class Translator:
     @property
     def has_crf(self) -> bool:
         """Whether `lattice` works."""
-        return "crf_candidates" in self.manifest.constants
+        one_pass = self.manifest.runtime == "by_length"
+        return one_pass and "crf_candidates" in self.manifest.constants
 
     def translate(
         self, lines: Sequence[str], batch_size: int = 64, first_line: int = 1
@@ -70,7 +72,7 @@ class Translator:
         """
         result = [""] * len(lines)
         for place, hypotheses in self._decode(lines, batch_size, first_line, 1, scored=False):
-            result[place] = self._text.decode(hypotheses[0].tokens)
+            result[place] = self.text.decode(hypotheses[0].tokens)
         return result
 
     def translate_n_best(
@@ -84,10 +86,14 @@ class Translator:
         result: list[list[Translation]] = [[] for _ in lines]
         for place, hypotheses in self._decode(lines, batch_size, first_line, most, scored=True):
             result[place] = [
-                Translation(self._text.decode(one.tokens), one.score, len(one.tokens))
+                Translation(self.text.decode(one.tokens), one.score, len(one.tokens))
                 for one in hypotheses
             ]
         return result
+
+    def lattice(self, line: str, shown: int = 6) -> Lattice:
+        """What the CRF does to a line: see `fairseq_nart.runtime.lattice`."""
+        return decode_lattice(self, line, shown)
 
     def _decode(
         self,
@@ -99,7 +105,7 @@ class Translator:
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         if isinstance(lines, str):
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
-        sources = [self._text.encode(line, number) for number, line in enumerate(lines, first_line)]
+        sources = [self.text.encode(line, number) for number, line in enumerate(lines, first_line)]
         # Batching lines of similar length saves padding.
         order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
         for start in range(0, len(order), batch_size):
