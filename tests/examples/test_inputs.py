@@ -46,13 +46,13 @@ def refusal(run_recipe, tmp_path):
         ({"GPUS": "all"}, "GPUS=all: it must be a whole number, at least 0"),
         ({"PRECISION": "bf16"}, "PRECISION=bf16: it must be --bf16, --fp16 or empty"),
         ({"SIZE": "huge"}, "SIZE=huge: it must be tiny, cpu, small or base"),
-        ({"SYSTEMS": "nart nart_dcfr"}, "there is no nart_dcfr that starts from NART"),
+        ({"SYSTEMS": "nart nart_dcfr"}, "nart_dcfr is not a system that starts from NART"),
         ({"TOKENIZE": "jap"}, "TOKENIZE=jap: it must be one of none, zh, 13a"),
         ({"SRC": ""}, "set SRC: examples/run.sh own_text --help describes it"),
         ({"SRC": "en"}, "SRC and TGT are both en"),
         ({"SRC": "a/de"}, "an ending must not contain a slash"),
-        ({"NART_RUNS": "my,runs"}, "my,runs: fairseq reads no path with a colon or comma"),
-        ({"NART_RUNS": "my:runs"}, "my:runs: fairseq reads no path with a colon or comma"),
+        ({"NART_RUNS": "my,runs"}, "my,runs: fairseq cannot read a path with a colon or comma"),
+        ({"NART_RUNS": "my:runs"}, "my:runs: fairseq cannot read a path with a colon or comma"),
     ],
 )
 def test_invalid_variables_are_refused_at_the_start(given, message, refusal, tmp_path):

@@ -221,7 +221,8 @@ def test_run_refuses_other_settings(recipe, name, was, now, run_recipe, tmp_path
     status, commands = run_recipe(f"{recipe} students", **given, **{name: now})
     assert status != 0 and not commands
     error = (tmp_path / "stderr").read_text()
-    assert f"{recipe} was begun with {name}={was or '(nothing)'}, and now {name} is {now}" in error
+    before = f"{recipe} was started with {name}={was or '(nothing)'}"
+    assert f"{before}, and now {name} is {now}" in error
     (other,) = given
     assert run_recipe(f"{recipe} students", **{other: "other text"}) == (1, [])
     assert run_recipe(f"{recipe} students", **given, **{name: was})[0] == 0
@@ -365,7 +366,7 @@ def test_help_and_errors_list_the_steps(recipe, run_recipe, tmp_path):
     assert listed_steps(recipe)[:6] == [*STEPS, "teachers"]
     assert run_recipe(f"{recipe} prepare nope") == (1, [])
     first, *rest = (tmp_path / "stderr").read_text().splitlines()
-    assert first == f"{recipe} has no step nope; it has:"
+    assert first == f"{recipe} has no step nope; its steps are:"
     assert [line.split()[0] for line in rest] == listed_steps(recipe)
     assert not (tmp_path / "runs").exists()
 
@@ -387,7 +388,7 @@ def test_steps_of_one_call_do_not_affect_each_other(variables, run_recipe, tmp_p
 def test_error_without_a_recipe_names_them(words):
     done = subprocess.run([EXAMPLES / "run.sh", *words], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert f"name one of {' '.join(sorted(RECIPES))}\n" in done.stderr
+    assert f"choose one of {' '.join(sorted(RECIPES))}\n" in done.stderr
     assert all(f"there is no recipe {word}: " in done.stderr for word in words)
 
 
