@@ -1,4 +1,4 @@
-"""Rules of the house that a machine can check."""
+"""Rules for the structure of the code."""
 
 import re
 import subprocess
@@ -15,35 +15,35 @@ def sources():
     return sorted((ROOT / "fairseq_nart").rglob("*.py"))
 
 
-def test_torch_rooms_do_not_import_fairseq():
+def test_torch_only_packages_do_not_import_fairseq():
     for file in sources():
         if file.relative_to(ROOT / "fairseq_nart").parts[0] in TORCH_ONLY:
             text = file.read_text("utf-8")
             assert not re.search(r"^\s*(from|import) fairseq(\.|\s)", text, re.M), file
 
 
-ROOMS = [
+LEVELS = [
     *(["errors", "options", "text", "subwords", "files"], ["crf"], ["losses"], ["layers", "ctc"]),
     *(["generation"], ["compat"], ["data"], ["teacher"], ["models", "criterions"], ["tasks"]),
     *(["hub", "extensions"], ["tools"], ["cli"]),
 ]
-"""From the ground up: a room imports from those before it, and from its own line."""
+"""Packages and modules, lowest first. They import from their own and from lower levels only."""
 
 
-def test_no_room_imports_from_one_above():
+def test_no_import_from_a_higher_level():
     package = ROOT / "fairseq_nart"
-    level = {room: n for n, rooms in enumerate(ROOMS) for room in rooms}
+    level = {part: n for n, group in enumerate(LEVELS) for part in group}
     for file in sources():
-        room = file.relative_to(package).parts[0].removesuffix(".py")
-        if room == "__init__":
+        part = file.relative_to(package).parts[0].removesuffix(".py")
+        if part == "__init__":
             continue
         text = file.read_text("utf-8")
         imports = re.findall(r"^ *from fairseq_nart(?:\.(\w+)\S*)? import (\w+)", text, re.M)
         for name in {module or imported for module, imported in imports}:
-            assert level[name] <= level[room], f"{file} imports from {name}"
+            assert level[name] <= level[part], f"{file} imports from {name}"
 
 
-def test_importing_the_package_is_silent_and_light():
+def test_package_import_is_silent_and_does_not_load_torch():
     code = "import fairseq_nart, sys; assert 'torch' not in sys.modules"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
@@ -56,5 +56,5 @@ def test_importing_the_package_is_silent_and_light():
     [*sources(), *sorted((ROOT / "tests").rglob("*.py"))],
     ids=lambda f: str(f.relative_to(ROOT)),
 )
-def test_files_hold_one_concept(file):
+def test_files_have_at_most_400_lines(file):
     assert len(file.read_text("utf-8").splitlines()) <= 400
