@@ -13,7 +13,8 @@ def best_path(scores: Floats, transitions: Floats, lengths: Ints) -> Ints:
     """Viterbi: the slots (R,T) of the best path."""
     rows, length, slots = scores.shape
     if length == 1:
-        return scores.argmax(axis=2)
+        only: Ints = scores.argmax(axis=2)
+        return only
     arrive = transitions.swapaxes(2, 3)  # (R,T-1,K,K), from the last axis
     pointers = np.empty((length - 1, rows, slots), np.int64)
     state, ends = scores[:, 0], []
