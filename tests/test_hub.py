@@ -100,7 +100,7 @@ assert (root.level, root.handlers) == was, (root.level, root.handlers)
 
 def test_warnings_give_line_numbers_of_the_text(data, student, tmp_path, caplog, monkeypatch):
     """Not positions in a batch, with the tool, fairseq-interactive and the Python API."""
-    monkeypatch.setattr("fairseq_nart.tools.translate.CHUNK", 2)
+    monkeypatch.setattr("fairseq_nart.tools._lines.CHUNK", 2)
     monkeypatch.setattr("sys.stdin", None)
     file, long = tmp_path / "input", "der " * 2000
     file.write_text(f"{SOURCE}\n" * 4 + f"{long}\n", "utf-8")

@@ -22,10 +22,24 @@ def test_torch_only_packages_do_not_import_fairseq():
             assert not re.search(r"^\s*(from|import) fairseq(\.|\s)", text, re.M), file
 
 
+def test_runtime_imports_neither_torch_nor_fairseq():
+    """Not even in a function, or through the modules that it shares with the plugin."""
+    files = sorted((ROOT / "fairseq_nart" / "runtime").glob("*.py"))
+    for file in files:
+        found = re.findall(r"^\s*(?:from|import) (\w+)", file.read_text("utf-8"), re.M)
+        assert not {"torch", "fairseq", "onnx"} & set(found), file
+    names = [f"fairseq_nart.runtime.{file.stem}" for file in files if file.stem != "__init__"]
+    code = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert not {"torch", "fairseq", "hydra", "omegaconf"} & set(done.stdout.split())
+
+
 LEVELS = [
     *(["errors", "options", "text", "subwords", "files"], ["crf"], ["losses"], ["layers", "ctc"]),
-    *(["generation"], ["compat"], ["data"], ["teacher"], ["models", "criterions"], ["tasks"]),
-    *(["hub", "extensions"], ["tools"], ["cli"]),
+    *(["generation"], ["runtime"], ["compat"], ["data"], ["teacher"], ["models", "criterions"]),
+    *(["tasks"], ["hub", "extensions"], ["export"], ["tools"], ["cli"]),
 ]
 """Packages and modules, lowest first. They import from their own and from lower levels only."""
 
@@ -39,7 +53,7 @@ def test_no_import_from_a_higher_level():
             continue
         text = file.read_text("utf-8")
         imports = re.findall(r"^ *from fairseq_nart(?:\.(\w+)\S*)? import (\w+)", text, re.M)
-        for name in {module or imported for module, imported in imports}:
+        for name in {module or imported for module, imported in imports} - {"__version__"}:
             assert level[name] <= level[part], f"{file} imports from {name}"
 
 

@@ -93,6 +93,8 @@ def build_teacher(
     torch.manual_seed(seed)
     command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", *words]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
+    if task.src_dict != task.tgt_dict:
+        args.share_all_embeddings = False
     plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
     return plain.build_model(args).eval()
 

@@ -44,8 +44,8 @@ class Lattice:
     ranks: list[list[int]]
     """(T,C) rank among the K, from 0; the column, unless Viterbi took a candidate ranked below."""
     emissions: Floats
-    """(T,C) log-probabilities in nats: over the whole vocabulary, or of an exported model over the K
-    candidates."""
+    """(T,C) log-probabilities in nats: over the whole vocabulary, or of an exported model over the
+    K candidates."""
     transitions: Floats
     """(T-1,C,C) score of a candidate (last axis) after one of the previous position, in nats."""
     argmax: Path

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "BLEU as 64 (docs/results/crf-candidates.md); compare them on your validation set",
     )
     parser.add_argument("--bleu", type=float, help="BLEU of the model, for its card")
-    decoding = parser.add_argument_group(
-        "decoding", "defaults of the folder"
-    )
+    decoding = parser.add_argument_group("decoding", "defaults of the folder")
     gen_parser_from_dataclass(decoding, decoding_config()())
 
 

@@ -67,5 +67,3 @@ def _option(words: str) -> tuple[str, int | bool | str]:
     if value.lower() in known:
         return name, known[value.lower()]
     return name.replace("-", "_"), int(value) if value.lstrip("-").isdigit() else value
-
-

@@ -68,7 +68,7 @@ def test_encoder_equals_fairseq(normalize_before, side, device):
 def test_positions_grow_with_the_sentence(length, device):
     mask = torch.ones(1, length, dtype=torch.bool, device=device)
     expected = SinusoidalPositions(D, PAD + 1, length=4000).to(device)(mask)
-    for compute in (lambda net: net(mask), lambda net: net.up_to(length)[None]):
+    for compute in (lambda net: net(mask), lambda net: net.up_to(mask)[None]):
         torch.testing.assert_close(compute(SinusoidalPositions(D, PAD + 1).to(device)), expected)
 
 

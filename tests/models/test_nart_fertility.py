@@ -24,6 +24,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import fertility
+from fairseq_nart.layers.transformer import no_self_mask
 from fairseq_nart.models import nart_fertility
 from fairseq_nart.teacher.rescoring import TeacherRescorer
 
@@ -68,7 +69,8 @@ def gradients(model, loss):
 def test_model_overfits(task, batch, device):
     """On fertilities and tokens, through the criterion, which reads both from the batch."""
     model = build(task, "nart_fertility_tiny").to(device).train()
-    assert model.decoder.mask_self and model.decoder.layers[0].positional_attn is not None
+    assert model.decoder.attention_mask is no_self_mask
+    assert model.decoder.layers[0].positional_attn is not None
     optimizer, criterion = torch.optim.Adam(model.parameters(), 1e-2), NartCriterion(task)
     for _ in range(150):
         loss, tokens, _ = criterion(model, batch)

@@ -48,7 +48,7 @@ def test_translations_of_a_pipe_equal_the_api(translate, lines, data, student, m
     """With invalid UTF-8, and with more lines than one chunk."""
     text = "\n".join(lines).encode() + b"\n\xff " + lines[0].encode() + b"\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-    monkeypatch.setattr("fairseq_nart.tools.translate.CHUNK", 3)
+    monkeypatch.setattr("fairseq_nart.tools._lines.CHUNK", 3)
     expected = [*lines, f"\N{REPLACEMENT CHARACTER} {lines[0]}"]
     assert translate()[:2] == (0, hub.from_pretrained(student, data).translate(expected))
 
