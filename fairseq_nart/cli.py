@@ -12,6 +12,7 @@ TOOLS = {
     "distill": "replaces a training set's targets with the teacher's translations",
     "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
     "translate": "translates text",
+    "serve": "serves an exported model over HTTP, with a page to try it",
     "inspect": "draws how the CRF decodes one sentence",
     "average": "averages the weights of several checkpoints",
     "tune": "chooses the normalization rule that best ranks candidates by teacher scores",

@@ -25,7 +25,7 @@ def test_torch_rooms_do_not_import_fairseq():
 ROOMS = [
     *(["errors", "options", "text", "subwords", "files"], ["crf"], ["losses"], ["layers", "ctc"]),
     *(["generation"], ["compat"], ["data"], ["teacher"], ["models", "criterions"], ["tasks"]),
-    *(["hub", "extensions"], ["tools"], ["cli"]),
+    *(["hub", "extensions"], ["runtime"], ["server"], ["tools"], ["cli"]),
 ]
 """From the ground up: a room imports from those before it, and from its own line."""
 
