@@ -10,6 +10,7 @@ from fairseq_nart.errors import UserError
 
 TOOLS = {
     "distill": "replaces a training set's targets with the teacher's translations",
+    "export": "exports a model that translates without torch and fairseq",
     "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
     "translate": "translates text",
     "serve": "serves an exported model over HTTP, with a page to try it",
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=line)
         # Import only the requested tool: `report` needs no torch.
         if arguments[:1] == [name]:
-            module = importlib.import_module(f"fairseq_nart.tools.{name}")
+            module = importlib.import_module(f"fairseq_nart.tools.{_module(name, arguments)}")
             command.description = module.__doc__
             module.add_arguments(command)
             command.add_argument("--user-dir", help="folder of a package with your own systems")
@@ -39,13 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("fairseq").setLevel(logging.WARNING)  # its info messages concern training
     try:
         extensions.load(user_dir)
-        importlib.import_module(f"fairseq_nart.tools.{options.tool}").run(options)
+        name = _module(options.tool, arguments)
+        importlib.import_module(f"fairseq_nart.tools.{name}").run(options)
     except (OSError, UserError) as error:
         print(f"fairseq-nart {options.tool}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _module(tool: str, arguments: list[str]) -> str:
+    """The module of a tool. Only a checkpoint needs torch, which takes seconds to import."""
+    paths = [word for word in arguments if word.split("=")[0] == "--path"]
+    return "translate_checkpoint" if tool == "translate" and paths else tool
 
 
 if __name__ == "__main__":

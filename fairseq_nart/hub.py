@@ -52,6 +52,8 @@ class Translator:
         schemes = {subword_scheme(dictionary.symbols) for dictionary in dictionaries}
         self.subwords = Subwords(sentencepiece, schemes.pop() if len(schemes) == 1 else None)
         self.engine = task.build_engine(model.eval())
+        self.arch = ""
+        """The architecture in the checkpoint, such as nart_dcrf_cpu."""
         self.loaded_by: Callable[[], Translator] | None = None
         """Loads an equal translator on the CPU."""
 
@@ -210,4 +212,7 @@ def _load(
         raise UserError(
             f"{checkpoint} holds {type(model).__name__}, not a non-autoregressive model"
         )
-    return Translator(model, task, sentencepiece)
+    translator = Translator(model, task, sentencepiece)
+    saved = options_of(state).model
+    translator.arch = getattr(saved, "arch", None) or saved._name
+    return translator

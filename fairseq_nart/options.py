@@ -5,7 +5,8 @@
 
 import math
 import operator
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
 from enum import EnumType
 from typing import Any
 
@@ -21,18 +22,34 @@ def require_in_range(options: Any, kind: type) -> None:
     """
     for option in fields(kind):
         value = getattr(options, option.name)
-        choices: Any = option.type if isinstance(option.type, EnumType) else ()
-        if choices and value not in list(choices):
-            known = ", ".join(map(str, choices))
-            raise UserError(f"{typed(option.name)} must be one of {known}, not {value!r}")
-        if not isinstance(value, (int, float)):
-            continue
-        bounds = {words: option.metadata[words] for words in _BOUNDS if words in option.metadata}
-        inside = all(_BOUNDS[words](value, bound) for words, bound in bounds.items())
-        if not (math.isfinite(value) and inside):
-            range_ = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
-            wanted = range_ if math.isfinite(value) else f"a finite number {range_}".strip()
-            raise UserError(f"{typed(option.name)} must be {wanted}, not {value}")
+        require_allowed(option.name, value, choices_of(option), bounds_of(option))
+
+
+def choices_of(option: "Field[Any]") -> list[Any]:
+    """The values that an option may have, if its type is an enumeration."""
+    kind: Any = option.type
+    return list(kind) if isinstance(kind, EnumType) else []
+
+
+def bounds_of(option: "Field[Any]") -> dict[str, float]:
+    """The bounds of a number by their words."""
+    return {words: option.metadata[words] for words in _BOUNDS if words in option.metadata}
+
+
+def require_allowed(
+    name: str, value: Any, choices: Sequence[Any], bounds: Mapping[str, float]
+) -> None:
+    """UserError if the value is not one of `choices`, if there are any, or out of `bounds`."""
+    if choices and value not in choices:
+        known = ", ".join(map(str, choices))
+        raise UserError(f"{typed(name)} must be one of {known}, not {value!r}")
+    if not isinstance(value, (int, float)):
+        return
+    inside = all(_BOUNDS[words](value, bound) for words, bound in bounds.items())
+    if not (math.isfinite(value) and inside):
+        range_ = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
+        wanted = range_ if math.isfinite(value) else f"a finite number {range_}".strip()
+        raise UserError(f"{typed(name)} must be {wanted}, not {value}")
 
 
 def typed(name: str) -> str:

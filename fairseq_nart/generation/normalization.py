@@ -1,8 +1,11 @@
 """The normalization rules that turn log-probabilities into sentence scores."""
 
-from torch import Tensor
+from typing import Any, TypeVar
 
 from fairseq_nart.errors import UserError
+
+Array = TypeVar("Array", bound=Any)
+"""A tensor, or an array of NumPy."""
 
 DEFAULT_ALPHA = {"gnmt": 0.6, "mean": None, "sum": None, "reward": 2.0}
 """The normalization rules and their default alpha; None if the rule has no alpha."""
@@ -18,7 +21,7 @@ def alpha_of(rule: str, given: float | None) -> float:
     return (default or 0.0) if given is None else given
 
 
-def normalize(total: Tensor, length: Tensor, rule: str, alpha: float) -> Tensor:
+def normalize(total: Array, length: Array, rule: str, alpha: float) -> Array:
     """Sentence scores from summed log-probabilities and lengths L, all of the same shape.
 
     `gnmt`: sum / ((5 + L) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144, eq. 14), `mean`: sum / L,

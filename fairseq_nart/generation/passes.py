@@ -4,9 +4,13 @@ Each system gives the number of elements of its largest tensor (`NartModel.sente
 `row_elements`). A few tensors of that size exist at a time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 ELEMENTS_PER_PASS = {"cpu": 2**23, "accelerator": 2**28}
 """Most elements of a tensor if the work can be split: 32 MiB of fp32 on a CPU, where 1 GiB took 1.6

@@ -1,9 +1,13 @@
 """Rules that end the refinement of a sentence early. They need only its outputs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # fairseq's options need members whose names equal their values.
 

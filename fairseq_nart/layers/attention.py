@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.dropout import dropout
 from fairseq_nart.layers.linear import LinearForm, WeightCache, decodes_on_cpu
 
@@ -17,6 +18,8 @@ def keys_mask(mask: Tensor) -> Tensor | None:
 
     Attention without a mask is a third faster. On a GPU the check would block the host.
     """
+    if exporting.active():
+        return mask[:, None, None]
     return None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
 
 
@@ -77,8 +80,22 @@ class MultiheadAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
+    def joined(self, names: str) -> tuple[Tensor, Tensor]:
+        """Weight and bias of one product for all of `names`: q, k, v."""
+        weights, biases = self._weights(names)
+        return torch.cat(weights), torch.cat(biases)
+
     def forward(self, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-        """query (B,T,D), source (B,S,D), mask broadcastable to (B,heads,T,S) -> (B,T,D)."""
+        """query (B,T,D), source (B,S,D), mask broadcastable to (B,heads,T,S) -> (B,T,D).
+
+        In an export, a `source` other than the query holds its keys and values, (B,S,2D).
+        """
+        if exporting.active():
+            if query is source:
+                q, k, v = F.linear(query, *self.joined("qkv")).chunk(3, dim=2)
+            else:
+                q, (k, v) = self.q_proj(query), source.chunk(2, dim=2)
+            return self._attend_in_graph(mask, q, k, v)
         if query is source:
             return self.attend(mask, *self.project(query, "qkv"))
         return self.attend(mask, *self.project(query, "q"), *self.project(source, "kv"))
@@ -105,6 +122,12 @@ class MultiheadAttention(nn.Module):
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 
+    def _attend_in_graph(self, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """mask (B,1,1|T,S), q (B,T,D), k and v (B,S,D) -> (B,T,D)."""
+        assert mask is not None
+        projected: Tensor = self.out_proj(exporting.attention(q, k, v, mask, self.heads))
+        return projected
+
 
 class PositionalAttention(MultiheadAttention):
     """Queries and keys are positions, values the layer's input (Gu et al. 2018, arXiv 1711.02281).
@@ -114,6 +137,9 @@ class PositionalAttention(MultiheadAttention):
 
     def forward(self, positions: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
+        if exporting.active():
+            both = F.linear(positions[None], *self.joined("qk")).expand(value.size(0), -1, -1)
+            return self._attend_in_graph(mask, *both.chunk(2, dim=2), self.v_proj(value))
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
     def _project_positions(self, positions: Tensor) -> tuple[Tensor, ...]:

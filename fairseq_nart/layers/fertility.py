@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers.noise import BLOCK, gumbel
 from fairseq_nart.layers.states import EncoderStates
 
 CLASSES = 50
 """L: a fertility is 0 to 49."""
-
-BLOCK = 64
-"""Positions whose noise is generated from one seed."""
 
 
 class FertilityHead(nn.Module):
@@ -54,16 +52,9 @@ def average(logits: Tensor) -> Tensor:
     return (logits.softmax(dim=2) @ values).round().long()
 
 
-@functools.lru_cache(maxsize=2**12)  # of 12.5 KiB each
+@functools.lru_cache(maxsize=2**12)
 def _gumbel(number: int, block: int, device: torch.device) -> Tensor:
-    """(BLOCK,CLASSES) Gumbel noise, the same on every machine and in every call.
-
-    Each sample number and block has its own seed, and the CPU generates the noise: so an entry does
-    not depend on which other samples or blocks are requested.
-    """
-    generator = torch.Generator().manual_seed(2**20 * number + block)
-    noise = torch.empty(BLOCK, CLASSES, dtype=torch.float64)
-    return -noise.exponential_(generator=generator).log().float().to(device)
+    return torch.from_numpy(gumbel(number, block, CLASSES)).to(device)
 
 
 def sample(logits: Tensor, mask: Tensor, count: int) -> Tensor:

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers import exporting
+
 LinearForm = Callable[[Tensor, Tensor | None], nn.Module]
 """weight (out,in) and bias (out,) -> a layer."""
 
 
 def decodes_on_cpu(x: Tensor) -> bool:
-    """Whether packed weights can be used: x is float32 on a CPU, and gradients are disabled."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    """Whether packed weights can be used: x is float32 on a CPU, without gradients or an export."""
+    fits = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    return fits and not exporting.active()
 
 
 class WeightCache:

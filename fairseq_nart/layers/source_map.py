@@ -43,7 +43,7 @@ def _centres(source: EncoderStates, mask: Tensor) -> Tensor:
 def copied(source: EncoderStates, index: Tensor) -> Tensor:
     """index (BN,T) -> (BN,T,D), the source embeddings at these positions."""
     dim = source.embeddings.size(2)
-    places = index.view(len(source.mask), -1, 1).expand(-1, -1, dim)  # (B,NT,D)
+    places = index.view(source.mask.size(0), -1, 1).expand(-1, -1, dim)  # (B,NT,D)
     return source.embeddings.gather(1, places).view(*index.shape, dim)
 
 
@@ -52,7 +52,7 @@ class HardUniformCopy(nn.Module):
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
         """mask (BN,T) of the target -> (BN,T,D)."""
-        source = source.repeat_to(len(mask))
+        source = source.repeat_to(mask.size(0))
         nearest = (_centres(source, mask) + 0.5).long()  # (B,T)
         first = source.mask.int().argmax(dim=1, keepdim=True)
         return copied(source, first + torch.minimum(nearest, source.lengths[:, None] - 1))
@@ -63,8 +63,8 @@ class SoftUniformCopy(nn.Module):
 
     def forward(self, source: EncoderStates, mask: Tensor) -> Tensor:
         """mask (BN,T) of the target -> (BN,T,D)."""
-        source = source.repeat_to(len(mask))
-        j = source.mask.cumsum(dim=1) - 1  # (B,S)
+        source = source.repeat_to(mask.size(0))
+        j = source.mask.long().cumsum(dim=1) - 1  # (B,S)
         distance = (j[:, None] - _centres(source, mask)[..., None]).square()  # (B,T,S)
         logits = (-distance / SHARPNESS).masked_fill(~source.mask[:, None], float("-inf"))
         return torch.bmm(logits.softmax(dim=2).to(source.embeddings), source.embeddings)

@@ -18,4 +18,4 @@ class StateSplitting(nn.Module):
         """states (B,S,D), mask (B,S) -> (B,kS,D) and (B,kS)."""
         batch, length, dim = states.shape
         frames = self.projection(states).view(batch, self.k * length, dim)
-        return frames, mask.repeat_interleave(self.k, dim=1)
+        return frames, mask[:, :, None].expand(-1, -1, self.k).flatten(1)

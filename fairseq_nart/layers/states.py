@@ -4,11 +4,13 @@ A batch has B·N rows; the N candidates of a sentence are adjacent.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from fairseq_nart.layers import exporting
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Tensors:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with `change` applied to every tensor."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {x.name: getattr(self, x.name) for x in fields(self)}
         changed = {name: change(x) for name, x in values.items() if isinstance(x, Tensor)}
         return replace(self, **changed)
 
@@ -34,6 +36,17 @@ class EncoderStates(Tensors):
     """(B,S) bool, True on real tokens, the EOS included."""
     tokens: Tensor
     """(B,S) source token ids."""
+    memory: Tensor | None = field(default=None, kw_only=True)
+    """(B,S,2LD) keys and values of every decoder layer, in an export instead of `output`."""
+
+    @classmethod
+    def in_graph(
+        cls, memory: Tensor, source_mask: Tensor, embeddings: Tensor | None = None
+    ) -> "EncoderStates":
+        """The states in an export's decoder; the other fields are unused."""
+        unused = memory
+        embeddings = unused if embeddings is None else embeddings
+        return cls(unused, embeddings, source_mask, unused, memory=memory)
 
     @property
     def lengths(self) -> Tensor:
@@ -53,9 +66,10 @@ class EncoderStates(Tensors):
 
     def repeat_to(self, rows: int) -> Self:
         """Repeats each sentence equally often, for `rows` rows in total."""
-        times = rows // len(self.mask)
-        index = torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times)
-        return self if times == 1 else self.select(index)
+        sentences = self.mask.size(0)
+        if rows == sentences and not exporting.active():
+            return self
+        return self.select(torch.arange(rows, device=self.mask.device) * sentences // rows)
 
 
 @dataclass(frozen=True)

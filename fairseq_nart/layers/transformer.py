@@ -91,10 +91,11 @@ class DecoderLayer(Layer):
         """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
 
         The N candidates of a sentence attend to its source together, so it need not be repeated.
+        In an export the source is its keys and values, (B,S,2D).
         """
 
         def attend_to_source(y: Tensor) -> Tensor:
-            queries = y.view(len(source), -1, y.size(2))  # (B,NT,D)
+            queries = y.view(source.size(0), -1, y.size(2))  # (B,NT,D)
             attended: Tensor = self.encoder_attn(queries, source, source_mask)
             return attended.view_as(y)
 
@@ -140,13 +141,20 @@ def no_self_mask(mask: Tensor) -> Tensor:
 
     mask (B,T) -> (B,1,T,T). A single token attends to itself: an empty row has no softmax.
     """
-    other = ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (T,T)
+    steps = torch.arange(mask.size(1), device=mask.device)
+    other = steps != steps[:, None]  # (T,T)
     single = mask.sum(dim=1) == 1  # (B,)
     return (mask[:, None, :] & (other | single[:, None, None]))[:, None]
 
 
+def causal_mask(mask: Tensor) -> Tensor:
+    """mask (B,T) -> (B,1,T,T): no query attends to a later position."""
+    steps = torch.arange(mask.size(1), device=mask.device)
+    return (mask[:, None, :] & (steps <= steps[:, None]))[:, None]
+
+
 class Decoder(nn.Module):
-    """All target positions at once: no causal mask."""
+    """All target positions at once; `causal` is for teachers."""
 
     def __init__(
         self,
@@ -157,11 +165,14 @@ class Decoder(nn.Module):
         first_position: int,
         mask_self: bool,
         positional_attention: bool = True,
+        causal: bool = False,
     ) -> None:
         """output_weight (V,D) ties the output layer to embeddings; None creates a new one."""
         super().__init__()
         self.size = size
-        self.mask_self = mask_self
+        self.attention_mask = keys_mask
+        if mask_self or causal:
+            self.attention_mask = causal_mask if causal else no_self_mask
         self.embed_positions = SinusoidalPositions(size.dim, first=first_position)
         self.layers = nn.ModuleList(DecoderLayer(size, positional_attention) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
@@ -175,13 +186,21 @@ class Decoder(nn.Module):
         """tokens (B,T) -> (B,T,D): rows of the output layer, scaled like source embeddings."""
         return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
 
+    def memory(self, source: Tensor) -> Tensor:
+        """source (B,S,D) -> the keys and values of all L layers by one product, (B,S,2LD)."""
+        parts = [layer.encoder_attn.joined("kv") for layer in self.layers]
+        return F.linear(source, *(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D), the input without positions, mask (BN,T) -> features (BN,T,D)."""
-        positions = self.embed_positions.up_to(x.size(1))  # (T,D)
+        positions = self.embed_positions.up_to(x)  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
-        attention_mask = no_self_mask(mask) if self.mask_self else keys_mask(mask)
+        attention_mask = self.attention_mask(mask)
         source_mask = keys_mask(source.mask)
+        sources = [source.output] * len(self.layers)
+        if source.memory is not None:
+            sources = list(source.memory.chunk(len(self.layers), dim=2))
         with without_cudnn(x):
-            for layer in self.layers:
-                x = layer(x, attention_mask, positions, source.output, source_mask)
+            for layer, keys in zip(self.layers, sources, strict=True):
+                x = layer(x, attention_mask, positions, keys, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

@@ -4,6 +4,7 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.models import BaseFairseqModel
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from fairseq_nart.data.side_inputs import SideInput
 from fairseq_nart.errors import UserError
+from fairseq_nart.generation.graph import Graph, example_source
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.system import Request
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.losses.terms import LossTerm
@@ -80,6 +83,8 @@ class NartModel(BaseFairseqModel):
     widest_option: str | None = None
     side_inputs: ClassVar[tuple[SideInput, ...]] = ()
     """Further arguments of `forward`, passed by name."""
+    runtime: ClassVar[str | None] = None
+    """The module of `fairseq_nart.runtime` that decodes with its `graphs`; None if it has none."""
     teacher: TeacherRescorer | None = None
     """The teacher used in fine-tuning. Not a submodule, so it is not saved."""
 
@@ -174,9 +179,37 @@ class NartModel(BaseFairseqModel):
         per sentence, two of five positions are padding. Otherwise they are (BN,T,V), since
         selecting positions would wait for a GPU.
         """
+        if exporting.active():
+            return self.graph_output(features)
         if mask.device.type == "cpu" and not mask.all():
             features = features[mask]
         return self.forbid(self.decoder.output_projection(features))
+
+    def graphs(self) -> list[Graph]:
+        """The graphs of an export, for its `runtime` module. UserError if it cannot be exported."""
+        raise UserError(f"{type(self).__name__} has no graphs, so it cannot be exported")
+
+    def constants(self) -> dict[str, Any]:
+        """What the `runtime` module needs besides the graphs, for JSON."""
+        return {}
+
+    def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
+        """Its graph and the outputs for its example, inputs of the next graph."""
+        weight = self.decoder.output_projection.weight
+        self.graph_output = exporting.Output(weight, self.forbidden, *self.further_outputs())
+        example = {"tokens": example_source()}
+        with torch.no_grad(), exporting.activated():
+            outputs = self.encoded(**example)
+        return Graph("encode", self.encoded, self, example), outputs
+
+    def further_outputs(self) -> list[Tensor]:
+        """Vectors (D,) whose products with the features follow the vocabulary's in a graph."""
+        return []
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S), padded on the right -> what decoding needs, and further outputs."""
+        states = self.encode(tokens)
+        return {"memory": self.decoder.memory(states.output)}
 
     def propose(self, states: EncoderStates, options: Any) -> Proposal:
         """The targets to decode for each sentence."""

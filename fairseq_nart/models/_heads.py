@@ -16,6 +16,7 @@ from fairseq_nart.crf.candidates import top_candidates
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.system import Request
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.states import Decoded
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy, token_cross_entropy_and_scores
@@ -82,6 +83,9 @@ class Head(Protocol):
     ) -> Decoded:
         """Decodes from features (BN,T,D) and mask (BN,T) of the targets in `request`."""
 
+    def in_graph(self, features: Tensor, emissions: Tensor) -> dict[str, Tensor]:
+        """features (BN,T,D), emissions (BN,T,W) of an export -> what its search needs."""
+
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """Elements of the search's largest tensor for one target of `length` positions."""
 
@@ -108,6 +112,11 @@ class SoftmaxHead:
     ) -> Decoded:
         """The most probable token of each position."""
         return Decoded(*most_probable(emissions, mask), mask, request.proposal.valid)
+
+    def in_graph(self, features: Tensor, emissions: Tensor) -> dict[str, Tensor]:
+        """The most probable tokens (BN,T) and their log-probabilities (BN,T)."""
+        log_probs, tokens = exporting.largest(emissions.log_softmax(dim=2))
+        return {"best": tokens, "log_probs": log_probs}
 
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """Returns 0: the search needs nothing beyond the emissions."""
@@ -174,6 +183,14 @@ class CrfHead:
             mask = mask.repeat_interleave(paths, dim=0)
         return Decoded(tokens, log_probs, mask, valid)
 
+    def in_graph(self, features: Tensor, emissions: Tensor) -> dict[str, Tensor]:
+        """Candidates and their emissions (BN,T,K), and transitions (BN,T-1,K,K)."""
+        best = emissions.topk(min(self.crf.candidates, self.crf.vocab_size), dim=2)
+        # Padding of the vocabulary has no embeddings. Its emissions of -inf are never chosen.
+        ids = best.indices.clamp(max=self.crf.vocab_size - 1)
+        transitions = self.crf.transitions(ids, self.states(features))
+        return {"ids": ids, "scores": best.values, "transitions": transitions}
+
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """The larger of the lattice and the tensors of k-best search."""
         k, rank = min(self.crf.candidates, vocab_size), self.crf.transitions.rank
@@ -211,6 +228,11 @@ class WithHead(NartModel):
         search = self.head.row_elements(length, self.vocab_size, options.crf_paths)
         return max(super().row_elements(length, source, options), search)
 
+    def constants(self) -> dict[str, Any]:
+        """The number of candidates per position, if there is a CRF."""
+        slots = {} if self.crf is None else {"crf_candidates": self.crf.candidates}
+        return {**super().constants(), **slots}
+
     def timed_parts(self) -> list[tuple[object, str, str]]:
         """The parts of the model, then those of the head."""
         return [*super().timed_parts(), *self.head.timed_parts()]
@@ -239,6 +261,9 @@ def _build_crf(cfg: OutputConfig, vocab_size: int, dim: int) -> LinearChainCRF |
 def most_probable(emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The most probable tokens (B,T) and their log-probabilities (B,T), arbitrary outside the mask
     (B,T). `emissions` are the result of `NartModel.decoding_emissions`."""
+    if exporting.active():
+        log_probs, tokens = exporting.largest(emissions.log_softmax(dim=2))
+        return tokens, log_probs
     best, tokens = emissions.float().max(dim=-1)
     log_probs = best - emissions.float().logsumexp(dim=-1)
     if emissions.dim() == 2:

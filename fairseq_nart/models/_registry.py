@@ -159,6 +159,11 @@ def training_defaults(arch: str | None) -> dict[str, list[str]]:
     }
 
 
+def system_of(arch: str) -> System | None:
+    """The system of an architecture; None for an architecture of fairseq."""
+    return _SYSTEM_SIZES[arch][0] if arch in _SYSTEM_SIZES else None
+
+
 def flags(arch: str | None) -> list[str]:
     """The flags that an architecture switches on, as typed on the command line.
 

@@ -6,6 +6,7 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
+from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import LengthDecoding
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.lengths import length_mask
@@ -42,6 +43,7 @@ class Nart(WithHead, ByLengthModel):
     Config = NartConfig
     Decoding = NartDecoding
     cfg: NartConfig
+    runtime = "by_length"
 
     def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
@@ -69,6 +71,29 @@ class Nart(WithHead, ByLengthModel):
     def decode(self, request: Request) -> Decoded:
         start = self.start_decoding(request.states, request.proposal.lengths)
         return self.head.search(*start, request)
+
+    def graphs(self) -> list[Graph]:
+        encode, example = self.encoder_graph()
+        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": example_targets()}
+        del example["lengths"]
+        return [encode, Graph("decode", self.decoded, self, example)]
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S) -> memory, predicted target lengths (B,), and source embeddings if needed."""
+        return self.outputs(self.encode(tokens))
+
+    def outputs(self, states: EncoderStates) -> dict[str, Tensor]:
+        """The outputs of `encoded`."""
+        lengths = self.predict_lengths(states)
+        outputs = {"memory": self.decoder.memory(states.output), "lengths": lengths}
+        if self.cfg.decoder_input != "pad":
+            outputs["embeddings"] = states.embeddings
+        return outputs
+
+    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
+        """mask (BN,T) of the targets and the encoded source -> what the head's search needs."""
+        features = self.features(EncoderStates.in_graph(**encoded), mask)
+        return self.head.in_graph(features, self.decoding_emissions(features, mask))
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

@@ -8,6 +8,7 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
+from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import IterativeDecoding
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers.lengths import length_mask
@@ -25,6 +26,7 @@ class NartCmlm(ByLengthModel):
     """Predicts masked tokens; decoding repeatedly masks the least probable ones again."""
 
     Decoding = IterativeDecoding
+    runtime = "mask_predict"
     positional_attention = False
 
     def __init__(self, cfg: ByLengthConfig, task: FairseqTask) -> None:
@@ -46,6 +48,30 @@ class NartCmlm(ByLengthModel):
         features = self.features(states, tokens, masked, mask)
         emissions: Tensor = self.decoder.output_projection(features)
         return emissions
+
+    def graphs(self) -> list[Graph]:
+        encode, example = self.encoder_graph()
+        del example["lengths"]
+        mask = example_targets()
+        targets = {"tokens": mask.long(), "masked": mask, "mask": mask}
+        source_mask = encode.example["tokens"].ne(self.pad)
+        example |= {"source_mask": source_mask, **targets}
+        return [encode, Graph("decode", self.decoded, self, example)]
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S) -> memory and predicted target lengths (B,)."""
+        states = self.encode(tokens)
+        lengths = self.predict_lengths(states)
+        return {"memory": self.decoder.memory(states.output), "lengths": lengths}
+
+    def decoded(
+        self, memory: Tensor, source_mask: Tensor, tokens: Tensor, masked: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """One pass: tokens, masked, mask (BN,T) -> tokens and their log-probabilities (BN,T)."""
+        states = EncoderStates.in_graph(memory, source_mask)
+        features = self.features(states, tokens, masked, mask)
+        best, log_probs = most_probable(self.decoding_emissions(features, mask), mask)
+        return {"best": best, "log_probs": log_probs}
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

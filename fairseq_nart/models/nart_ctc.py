@@ -1,6 +1,7 @@
 """CTC: each encoder state is split into frames that emit tokens or blanks (arXiv 1811.04719)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from fairseq.tasks import FairseqTask
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 
 from fairseq_nart.ctc import search as ctc_search
 from fairseq_nart.ctc.loss import ctc_loss, label_log_probs
+from fairseq_nart.generation.graph import Graph
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.system import Request
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.splitting import StateSplitting
 from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.losses.terms import LossTerm
@@ -52,6 +55,7 @@ class NartCtc(NartModel):
     cfg: NartCtcConfig
     Decoding = CtcDecoding
     positional_attention = False
+    runtime = "ctc"
     own_score = "sum"
     widest_option = "ctc_beam"
 
@@ -62,12 +66,34 @@ class NartCtc(NartModel):
         self.eos = task.target_dictionary.eos()
         self.forbidden = [*self.forbidden, self.eos]
 
+    def features(self, states: EncoderStates) -> tuple[Tensor, Tensor]:
+        """states, padded on the right -> (B,F,D) and mask (B,F), real frames first; F = kS."""
+        x, mask = self.split(states.output, states.mask)
+        return self.decoder(x, mask, states), mask
+
     def frames(self, states: EncoderStates) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of tokens (B,F,V) and blank (B,F), mask (B,F), real frames first; F = kS."""
-        states = states.right_padded()
-        x, mask = self.split(states.output, states.mask)
-        features = self.decoder(x, mask, states)
+        features, mask = self.features(states.right_padded())
         return self.decoder.output_projection(features), features @ self.blank, mask
+
+    def graphs(self) -> list[Graph]:
+        return [self.encoder_graph()[0]]
+
+    def further_outputs(self) -> list[Tensor]:
+        return [self.blank]
+
+    def constants(self) -> dict[str, Any]:
+        return {"ctc_split": self.cfg.ctc_split}
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S) -> log-probabilities (B,F,W), of the vocabulary and the blank, and the most
+        probable one of each frame with its log-probability, (B,F) each."""
+        states = self.encode(tokens)
+        states = replace(states, memory=self.decoder.memory(states.output))
+        features, _ = self.features(states)
+        scores = self.graph_output(features).log_softmax(dim=2)
+        log_probs, best = exporting.largest(scores)
+        return {"best": best, "log_probs": log_probs, "scores": scores}
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
         """source_tokens (B,S), target (B,T) right-padded -> loss terms. The EOS is not a label."""

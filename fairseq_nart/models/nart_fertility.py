@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairseq_nart.data.fertilities import Fertilities
 from fairseq_nart.errors import UserError
+from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import Deduplicating
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import fertility
@@ -104,6 +105,7 @@ class NartFertility(WithHead):
     Config = NartFertilityConfig
     cfg: NartFertilityConfig
     Decoding = FertilityDecoding
+    runtime = "fertility"
     widest_option = "fertility_samples"
     side_inputs = (Fertilities(),)
 
@@ -146,6 +148,28 @@ class NartFertility(WithHead):
         index = fertility.copy_index(fertilities.flatten(0, 1), mask.size(1))
         features: Tensor = self.decoder(copied(states, index), mask, states)
         return features
+
+    def graphs(self) -> list[Graph]:
+        encode, example = self.encoder_graph()
+        del example["fertilities"]
+        mask = example_targets()
+        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": mask}
+        return [encode, Graph("decode", self.decoded, self, {**example, "index": mask.long()})]
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S) -> memory, source embeddings and logits (B,S,L) of the fertilities."""
+        states = self.encode(tokens)
+        return {
+            "memory": self.decoder.memory(states.output),
+            "embeddings": states.embeddings,
+            "fertilities": self.fertility(states),
+        }
+
+    def decoded(self, mask: Tensor, index: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
+        """mask and `copy_index` (BN,T) of the targets -> what the head's search needs."""
+        states = EncoderStates.in_graph(**encoded)
+        features = self.decoder(copied(states, index), mask, states)
+        return self.head.in_graph(features, self.decoding_emissions(features, mask))
 
     def emissions(self, states: EncoderStates, fertilities: Tensor, mask: Tensor) -> Tensor:
         """fertilities (B,N,S), mask (BN,T) of their targets -> (BN,T,V), raw logits."""

@@ -9,12 +9,14 @@ at random once per batch; it gets the hidden states in either case.
 import copy
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.generation.graph import Graph
 from fairseq_nart.generation.options import StoppingDecoding
 from fairseq_nart.generation.stopping import STOPPING_RULES
 from fairseq_nart.generation.system import Request
@@ -63,6 +65,7 @@ class NartRefinement(Nart):
     Config = NartRefinementConfig
     cfg: NartRefinementConfig
     Decoding = RefinementDecoding
+    runtime = "refinement"
 
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
         """UserError if an option is out of range, or concerns passes that do not exist."""
@@ -98,6 +101,52 @@ class NartRefinement(Nart):
         (BN,T,D) of the next."""
         refined: Tensor = self.refiner(self.refiner.embed(tokens) + features, mask, states)
         return refined
+
+    def graphs(self) -> list[Graph]:
+        encode, decode = super().graphs()
+        memory = decode.example.pop("refiner_memory")
+        mask, source_mask = decode.example["mask"], decode.example["source_mask"]
+        features = memory.new_zeros(*mask.shape, self.cfg.embed_dim)
+        graphs = [encode, decode]
+        if self.refines:
+            passed = {"tokens": mask.long(), "previous": features, "mask": mask}
+            example = {"refiner_memory": memory, "source_mask": source_mask, **passed}
+            graphs.append(Graph("refine", self.refined, self, example))
+        if self.head.is_structured:
+            graphs.append(Graph("search", self.searched, self, {"features": features}))
+        return graphs
+
+    def constants(self) -> dict[str, Any]:
+        return {**super().constants(), "refines": self.refines}
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """The outputs of NART, and the keys and values of the second decoder."""
+        states = self.encode(tokens)
+        return {**self.outputs(states), "refiner_memory": self.refiner.memory(states.output)}
+
+    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
+        """The first pass: mask (BN,T) -> features (BN,T,D), tokens and log-probabilities (BN,T)."""
+        return self._output_of(self.features(EncoderStates.in_graph(**encoded), mask), mask)
+
+    def refined(
+        self,
+        refiner_memory: Tensor,
+        source_mask: Tensor,
+        tokens: Tensor,
+        previous: Tensor,
+        mask: Tensor,
+    ) -> dict[str, Tensor]:
+        """A later pass: tokens (BN,T) and features (BN,T,D) of the previous one -> as `decoded`."""
+        states = EncoderStates.in_graph(refiner_memory, source_mask)
+        return self._output_of(self.refine(states, tokens, previous, mask), mask)
+
+    def searched(self, features: Tensor) -> dict[str, Tensor]:
+        """features (BN,T,D) of the last pass -> what the CRF's search needs."""
+        return self.head.in_graph(features, self.graph_output(features))
+
+    def _output_of(self, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        best, log_probs = most_probable(self.decoding_emissions(features, mask), mask)
+        return {"features": features, "best": best, "log_probs": log_probs}
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

@@ -8,9 +8,15 @@ from fairseq_nart import hub
 from fairseq_nart.compat.allocator import keep_freed_memory
 
 
-def add_arguments(parser: argparse.ArgumentParser, path: str) -> None:
-    """Adds --path, with `path` as its help, --data, -s, -t and --sentencepiece."""
-    parser.add_argument("--path", type=Path, required=True, help=path)
+def add_arguments(parser: argparse.ArgumentParser, path: str, option: bool = True) -> None:
+    """Adds --path, with `path` as its help, --data, -s, -t and --sentencepiece.
+
+    Without `option` the checkpoint is the first argument.
+    """
+    if option:
+        parser.add_argument("--path", type=Path, required=True, help=path)
+    else:
+        parser.add_argument("path", type=Path, metavar="CHECKPOINT", help=path)
     parser.add_argument(
         "--data",
         type=Path,

@@ -1,67 +1,71 @@
-"""Translates text with a non-autoregressive model, line by line."""
+"""Translates text, line by line, with an exported model, or with a checkpoint (--path).
+
+`fairseq-nart translate --path CHECKPOINT --help` lists the options of a checkpoint.
+"""
 
 import argparse
-import itertools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from fairseq.dataclass.utils import gen_parser_from_dataclass
-from tqdm import tqdm
-
-from fairseq_nart import hub
+from fairseq_nart import runtime
 from fairseq_nart.errors import UserError
-from fairseq_nart.tasks._options import decoding_config
-from fairseq_nart.text import decode_lines
-from fairseq_nart.tools import _model
-
-CHUNK = 2048
-"""Lines that are sorted by length and translated together."""
+from fairseq_nart.tools import _lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart translate`."""
+    _lines.add_arguments(parser)
     parser.add_argument(
-        "file", type=Path, nargs="?", help="text, one sentence per line (default: standard input)"
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of fairseq-nart export (default: a small model of the demo)",
     )
-    _model.add_arguments(parser, "checkpoint of a non-autoregressive model")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU if available)")
+    parser.add_argument("--threads", type=int, help="threads (default: one per core, at most 4)")
+    rescoring = parser.add_mutually_exclusive_group()
+    rescoring.add_argument(
+        "--rescore-best",
+        type=int,
+        metavar="N",
+        help="the teacher ranks only the N candidates that the model itself scores best",
+    )
+    rescoring.add_argument(
+        "--no-rescore",
+        dest="rescore",
+        action="store_const",
+        const=False,
+        help="rank several candidates by the model's own score, although there is a teacher",
+    )
     parser.add_argument(
-        "--batch-size", type=int, default=64, help="sentences per batch (default: 64)"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a decoding option of the model, such as length_candidates=9; its README.md lists "
+        "them. Can be repeated",
     )
-    gen_parser_from_dataclass(parser.add_argument_group("decoding"), decoding_config()())
 
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart translate`."""
-    if options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
-    has_gpu = torch.cuda.is_available()
-    if options.device == "cuda" and not has_gpu:
-        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
-    if options.device == "cuda" and options.int8:
-        raise UserError("--int8 is for a CPU: type --device cpu, or leave one of the two out")
-    decoding = {name: getattr(options, name) for name in hub.decoding_options()}
-    translator = _model.load(options, **decoding)
-    translator.to(options.device or ("cuda" if has_gpu and not options.int8 else "cpu"))
-    name = str(options.file or "standard input")
-    with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
-        for first, lines in _chunks(decode_lines(text, name)):
-            try:
-                translations = translator.translate(lines, options.batch_size, first)
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from error
-            for line in translations:
-                print(line)
-            sys.stdout.flush()
+    _lines.require_batch_size(options)
+    folder = options.model or runtime.demo_folder()
+    if options.model is None:
+        print(f"no --model: translating with the demo's, {folder}", file=sys.stderr)
+    decoding = dict(map(_option, options.option))
+    given = {name: getattr(options, name) for name in ("rescore", "rescore_best")}
+    decoding |= {name: value for name, value in given.items() if value is not None}
+    model = runtime.load(folder, options.threads, **decoding)
+    _lines.translate(options, model.translate)
 
 
-def _chunks(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the lines to translate together, with the number of the first, counted from 1."""
-    with tqdm(desc="translated", unit=" lines", disable=None) as bar:
-        for first in itertools.count(1, CHUNK):
-            if not (chunk := list(itertools.islice(lines, CHUNK))):
-                return
-            yield first, chunk
-            bar.update(len(chunk))
+def _option(words: str) -> tuple[str, int | bool | str]:
+    name, equals, value = words.partition("=")
+    if not equals:
+        raise UserError(f"--option {words} must be NAME=VALUE, such as length_candidates=9")
+    known: dict[str, bool] = {"true": True, "false": False}
+    if value.lower() in known:
+        return name, known[value.lower()]
+    return name.replace("-", "_"), int(value) if value.lstrip("-").isdigit() else value
+
+

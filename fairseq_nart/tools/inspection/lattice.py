@@ -1,56 +1,12 @@
-"""The CRF's lattice of one sentence, and two paths through it: argmax and Viterbi."""
+"""Decodes one sentence with a checkpoint and keeps the CRF's lattice."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.clean import finish
 from fairseq_nart.hub import Translator
 from fairseq_nart.layers.lengths import candidate_window
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Path:
-    """One token per position."""
-
-    name: str
-    columns: list[int]
-    """(T,) index among the shown candidates."""
-    text: str
-    """The translation, up to the first end of sentence."""
-    log_prob: float
-    """In nats, normalized over all paths through the K candidates."""
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """T positions, with the C shown of the K candidates at each, best emission first."""
-
-    source: str
-    candidates: int
-    """K"""
-    tokens: list[list[str]]
-    """(T,C)"""
-    ranks: list[list[int]]
-    """(T,C) rank among the K, from 0; the column, unless Viterbi took a candidate ranked below."""
-    emissions: Floats
-    """(T,C) log-probabilities over the whole vocabulary, in nats."""
-    transitions: Floats
-    """(T-1,C,C) score of a candidate (last axis) after one of the previous position, in nats."""
-    argmax: Path
-    viterbi: Path
-
-    @property
-    def differing(self) -> list[int]:
-        """Positions, from 0, at which the two paths take different tokens."""
-        pairs = zip(self.argmax.columns, self.viterbi.columns, strict=True)
-        return [position for position, (one, other) in enumerate(pairs) if one != other]
-
+from fairseq_nart.runtime.lattice import Lattice, Path
 
 @torch.no_grad()
 def decode_lattice(

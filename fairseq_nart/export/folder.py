@@ -1,0 +1,140 @@
+"""Writes an exported model as a folder: graphs, vocabularies, subword model, manifest and card."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import Field, dataclass, fields, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fairseq_nart import __version__
+from fairseq_nart.errors import UserError
+from fairseq_nart.export import card, onnx
+from fairseq_nart.files import sha256, write_json
+from fairseq_nart.generation.graph import Graph
+from fairseq_nart.hub import Translator
+from fairseq_nart.models._registry import system_of
+from fairseq_nart.options import bounds_of, choices_of
+from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
+from fairseq_nart.tasks._options import alpha
+from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
+
+SUBWORDS = "sentencepiece.model"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export besides the model."""
+
+    arch: str
+    precision: str
+    sentencepiece: Path | None
+    teacher: str | None
+    bleu: float | None = None
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yields a temporary folder that becomes `out` if the block succeeds.
+
+    UserError if `out` exists, unless it is empty or an exported model, which is replaced.
+    """
+    if out.exists() and not (out / MANIFEST).exists() and (out.is_file() or any(out.iterdir())):
+        raise UserError(f"{out} holds other files: give another --out, or empty it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        old = None
+        if out.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            os.replace(out, old)
+        os.replace(temporary, out)
+        if old:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(translator: Translator, request: Request, folder: Path) -> Manifest:
+    """Writes all files into an empty `folder`. UserError for a model without graphs."""
+    model, task = translator.model, translator.task
+    graphs: list[Graph] = model.graphs()
+    scorer = None
+    if request.teacher is not None:
+        rescorer = translator.engine.rescorer
+        target = task.target_dictionary
+        graphs += TeacherGraphs(request.teacher, rescorer.teacher, target.pad()).graphs()
+        scorer = Scorer(str(task.cfg.rescore_normalization), alpha(task.cfg), len(target))
+    files = {graph.name: f"{graph.name}.onnx" for graph in graphs}
+    for graph in graphs:
+        onnx.write(graph, folder / files[graph.name], request.precision)
+    vocabularies = _write_vocabularies(task, folder)
+    if request.sentencepiece is not None:
+        shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
+    system, dictionary = system_of(request.arch), task.target_dictionary
+    options = translator.engine.options
+    manifest = Manifest(
+        system=request.arch,
+        title=system.title if system else type(model).__name__,
+        runtime=model.runtime,
+        precision=request.precision,
+        languages=(task.cfg.source_lang, task.cfg.target_lang),
+        longest_source=model.longest_source,
+        longest_target=model.longest_target,
+        vocab_size=model.vocab_size,
+        pad=dictionary.pad(),
+        eos=dictionary.eos(),
+        unk=dictionary.unk(),
+        bos=dictionary.bos(),
+        own_score=model.own_score,
+        graphs=files,
+        vocabularies=vocabularies,
+        subwords=SUBWORDS if request.sentencepiece is not None else None,
+        constants=model.constants(),
+        decoding={x.name: _option(x, options, model.idle_options) for x in fields(options)},
+        scorer=scorer,
+        about=_about(request),
+    )
+    (folder / card.FILE).write_text(card.card(manifest), "utf-8")
+    files_of = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    manifest = replace(manifest, files=files_of)
+    write_json(folder / MANIFEST, manifest.as_json())
+    return manifest
+
+
+def _write_vocabularies(task: Any, folder: Path) -> tuple[str, str]:
+    """One file if both sides have the same symbols."""
+    source, target = task.source_dictionary.symbols, task.target_dictionary.symbols
+    names = ("vocabulary.json",) * 2
+    if source != target:
+        names = ("vocabulary.source.json", "vocabulary.target.json")
+    for name, symbols in zip(names, (source, target)):
+        text = json.dumps(symbols, ensure_ascii=False, indent=0)
+        (folder / name).write_text(f"{text}\n", "utf-8")
+    return names[0], names[1]
+
+
+def _option(option: Field[Any], options: Any, idle: tuple[str, ...]) -> Option:
+    value, choices = getattr(options, option.name), list(map(str, choices_of(option)))
+    is_bool = isinstance(option.default, bool)
+    return Option(
+        value=str(value) if choices else value,
+        kind="str" if choices else "bool" if is_bool else "int",
+        help=option.metadata["help"],
+        choices=choices,
+        bounds=bounds_of(option),
+        candidates="candidates" in option.metadata,
+        idle=option.name in idle,
+    )
+
+
+def _about(request: Request) -> dict[str, Any]:
+    names = ("torch", "onnx", "onnxruntime")
+    versions = {"fairseq_nart": __version__, **{name: metadata.version(name) for name in names}}
+    return {"versions": versions, **({"bleu": request.bleu} if request.bleu is not None else {})}

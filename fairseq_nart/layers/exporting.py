@@ -1,0 +1,95 @@
+"""What differs while a model is traced into an ONNX graph (`fairseq_nart.export`)."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+_active = False
+
+
+def active() -> bool:
+    """Whether models compute as their graphs will: on tensors alone, whatever their values."""
+    return _active
+
+
+@contextlib.contextmanager
+def activated() -> Iterator[None]:
+    """Makes `active` True during the block. Attention then returns the right shapes only."""
+    global _active
+    _active = True
+    try:
+        yield
+    finally:
+        _active = False
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Multi-head attention as one operator of ONNX Runtime instead of a dozen.
+
+    q (B,T,D), k and v (B,S,D), mask bool (B,1,1,S) or (B,1,T,S), True where attention is allowed
+    -> (B,T,D).
+    """
+    allowed = mask[:, 0, 0] if mask.size(2) == 1 else mask[:, 0]
+    out: Tensor = _Attention.apply(q, k, v, allowed, heads)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
+        return q.clone()  # the tracer needs only its shape
+
+    @staticmethod
+    def symbolic(g: Any, q: Any, k: Any, v: Any, mask: Any, heads: int) -> Any:
+        nothing = g.op("prim::Constant")
+        nothing.setType(torch._C.OptionalType.ofTensor())
+        allowed = g.op("Cast", mask, to_i=torch.onnx.TensorProtoDataType.INT32)
+        # Forbidden keys get a weight of 0 in float32.
+        inputs = (q, k, v, nothing, allowed)
+        out = g.op("com.microsoft::MultiHeadAttention", *inputs, num_heads_i=heads)
+        out.setType(q.type())
+        return out
+
+
+CHUNK = 16
+"""Emissions whose maxima are compared first; ONNX Runtime's ArgMax and TopK are slow."""
+
+
+class Output(nn.Module):
+    """The output layer in a graph: emissions of the vocabulary, of further rows, then -inf up to a
+    multiple of `CHUNK`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, forbidden: list[int], *rows: Tensor) -> None:
+        """weight (V,D); the emissions of `forbidden` are -inf. rows (D,) follow the vocabulary."""
+        super().__init__()
+        weight = torch.cat([weight.detach(), *(row.detach()[None] for row in rows)])
+        padding = -len(weight) % CHUNK
+        bias = weight.new_zeros(len(weight) + padding)
+        bias[[*forbidden, *range(len(weight), len(bias))]] = float("-inf")
+        self.register_buffer("weight", F.pad(weight, (0, 0, 0, padding)))
+        self.register_buffer("bias", bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (B,T,D) -> (B,T,W)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+def largest(emissions: Tensor) -> tuple[Tensor, Tensor]:
+    """emissions (B,T,W) -> the largest of each position and its index, (B,T) each.
+
+    The first of equal ones, as `torch.max`.
+    """
+    chunks = emissions.view(-1, emissions.size(2) // CHUNK, CHUNK)  # (BT,C,CHUNK)
+    values, chunk = chunks.amax(dim=2).max(dim=1)
+    row = chunk + torch.arange(chunk.size(0)) * chunks.size(1)
+    index = chunk * CHUNK + chunks.reshape(-1, CHUNK)[row].argmax(dim=1)
+    shape = emissions.shape[:2]
+    return values.view(shape), index.view(shape)

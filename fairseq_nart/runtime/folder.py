@@ -1,0 +1,153 @@
+"""The folder of an exported model: its manifest and files.
+
+`manifest.json` describes the rest. `export` writes it last, so a folder without one is not
+complete.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairseq_nart.errors import UserError
+from fairseq_nart.files import sha256
+from fairseq_nart.options import require_allowed, typed
+
+FORMAT = 1
+"""The version of the format, which changes when an older runtime cannot read a newer folder."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An exported teacher."""
+
+    normalization: str
+    alpha: float
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A decoding option."""
+
+    value: Any
+    """Applies unless the user sets another."""
+    kind: str
+    """int, bool or str"""
+    help: str
+    choices: list[str]
+    """The only values, unless empty."""
+    bounds: dict[str, float]
+    """See `fairseq_nart.options`."""
+    candidates: bool
+    """Whether it multiplies the candidates of a sentence."""
+    idle: bool
+    """Whether it has no effect on this model."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the runtime must know besides the graphs."""
+
+    system: str
+    """The architecture, such as nart_dcrf."""
+    title: str
+    """Its name in tables."""
+    runtime: str
+    """The module of `fairseq_nart.runtime` that decodes."""
+    precision: str
+    """float32 or int8"""
+    languages: tuple[str, str]
+    longest_source: int
+    """Most source tokens, the EOS included."""
+    longest_target: int
+    vocab_size: int
+    pad: int
+    eos: int
+    unk: int
+    bos: int
+    own_score: str
+    """The normalization rule that ranks candidates without a teacher."""
+    graphs: dict[str, str]
+    """File names by graph."""
+    vocabularies: tuple[str, str]
+    """File names of the source's and the target's symbols, lists in JSON."""
+    subwords: str | None
+    """File name of the sentencepiece model."""
+    constants: dict[str, Any]
+    """Of the system, for its `runtime` module."""
+    decoding: dict[str, Option]
+    """The decoding options by name."""
+    scorer: Scorer | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    """For readers: version, BLEU, and so on."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of the file."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of `folder`, after checking all its files.
+
+    UserError if it is not an exported model, has another format version, or a file differs.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise UserError(
+            f"{folder} is not an exported model, because it has no {MANIFEST}: "
+            "fairseq-nart export writes one"
+        )
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        version = content.pop("format")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
+    if version != FORMAT:
+        raise UserError(
+            f"{file} has format version {version}, but this fairseq_nart reads {FORMAT}: export "
+            "the model again, or install the version that exported it"
+        )
+    try:
+        scorer = content.pop("scorer")
+        for name in ("languages", "vocabularies"):
+            content[name] = tuple(content[name])
+        content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
+        manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is damaged ({error}): export the model again") from error
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise UserError(f"{folder} has no file {name}: copy the whole folder again")
+        if sha256(path) != digest:
+            raise UserError(f"{path} was changed or damaged: copy it again, or export again")
+    used = [*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords]
+    for name in used:
+        if name is not None and name not in manifest.files:
+            raise UserError(f"{file} is damaged (no checksum of {name}): export the model again")
+    return manifest
+
+
+def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
+    """The decoding options: the manifest's, replaced by `options`.
+
+    UserError for an option that the model does not have, or for a value that it cannot have.
+    """
+    known = {name: option for name, option in manifest.decoding.items() if not option.idle}
+    for name, value in options.items():
+        if name not in known:
+            names = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
+        option = known[name]
+        if value is not None and type(value).__name__ != option.kind:
+            raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
+        if value is not None or option.value is not None:
+            require_allowed(name, value, option.choices, option.bounds)
+    return {**{name: option.value for name, option in manifest.decoding.items()}, **options}
+
+

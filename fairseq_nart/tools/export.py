@@ -1,0 +1,61 @@
+"""Exports a trained model as a folder that translates without torch and fairseq."""
+
+import argparse
+from pathlib import Path
+
+from fairseq_nart.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `fairseq-nart export`."""
+    from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+    from fairseq_nart.tasks._options import decoding_config
+    from fairseq_nart.tools import _model
+
+    _model.add_arguments(parser, "checkpoint of a non-autoregressive model", option=False)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "int8"),
+        default="int8",
+        help="of weights and products (default: int8)",
+    )
+    parser.add_argument(
+        "--teacher",
+        dest="rescore_with",
+        metavar="CHECKPOINT",
+        help="autoregressive Transformer that ranks candidates, exported too",
+    )
+    parser.add_argument("--bleu", type=float, help="BLEU of the model, for its card")
+    decoding = parser.add_argument_group(
+        "decoding", "defaults of the folder"
+    )
+    gen_parser_from_dataclass(decoding, decoding_config()())
+
+
+def run(options: argparse.Namespace) -> None:
+    """`fairseq-nart export`."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is missing: pip install fairseq-nart[export]") from error
+    from fairseq_nart import hub
+    from fairseq_nart.export import check, folder
+    from fairseq_nart.tools import _model
+
+    decoding = {name: getattr(options, name) for name in hub.decoding_options()}
+    translator = _model.load(options, **decoding)
+    request = folder.Request(
+        arch=translator.arch,
+        precision=options.precision,
+        sentencepiece=options.sentencepiece,
+        teacher=options.rescore_with,
+        bleu=options.bleu,
+    )
+    with folder.new_folder(options.out) as temporary:
+        folder.write(translator, request, temporary)
+        check.check(translator, temporary, options.precision)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+    print(f"exported: {options.out} ({size / 1e6:.1f} MB)")
