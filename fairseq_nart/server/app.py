@@ -15,16 +15,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.runtime import Lattice, Translator
+from fairseq_nart.runtime.lattice import Path
 from fairseq_nart.server import page
 from fairseq_nart.server.batching import Batcher, BusyError, Candidates
 from fairseq_nart.server.bodies import read_line, read_lines
-from fairseq_nart.server.contract import Lattice, Model, Path
 from fairseq_nart.server.guard import Guard
 from fairseq_nart.server.limits import Limits
 from fairseq_nart.server.metrics import MEDIA_TYPE, Metrics
 
 
-def application(model: Model, limits: Limits, names: Collection[str] = ()) -> ASGIApp:
+def application(model: Translator, limits: Limits, names: Collection[str] = ()) -> ASGIApp:
     """The ASGI application. `names` are the host names it answers to, beside localhost."""
     metrics = Metrics()
     batcher = Batcher(model, limits.waiting, metrics.batches)
@@ -57,7 +58,9 @@ def application(model: Model, limits: Limits, names: Collection[str] = ()) -> AS
 
 
 class _Answers:
-    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, model: Translator, batcher: Batcher, metrics: Metrics, limits: Limits
+    ) -> None:
         self._model, self._batcher, self._metrics = model, batcher, metrics
         self._limits = limits
         self._page = page.load()
@@ -74,7 +77,7 @@ class _Answers:
         self._metrics.translated += len(lines)
         return JSONResponse(
             {
-                "translations": [_translation(candidates) for candidates in translations],
+                "translations": list(map(_translation, lines, translations)),
                 "milliseconds": round(seconds * 1000, 2),
             }
         )
@@ -119,10 +122,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the server failed: its log says why"}, 500)
 
 
-def _translation(candidates: Candidates) -> dict[str, Any]:
-    scored = [{"text": one.text, "score": _number(one.score)} for one in candidates]
-    best = scored[0] if scored else {"text": "", "score": 0.0}  # of a blank line
-    return {**best, "alternatives": scored[1:]}
+def _translation(line: str, candidates: Candidates) -> dict[str, Any]:
+    if not line.strip():
+        return {"text": "", "score": 0.0, "alternatives": []}
+    best, *others = ({"text": one.text, "score": _number(one.score)} for one in candidates)
+    return {**best, "alternatives": others}
 
 
 def _lattice(lattice: Lattice) -> dict[str, Any]:

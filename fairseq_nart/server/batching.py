@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Self
 
-from fairseq_nart.server.contract import Lattice, Model, Translation
+from fairseq_nart.runtime import Lattice, Translation, Translator
 from fairseq_nart.server.metrics import Histogram
 
 BATCH = 64
-"""Lines per call of the model."""
+"""Lines, after which a call of the model takes no further request."""
 
 MOST = 5
 """Translations of a line that are answered: the best and its alternatives."""
@@ -26,7 +26,7 @@ SHOWN = 6
 """Candidates per position in a lattice."""
 
 Candidates = Sequence[Translation]
-"""The translations of a line, best first; none for a blank line."""
+"""The translations of a line, best first."""
 
 
 class BusyError(Exception):
@@ -51,7 +51,7 @@ class Batcher:
     Raises BusyError if `most_waiting` requests wait already. `sizes` counts the lines of batches.
     """
 
-    def __init__(self, model: Model, most_waiting: int, sizes: Histogram) -> None:
+    def __init__(self, model: Translator, most_waiting: int, sizes: Histogram) -> None:
         self._model, self._most, self._sizes = model, most_waiting, sizes
         self._jobs: SimpleQueue[_Translate | _Look | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -128,8 +128,11 @@ class Batcher:
             job.answer.set_result(lattice)
 
     def _translate(self, jobs: list[_Translate]) -> None:
+        lines = [line for job in jobs for line in job.lines]
+        self._sizes.observe(len(lines))
         try:
-            answers = iter(self._decode([line for job in jobs for line in job.lines]))
+            # The model sorts lines by length itself.
+            answers = iter(self._model.translate_n_best(lines, MOST))
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].answer.set_exception(error)
@@ -140,16 +143,3 @@ class Batcher:
         else:
             for job in jobs:
                 job.answer.set_result(list(itertools.islice(answers, len(job.lines))))
-
-    def _decode(self, lines: list[str]) -> list[Candidates]:
-        """The candidates of each line, decoded in batches of lines of similar length."""
-        answers: list[Candidates] = [[] for _ in lines]
-        order = [place for place, line in enumerate(lines) if line.strip()]
-        order.sort(key=lambda place: len(lines[place]))
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            self._sizes.observe(len(places))
-            batch = self._model.translate_n_best([lines[place] for place in places], MOST)
-            for place, candidates in zip(places, batch, strict=True):
-                answers[place] = candidates
-        return answers

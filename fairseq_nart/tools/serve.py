@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.server.limits import Limits
+from fairseq_nart.tools import _decoding
 
 NO_SERVER = "the server needs starlette and uvicorn: pip install fairseq-nart[serve]"
 LIMITS = {
@@ -31,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="domain name of this server, such as translate.example.org; may be repeated",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model")
-    parser.add_argument(
-        "--length-candidates", type=int, metavar="N", help="lengths to try (default: as exported)"
-    )
+    _decoding.add_arguments(parser)
     for name, meaning in LIMITS.items():
         default = getattr(Limits, name)
         parser.add_argument(
@@ -49,22 +48,19 @@ def run(options: argparse.Namespace) -> None:
     """`fairseq-nart serve`."""
     limits = Limits(**{name: getattr(options, f"max_{name}") for name in LIMITS})
     try:
+        from fairseq_nart import runtime
         from fairseq_nart.server import running
         from fairseq_nart.server.app import application
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise UserError(NO_SERVER) from error
-    from fairseq_nart import runtime
 
     folder, said = options.folder, ""
     if folder is None:
         folder, said = runtime.demo_folder(), " (a small demo model; give a folder to serve yours)"
-    decoding = {}
-    if options.length_candidates is not None:
-        decoding["length_candidates"] = options.length_candidates
     with running.listen(options.host, options.port) as listening:
-        model = runtime.load(folder, threads=options.threads, **decoding)
+        model = runtime.load(folder, options.threads, **_decoding.decoding(options))
         print(f"model: {model.name}{said}")
         print(f"ready: {running.address_of(listening)} (Ctrl-C stops)", flush=True)
         app = application(model, limits, [options.host, *options.allowed_host])

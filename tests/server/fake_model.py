@@ -6,12 +6,13 @@
 import sys
 import threading
 import time
-import types
-from dataclasses import dataclass
 
 import numpy as np
 
+from fairseq_nart import cli, runtime
 from fairseq_nart.errors import UserError
+from fairseq_nart.runtime import Lattice, Translation
+from fairseq_nart.runtime.lattice import Path
 
 POISON = "POISON"
 """A line with it is a mistake of the user; one with BUG is a fault of the program."""
@@ -21,34 +22,6 @@ BUG = "BUG"
 def expected(line: str) -> str:
     """The translation of a line: its words from last to first, so that markup stays markup."""
     return " ".join(reversed(line.split()))
-
-
-@dataclass(frozen=True)
-class Translation:
-    text: str
-    score: float
-    length: int
-
-
-@dataclass(frozen=True)
-class Path:
-    name: str
-    columns: list[int]
-    text: str
-    log_prob: float
-
-
-@dataclass(frozen=True)
-class Lattice:
-    source: str
-    candidates: int
-    tokens: list[list[str]]
-    ranks: list[list[int]]
-    emissions: np.ndarray
-    transitions: np.ndarray
-    argmax: Path
-    viterbi: Path
-    differing: list[int]
 
 
 class FakeModel:
@@ -76,6 +49,8 @@ class FakeModel:
                     Translation(expected(line).upper(), -1.25, 3),
                     Translation("impossible", -np.inf, 3),
                 ]
+                if line.strip()
+                else [Translation("", 0.0, 1)]
                 for line in lines
             ]
         finally:
@@ -107,16 +82,15 @@ def _lattice(line: str, shown: int) -> Lattice:
         transitions=random.normal(scale=3, size=(len(words) - 1, shown, shown)),
         argmax=Path("argmax", [0] * len(words), expected(line) + " argmax", -4.5),
         viterbi=Path("Viterbi", viterbi, expected(line), -2.25),
-        differing=[t for t, column in enumerate(viterbi) if column],
     )
 
 
-if __name__ == "__main__":
-    import fairseq_nart
-    from fairseq_nart import cli
+def patch(module) -> None:
+    """Makes `runtime` load this model, whatever the folder."""
+    module.load = lambda folder, threads=None, **decoding: FakeModel(seconds=0.005)
+    module.demo_folder = lambda: "demo"
 
-    runtime = types.ModuleType("fairseq_nart.runtime")
-    runtime.load = lambda folder, threads=None, **decoding: FakeModel(seconds=0.005)
-    runtime.demo_folder = lambda: "demo"
-    sys.modules[runtime.__name__] = fairseq_nart.runtime = runtime
+
+if __name__ == "__main__":
+    patch(runtime)
     sys.exit(cli.main(["serve", *sys.argv[1:]]))

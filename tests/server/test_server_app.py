@@ -171,9 +171,9 @@ def test_metrics():
             assert samples[name] == 1
         assert samples["fairseq_nart_lines_total"] == 3
         assert samples["fairseq_nart_waiting"] == 0
-        assert samples['fairseq_nart_batch_lines_bucket{le="1"}'] == 0
-        assert samples['fairseq_nart_batch_lines_bucket{le="2"}'] == 1
-        assert samples["fairseq_nart_batch_lines_sum"] == 2
+        assert samples['fairseq_nart_batch_lines_bucket{le="2"}'] == 0
+        assert samples['fairseq_nart_batch_lines_bucket{le="4"}'] == 1
+        assert samples["fairseq_nart_batch_lines_sum"] == 3
         for name in ("translate_seconds", "batch_lines"):
             buckets = [v for k, v in samples.items() if k.startswith(f"fairseq_nart_{name}_bucket")]
             assert buckets == sorted(buckets)

@@ -12,8 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_model import FakeModel, expected
+from fake_model import FakeModel, expected, patch
 from served import JSON, Client, served
+
+from fairseq_nart import runtime
+from fairseq_nart.cli import main
+from fairseq_nart.tools.serve import NO_SERVER
 
 HEAD = b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GOOD = b'{"lines": ["b a"]}'
@@ -224,6 +228,14 @@ def test_the_end_under_load(number):
         assert again.end(signal.SIGTERM) == (0, "")
 
 
+@pytest.fixture
+def faked(monkeypatch):
+    """The runtime loads the fake model."""
+    for name in ("load", "demo_folder"):
+        monkeypatch.setattr(runtime, name, getattr(runtime, name))
+    patch(runtime)
+
+
 ADDRESSES = {
     ("--port", "70000"): "--port must be 0 to 65535, not 70000",
     ("--port", "-1"): "--port must be 0 to 65535, not -1",
@@ -234,13 +246,13 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("options", ADDRESSES, ids=" ".join)
-def test_mistaken_options(options, capsys, runtime):
+def test_mistaken_options(options, capsys, faked):
     assert main(["serve", *options]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"fairseq-nart serve: {ADDRESSES[options]}") and error.count("\n") == 1
 
 
-def test_a_port_in_use(capsys, runtime):
+def test_a_port_in_use(capsys, faked):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", "--port", port]) == 1
@@ -249,9 +261,14 @@ def test_a_port_in_use(capsys, runtime):
 
 
 @pytest.mark.parametrize("name", ["starlette", "uvicorn"])
-def test_without_the_extra(name, monkeypatch, capsys):
-    for module in [m for m in sys.modules if m.startswith("fairseq_nart.server.")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, name, None)
-    assert main(["serve"]) == 1
-    assert capsys.readouterr().err == f"fairseq-nart serve: {NO_SERVER}\n"
+def test_without_the_extra(name):
+    code = f"import sys; sys.modules[{name!r}] = None; from fairseq_nart.cli import main\n"
+    words = [sys.executable, "-c", f"{code}sys.exit(main(['serve']))"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"fairseq-nart serve: {NO_SERVER}\n")
+
+
+def test_neither_torch_nor_fairseq_is_loaded():
+    code = "import sys, fake_model, fairseq_nart.server.app, fairseq_nart.server.running\n"
+    code += "assert not {'torch', 'fairseq'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
