@@ -1,7 +1,7 @@
 """Inference in linear chains with NumPy: the counterpart of `fairseq_nart.crf.chain`.
 
-R chains of T positions with K slots each. Scores are (R,T,K). Arrivals (R,T-1,K,K) score a slot after
-one of the previous position (last axis). Lengths are (R,). Slots beyond a length are 0.
+R chains of T positions with K slots each. Scores are (R,T,K). Arrivals (R,T-1,K,K) score a slot
+after one of the previous position (last axis). Lengths are (R,). Slots beyond a length are 0.
 """
 
 import numpy as np
