@@ -32,7 +32,7 @@ class OnnxEngine:
             self.options["rescore"] = True
         self.lay_out(Layout(plan.threads or 1))
         translator = self.translators[0]
-        self.text = translator._text
+        self.text = translator.text
         self.manifest = translator.manifest
         self.refines = "refinement_iterations" in self.manifest.decoding
         values = translator.engine.system.options
