@@ -7,13 +7,13 @@ import pytest
 from fake_model import FakeModel, expected
 from served import served
 
-pytestmark = pytest.mark.skipif(not browser.program(), reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not browser.find_browser(), reason="no Chromium on this machine")
 MARKUP = "<script>window.ran=1</script> sagt <img/src=x/onerror=window.ran=1> <b>fett</b>"
 
 
 @pytest.fixture(scope="module")
 def page():
-    with browser.opened() as page:
+    with browser.open_page() as page:
         yield page
 
 
