@@ -67,7 +67,7 @@ OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
 """Keys of a [[system]] that are not decoding options."""
 
 PRECISIONS = {
-    "fairseq": ("float32", "bfloat16", "float16", "int8"),
+    "fairseq": ("float32", "bfloat16", "float16"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
     "onnx": ("float32", "int8"),
 }
@@ -108,7 +108,9 @@ class SystemPlan:
         teacher = "rescore_with" in self.options
         if self.precision not in PRECISIONS[self.engine]:
             known = ", ".join(PRECISIONS[self.engine])
-            raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}")
+            able = [f'engine = "{x}"' for x, some in PRECISIONS.items() if self.precision in some]
+            hint = f"; set {' or '.join(able)}" if able else ""
+            raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}{hint}")
         if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
             raise UserError(f"engine ctranslate2 supports {', '.join(SEARCH)}, not {other[0]!r}")
         if self.engine == "onnx" and (other := sorted(self.options.keys() - _known_to_onnx())):
