@@ -65,6 +65,9 @@ class CTranslate2Engine:
     def operations(self, work: Callable[[], object]) -> int | None:
         return None
 
+    def rate(self) -> float | None:
+        return None
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         work()
         return None

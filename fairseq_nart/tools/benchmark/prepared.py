@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.files import sha256
+from fairseq_nart.files import replacing, sha256
 from fairseq_nart.tools import _ctranslate2
+from fairseq_nart.tools.benchmark import products
 from fairseq_nart.tools.benchmark.plan import TEACHER, Plan, SystemPlan
 
 
@@ -55,6 +56,11 @@ def _exported(system: SystemPlan, plan: Plan, cache: Path) -> Path:
         rule = (str(options[name]) for name in TEACHER[1:] if name in options)
         parts += [sha256(Path(teacher["rescore_with"]))[:12], *rule]
     folder = cache / "-".join([*parts, system.precision])
+    product = cache / products.FILE.format(system.precision)
+    if not product.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with replacing(product) as temporary:
+            products.write(temporary, system.precision)
     if not folder.exists():
         from fairseq_nart import hub
         from fairseq_nart.export import check

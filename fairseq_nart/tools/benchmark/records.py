@@ -204,12 +204,16 @@ class Operations(Measurement):
 
     kind = "operations"
     flop: float
-    """Mean floating-point operations of matrix products; a multiply-add counts as two."""
+    """Mean operations of matrix products, in integers too; a multiply-add counts as two."""
     sentences: list[int]
     """The translated sentences of the test set, counted from 0."""
+    rate: float | None = None
+    """For engine onnx: operations per second of one fast matrix product with the same kernels."""
 
     def __post_init__(self) -> None:
         _positive("flop", self.flop)
+        if self.rate is not None:
+            _positive("rate", self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,9 @@ _MEMORY = (
 _OPERATIONS = (
     "Billions of floating-point operations of matrix products for one sentence, counted in every "
     "fifth timed sentence; a multiply-add counts as two. GFLOP/s divides them by the latency of "
-    "the same sentences. Not available for closed engines."
+    "the same sentences. Not available for closed engines. The floor, for engine onnx, is the time "
+    "that the same operations take at the best rate of one matrix product on this machine, in the "
+    "same precision and with the same threads: no latency can be lower without fewer operations."
 )
 
 _PARTS = (

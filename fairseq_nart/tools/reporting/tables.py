@@ -8,7 +8,7 @@ from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.groups import by_size
 from fairseq_nart.tools.reporting.markup import Table, ratio, significant
 from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
-from fairseq_nart.tools.reporting.speed import SCOPES, Times, gigaflop_per_second, measured
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, floor, gigaflop_per_second, measured
 
 
 def main_table(results: Comparison) -> Table:
@@ -80,15 +80,18 @@ def speed_table(results: Comparison, data: str, scope: str) -> Table:
 
 
 def operations_table(results: Comparison, data: str, scope: str) -> Table:
-    """Operations per sentence and per second."""
+    """Operations per sentence and per second, and the least time that they take."""
     rows, collection = [], results.collection
     for system in collection.systems:
         counted = collection.operations.get((system, data))
         latency = collection.latencies.get((system, data, scope))
         if counted and latency:
-            fast = significant(gigaflop_per_second(latency, counted))
-            rows.append([system, significant(counted.flop / 1e9), fast])
-    header = ["system", "GFLOP", "GFLOP/s"]
+            rate = gigaflop_per_second(latency, counted)
+            gigaflop = counted.flop / 1e9
+            mean = None if rate is None else 1000 * gigaflop / rate  # of the counted sentences
+            cells = (gigaflop, rate, mean, floor(collection, counted))
+            rows.append([system, *map(significant, cells)])
+    header = ["system", "GFLOP", "GFLOP/s", "latency, ms", "floor, ms"]
     return Table(f"Operations: {data}, {SCOPES[scope]}", header, rows)
 
 
