@@ -53,6 +53,8 @@ def methods(results: Comparison) -> Facts:
         facts += _quality(results)
     if results.collection.latencies:
         facts += _LATENCY
+    if results.collection.source_lengths:
+        facts.append(("Source tokens", _SOURCE_TOKENS))
     if results.collection.throughputs:
         facts.append(("Sentences per second", _THROUGHPUT))
     if results.collection.memories:
@@ -129,6 +131,11 @@ _LATENCY: Facts = [
         "of fairseq's own tasks.",
     ),
 ]
+
+_SOURCE_TOKENS = (
+    "Latency of sentences with about this many subwords, made by cutting and joining consecutive "
+    "sentences of the test set; timed as the latency is."
+)
 
 _THROUGHPUT = (
     "Translated in batches of this many sentences. They are the same for all systems, spread over "

@@ -112,6 +112,20 @@ def length_table(results: Comparison, data: str, scope: str) -> Table:
     return Table(title, ["system", *spans], rows, f"Columns: target tokens of {results.baseline}.")
 
 
+def source_length_table(results: Comparison, data: str) -> Table:
+    """Mean latencies by the length of the source."""
+    measured_lengths = results.collection.source_lengths
+    lengths = sorted({tokens for _, test_set, tokens in measured_lengths if test_set == data})
+    rows = []
+    for system in results.collection.systems:
+        records = [measured_lengths.get((system, data, tokens)) for tokens in lengths]
+        if any(records):
+            means = (1000 * statistics.fmean(x.seconds) if x else None for x in records)
+            rows.append([system, *map(significant, means)])
+    title = f"Latency by source tokens, ms: {data}, {SCOPES['text']}"
+    return Table(title, ["system", *map(str, lengths)], rows)
+
+
 def throughput_table(results: Comparison, data: str) -> Table:
     """Sentences per second by batch size."""
     throughputs = results.collection.throughputs
@@ -171,5 +185,6 @@ def details(results: Comparison) -> list[Table]:
     tables += [table for data in results.collection.data for table in sweep_tables(results, data)]
     for table in (speed_table, operations_table, length_table):
         tables += [table(results, data, scope) for data, scope in measured(results.collection)]
+    tables += [source_length_table(results, data) for data in results.collection.data]
     tables += [throughput_table(results, data) for data in results.collection.data]
     return [table for table in tables if table.rows]
