@@ -44,7 +44,9 @@ def name_of(entry: dict[str, Any], lists: list[str]) -> str:
             parts.append("greedy" if beam == 1 else f"beam {beam}")
     if best := entry.get("rescore_best"):
         parts.append(f"best {best} rescored")
-    named = {*OWN, *counts, "rescore_best"}
+    if entry.get("vocabulary_map"):
+        parts.append("vocabulary map")
+    named = {*OWN, *counts, "rescore_best", "vocabulary_map"}
     parts += [f"{key} {entry[key]}" for key in lists if key not in named and key in entry]
     parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
     precision = entry.get("precision", "float32")

@@ -45,7 +45,7 @@
     tokens = [10, 20, 40, 80]
 
 A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
-precision, threads, tuned and rescore_best are options of fairseq-generate. `tuned` is a file with
+precision, threads, tuned, rescore_best and vocabulary_map are options of fairseq-generate. `tuned` is a file with
 the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one
 folder.
 """
@@ -78,6 +78,9 @@ RESCORING = (*TEACHER, "tuned", "rescore_best")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """Options of fairseq-generate that also work with CTranslate2."""
 
+VOCABULARY_MAP = "vocabulary_map"
+"""CTranslate2's own option: whether the source limits the target tokens."""
+
 Engine = Literal["fairseq", "ctranslate2", "onnx"]
 
 
@@ -109,8 +112,11 @@ class SystemPlan:
         if self.precision not in PRECISIONS[self.engine]:
             known = ", ".join(PRECISIONS[self.engine])
             raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}")
-        if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
-            raise UserError(f"engine ctranslate2 supports {', '.join(SEARCH)}, not {other[0]!r}")
+        search = (*SEARCH, VOCABULARY_MAP)
+        if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - {*search})):
+            raise UserError(f"engine ctranslate2 supports {', '.join(search)}, not {other[0]!r}")
+        if self.engine != "ctranslate2" and VOCABULARY_MAP in self.options:
+            raise UserError(f"{VOCABULARY_MAP} needs engine ctranslate2")
         if self.engine == "onnx" and (
             other := sorted(
                 self.options.keys() - {*decoding_fields(), *TEACHER, "rescore_best", *LANGUAGES}
