@@ -45,9 +45,9 @@
     tokens = [10, 20, 40, 80]
 
 A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
-precision, threads, tuned, rescore_best and vocabulary_map are options of fairseq-generate. `tuned` is a file with
-the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one
-folder.
+precision, threads, tuned, rescore_best and vocabulary_map are options of fairseq-generate. `tuned`
+is a file with the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are
+relative to one folder.
 """
 
 import ast
