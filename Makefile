@@ -5,7 +5,7 @@ TORCH ?= torch
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-long check format docs clean
+.PHONY: demo model test test-long check format docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo/run.py

@@ -74,7 +74,7 @@ def require_equal(
     """The same translations with the same scores and passes, in the same order but for ties."""
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
-        expected = {tuple(list(map(int, one.tokens))): one for one in other}
+        expected = {tuple(map(int, one.tokens)): one for one in other}
         assert {tuple(one.tokens) for one in mine} == expected.keys()
         for one, ranked in zip(mine, other, strict=True):
             same = expected[tuple(one.tokens)]
