@@ -116,12 +116,13 @@ class Engine:
 
 
 def _without_repeats(candidates: Candidates, scores: Any) -> Any:
-    """scores (B,W) with -inf for a candidate that equals an earlier one of its sentence."""
+    """scores (B,W) with -inf for a candidate that equals a better one of its sentence."""
     scores = scores.copy()
+    order = np.argsort(-scores, axis=1, kind="stable")
     for sentence, row in enumerate(candidates.tokens.reshape(*scores.shape, -1)):
-        _, first = np.unique(row, axis=0, return_index=True)
+        _, first = np.unique(row[order[sentence]], axis=0, return_index=True)
         again = np.ones(len(row), bool)
-        again[first] = False
+        again[order[sentence, first]] = False
         scores[sentence, again] = -np.inf
     return scores
 
