@@ -65,6 +65,12 @@ def test_refusals(case, client):
     assert client.translate(["b a"]) == ["a b"]
 
 
+def test_a_sender_of_far_too_much_is_told(client):
+    """The server reads on: a client that still sends would see a failed connection instead."""
+    status, reason = error_of(client.send("POST", "/translate", bytes(30 << 20), JSON))
+    assert status == 413 and "31457280 bytes" in reason
+
+
 def test_largest_that_is_allowed(client):
     lines = ["a" * 2000] * 256
     assert client.translate(lines) == lines

@@ -1,5 +1,6 @@
 """The page in a real browser: a user types, reads and moves with the keyboard."""
 
+import re
 import time
 
 import browser
@@ -68,13 +69,16 @@ def test_markup_is_text(width, scheme, page, place, tmp_path):
     type_in(page, MARKUP)
     shows(page, expected(MARKUP))
     wait(page, "!document.getElementById('crf').hidden")
-    assert " ms" in text_of(page, "time") and not text_of(page, "problem")
+    assert re.fullmatch(r"score .0\.50 · [\d.]+ ms", text_of(page, "time"))
+    assert not text_of(page, "problem")
     assert expected(MARKUP).upper() in text_of(page, "alternatives")
     assert "1.25" in text_of(page, "alternatives")
     assert text_of(page, "viterbi") == expected(MARKUP)
     assert text_of(page, "argmax") == f"{expected(MARKUP)} argmax"
     words = [*expected(MARKUP).split(), "</s>"]
-    assert f"They differ at 3 of {len(words)} positions: 2: ▁" in text_of(page, "differing")
+    assert f"They differ at 3 of {len(words)} positions" in text_of(page, "differing")
+    changes = page.value("[...document.querySelectorAll('.change')].map(x => x.textContent)")
+    assert changes[0] == f"2 ▁{words[1]} → ▁{words[1]}+"
     boxes = page.value("[...document.querySelectorAll('.token bdi')].map(box => box.textContent)")
     assert boxes[: len(words)] == [f"▁{word}" for word in words]
     for path in ("viterbi", "argmax"):
@@ -157,6 +161,7 @@ def test_right_to_left(page, place):
     page.open(f"{place}/", 1280)
     type_in(page, "שלום עולם")
     shows(page, "עולם שלום")
+    wait(page, "!document.getElementById('crf').hidden")
     for name in ("#source", "#result > div", "#viterbi"):
         direction = f"getComputedStyle(document.querySelector('{name}')).direction"
         assert page.value(direction) == "rtl"
