@@ -1,16 +1,17 @@
-# make demo and make test do everything on a fresh machine; each sets up .venv if there is none.
+# make demo and make test work on a fresh machine: they create .venv if it does not exist.
 PYTHON ?= python3
-# Which torch pip is asked for: make TORCH=torch==2.13.0 test
+# The torch that pip installs: make TORCH=torch==2.13.0 test
 TORCH ?= torch
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-long check format docs clean
+.PHONY: demo model test test-long check format docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo/run.py
 
-# Whole files share their fixtures; as they come, because the slowest files have few tests.
+# Each file runs in one process, which shares its fixtures. Files run in their order, because the
+# slowest ones have few tests.
 test: .venv/ready-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
 		$(PYTEST)

@@ -1,11 +1,11 @@
-# Checks what the user gives to a recipe, before anything is done, and goes to the root of the checkout.
-# Relative paths start from where run.sh was called.
-refuse() {  # refuse WORD...: exits, with one line that says why
+# Checks the variables of a recipe before it does anything, and changes to the root of the checkout.
+# Relative paths start at the folder where run.sh was called.
+refuse() {  # refuse WORD...: exits with this message
     echo "$*" >&2
     exit 1
 }
 
-text_in() {  # text_in VARIABLE: sets raw to the folder with the text, which VARIABLE holds
+text_in() {  # text_in VARIABLE: sets raw to the folder with the text, the value of VARIABLE
     raw="${!1:-}"
     [ -n "$raw" ] || refuse "set $1 to the folder with the text: examples/run.sh $recipe --help describes it"
 }
@@ -14,8 +14,8 @@ for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER NART_RUNS; do
     if [ -n "${!name:-}" ]; then printf -v "$name" %s "$(realpath -ms -- "${!name}")"; fi
 done
 CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case "${NART_RUNS:-}" in  # fairseq splits paths of data at colons and those of text at commas
-    *[:,]*) refuse "NART_RUNS=$NART_RUNS: fairseq reads no path with a colon or comma: give another folder" ;;
+case "${NART_RUNS:-}" in  # fairseq splits data paths at colons and text paths at commas
+    *[:,]*) refuse "NART_RUNS=$NART_RUNS: fairseq cannot read a path with a colon or comma: give another folder" ;;
 esac
 
 for name in N PIECES TOKENS TEACHER_UPDATES FIRST_UPDATES SECOND_UPDATES; do
@@ -37,7 +37,7 @@ read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 for system in "${systems[@]}"; do
     case "$system" in
         nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm) ;;
-        *) refuse "SYSTEMS: there is no $system that starts from NART: name some of nart, nart_crf," \
+        *) refuse "SYSTEMS: $system is not a system that starts from NART: choose from nart, nart_crf," \
             "nart_dcrf, nart_refinement and nart_cmlm" ;;
     esac
 done

@@ -1,4 +1,4 @@
-# What all recipes share: the steps, which have a ## comment, and the functions that they call.
+# The steps of all recipes, which have a ## comment, and the functions that they call.
 #
 # run.sh sources inputs.sh, this file and recipes/RECIPE.sh, and then calls the steps. A recipe calls `text_in`,
 # sets the variables below and calls `begin`. It may add steps and replace those of this file.
@@ -16,12 +16,12 @@
 #                      options of fairseq-train: of all trainings, the teachers, the students' two stages
 #   averaged           number of checkpoints
 #   beam, lenpen       of the teachers
-#   tokenize           sacreBLEU's name for the tokens of BLEU (default: 13a); where they are not cut at
-#                      spaces, the loss chooses checkpoints
+#   tokenize           sacreBLEU's tokenizer (default: 13a); if it does not split at spaces, the loss
+#                      chooses checkpoints
 #
 # Everything is kept in $run, which one recipe at a time may use. A finished step leaves a mark in $run/done
 # and is skipped the next time; an interrupted training continues from its last checkpoint. To repeat a step,
-# delete its mark and its output. $run/settings holds what all steps must share.
+# delete its mark and its output. $run/settings holds the settings that all steps must share.
 #
 # The user may set GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1), SYSTEMS, the
 # students (default: nart nart_crf nart_dcrf), and PRECISION of the training (default: --bf16; empty is
@@ -90,7 +90,7 @@ begin() {  # locks $run, checks that it has the same settings as before, and set
     GPUS="${GPUS:-$(python -c 'import torch; print(torch.cuda.device_count())')}"
     SEED="${SEED:-1}" PRECISION="${PRECISION---bf16}"
     bleu_options=(--tokenize "${tokenize:=13a}")
-    if [ "$tokenize" = none ]; then bleu_options+=(--force); fi  # the text is meant to be tokens
+    if [ "$tokenize" = none ]; then bleu_options+=(--force); fi  # the text is already tokenized
     case "$tokenize" in
         13a | intl | none) choosing=(--eval-bleu) ;;
         *) choosing=() ;;  # --eval-bleu would count whole sentences as words
@@ -128,8 +128,8 @@ END
                 TEXT | MULTI30K | IWSLT14 | WMT14 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
             esac
             if [ "${!name:-}" = "$was" ]; then continue; fi
-            refuse "$run was begun with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: go on" \
-                "with what it was begun with, give another NART_RUNS, or delete it"
+            refuse "$run was started with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: use" \
+                "the same settings, give another NART_RUNS, or delete it"
         done < "$run/settings"
     fi
 }
@@ -167,13 +167,13 @@ train() {  # train NAME DATA UPDATES OPTIONS...: fairseq-train into $run/NAME
 }
 
 average() {  # average NAME OUT: the mean of the checkpoints of NAME that are best on valid
-    # At first fairseq keeps only checkpoints that are better than all before: there may be fewer.
+    # There may be fewer: at first fairseq keeps a checkpoint only if it is better than all previous ones.
     local kept=("$run/$1"/checkpoint.best_*.pt)
     local most=$((${#kept[@]} < averaged ? ${#kept[@]} : averaged))
     once "${2##*/}" fairseq-nart average "$run/$1" --best "$most" --out "$2"
 }
 
-teach() {  # teach NAME SYSTEM DATA: the autoregressive SYSTEM from DATA to $run/NAME.pt
+teach() {  # teach NAME SYSTEM DATA: trains the autoregressive SYSTEM on DATA; writes $run/NAME.pt
     tokens_per_update="$teacher_tokens" train "$1" "$3" "$TEACHER_UPDATES" --arch "$2_$size" \
         "${teacher_options[@]}"
     average "$1" "$run/$1.pt"
@@ -188,7 +188,7 @@ train_teachers() {  # the other teachers, with the options of the first
     teach teacher_deep_distilled nart_teacher_deep "$distilled"
 }
 
-second_stage() {  # second_stage NAME SYSTEM: NAME is SYSTEM, from the NART of the first stage
+second_stage() {  # second_stage NAME SYSTEM: trains NAME, SYSTEM from the NART of the first stage
     train "$1" "$distilled" "${stage_updates[1]}" --arch "$2_$size" "${choosing[@]}" \
         --init-from "$run/nart.first.pt" "${second_options[@]}"
     average "$1" "$run/$1.pt"
@@ -213,24 +213,24 @@ translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: writes one sentence
     mkdir -p "$(dirname "$out")"
     generate "$checkpoint" "$subset" "$@" > "$out.log"
     part="$out.part"
-    # -a: grep takes a log with a NUL byte for binary
+    # -a: grep regards a log with a NUL byte as binary
     LC_ALL=C grep -a ^H- "$out.log" | sed 's/^H-//' | LC_ALL=C sort -n | cut -f3 > "$part"
     [ "$(wc -l < "$part")" = "$count" ] || refuse "$out.log does not hold a translation of each of the" \
         "$count sentences of $subset"
     mv "$part" "$out"
 }
 
-tune() {  # tune NAME OPTIONS...: sets rule to the options with which the teacher ranks best, on valid,
-    # the candidates that NAME has with OPTIONS
-    local found="$run/tune/$1"
-    if ! grep -qs ^best: "$found"; then
+tune() {  # tune NAME OPTIONS...: sets rule to the ranking options that are best on valid for the
+    # candidates of NAME with OPTIONS
+    local output="$run/tune/$1"
+    if ! grep -qs ^best: "$output"; then
         mkdir -p "$run/tune"
-        generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$found.log"
-        part="$found.part"
-        fairseq-nart tune "$found.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" > "$part"
-        mv "$part" "$found"
+        generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$output.log"
+        part="$output.part"
+        fairseq-nart tune "$output.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" > "$part"
+        mv "$part" "$output"
     fi
-    read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$found")"
+    read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$output")"
     rule+=(--rescore-with "$teacher")
 }
 
@@ -276,7 +276,7 @@ bleu() {  # bleu SET OUT...: prints BLEU against $text/SET.raw.$tgt; without an 
     sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
 }
 
-compare() (  # compare SET OUT...: prints BLEU; of several, with paired bootstrap against the first
+compare() (  # compare SET OUT...: prints BLEU; for several, with paired bootstrap against the first
     if [ $# -gt 2 ]; then bleu_options+=(--paired-bs); fi
     bleu "$@"
 )

@@ -15,7 +15,7 @@ if [ ! -e "$file" ]; then
     case "$recipe" in
         -h | --help) sed '1d; /^#/!Q; s/^# \?//' "$0"; echo; echo "Recipes: ${recipes[*]%.sh}"; exit ;;
     esac
-    echo "${recipe:+there is no recipe $recipe: }name one of ${recipes[*]%.sh}" >&2
+    echo "${recipe:+there is no recipe $recipe: }choose one of ${recipes[*]%.sh}" >&2
     exit 1
 fi
 steps=("${@:2}")
@@ -34,7 +34,7 @@ for step in "${steps[@]}"; do
             ;;
     esac
     if [[ $'\n'"$known" != *$'\n'"  $step "* ]]; then
-        echo "$recipe has no step $step; it has:" >&2
+        echo "$recipe has no step $step; its steps are:" >&2
         echo "$known" >&2
         exit 1
     fi

@@ -1,6 +1,5 @@
-"""A real browser without a window, through Chromium's DevTools protocol over two pipes."""
+"""A headless Chromium, controlled by the DevTools protocol over two pipes."""
 
-import base64
 import json
 import os
 import shutil
@@ -14,19 +13,19 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 
 
-def program() -> str | None:
-    """Chromium, if it is on this machine."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+def find_browser() -> str | None:
+    """The path of Chromium, if it is installed."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """One open page; `said` is what the browser logged of it, `asked` what it fetched."""
+    """One open page, with the messages that it logged and the addresses that it requested."""
 
     def __init__(self, to: int, answers: int) -> None:
         self.to, self.answers = to, answers
         self.rest, self.number, self.session = b"", 0, None
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self.loaded = False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -35,7 +34,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """One command; its result once the browser answered."""
+        """Sends a command and waits for its result."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -46,7 +45,7 @@ class Page:
             if answer.get("id") == self.number:
                 assert "error" not in answer, answer
                 return answer["result"]
-            self._note(answer)
+            self._handle(answer)
 
     def open(self, place: Path | str, width: int) -> None:
         """Loads a file or an address in a window of this many pixels."""
@@ -61,64 +60,59 @@ class Page:
         url = place if isinstance(place, str) else place.resolve().as_uri()
         self.call("Page.navigate", url=url)
         while not self.loaded:
-            self._note(self._next())
+            self._handle(self._next())
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression comes to."""
+        """The value of a JavaScript expression."""
         done = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
-    def shoot(self, file: Path) -> None:
-        """A picture of the whole page."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
-
     def _next(self) -> Any:
         while b"\0" not in self.rest:
             more = os.read(self.answers, 1 << 20)
-            assert more, "the browser is gone"
+            assert more, "the browser has exited"
             self.rest += more
         message, self.rest = self.rest.split(b"\0", 1)
         return json.loads(message)
 
-    def _note(self, event: Any) -> None:
+    def _handle(self, event: Any) -> None:
         about = event.get("params", {})
         match event.get("method"):
             case "Page.loadEventFired":
                 self.loaded = True
             case "Log.entryAdded":
-                self.said.append(about["entry"]["text"])
+                self.messages.append(about["entry"]["text"])
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown":
-                self.said.append(json.dumps(about))
+                self.messages.append(json.dumps(about))
             case "Network.requestWillBeSent":
-                self.asked.append(about["request"]["url"])
+                self.requests.append(about["request"]["url"])
 
 
 @contextmanager
-def opened() -> Iterator[Page]:
-    """A browser with an empty page, gone when the block ends."""
-    name = program()
+def open_page() -> Iterator[Page]:
+    """A browser with an empty page. It is closed at the end of the block."""
+    name = find_browser()
     assert name, "no Chromium"
     commands, to = os.pipe()
-    answers, back = os.pipe()
+    replies, reply_to = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # The browser reads commands from descriptor 3 and answers on 4.
+        # The browser reads commands from descriptor 3 and replies on 4.
         words = [name, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         words += ["--no-first-run", f"--user-data-dir={profile}"]
-        script = f'exec "$@" 3<&{commands} 4>&{back}'
+        script = f'exec "$@" 3<&{commands} 4>&{reply_to}'
         browser = subprocess.Popen(
             ["bash", "-c", script, "bash", *words],
-            pass_fds=(commands, back),
+            pass_fds=(commands, reply_to),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(commands)
-        os.close(back)
+        os.close(reply_to)
         try:
-            yield Page(to, answers)
+            yield Page(to, replies)
         finally:
             os.close(to)
             browser.kill()
             browser.wait()
-            os.close(answers)
+            os.close(replies)

@@ -21,9 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Tests see the warnings that users see: pytest drops the package's filters for each test.
+    """Restores the package's warning filters, which pytest drops for each test.
 
-    No test leaves logging changed for the next: programs do, for the rest of their process.
+    Afterwards restores logging, which fairseq's programs change for the rest of the process.
     """
     silence_deprecations()
     logger = logging.getLogger("fairseq")
@@ -41,14 +41,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture
-def small_layers_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of test models too, which it would not pay."""
+def pack_small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs even the small layers of test models, for which packing is not worth it."""
     monkeypatch.setattr(linear, "WORTH_PACKING", 0)
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A binarised made corpus with one dictionary for both sides."""
+    """A binarized synthetic corpus with one dictionary for both sides."""
     text = tmp_path_factory.mktemp("text")
     toys.write_text(text, {"train": 200, "valid": 20, "test": 17})
     return toys.binarise(text, tmp_path_factory.mktemp("data") / "bin", "--joined-dictionary")
@@ -61,7 +61,7 @@ def task(data: Path) -> NartTranslationTask:
 
 @pytest.fixture(scope="session")
 def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small autoregressive teacher, hardly trained."""
+    """A checkpoint of a small autoregressive teacher after 30 updates."""
     save = tmp_path_factory.mktemp("teacher")
     words = ["--arch", "nart_teacher_tiny", *toys.SMALL_TEACHER, "--max-update", "30"]
     return toys.fairseq_train(data, save, *words, "--lr", "1e-2", "--disable-validation")
@@ -69,7 +69,7 @@ def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def student(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small NART-DCRF, hardly trained."""
+    """A checkpoint of a small NART-DCRF after 30 updates."""
     save = tmp_path_factory.mktemp("student")
     words = ["--arch", "nart_dcrf_tiny", *toys.SMALL, "--max-update", "30", "--lr", "1e-2"]
     return toys.fairseq_train(data, save, *words, "--bf16", "--disable-validation")

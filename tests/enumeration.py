@@ -1,4 +1,4 @@
-"""Brute force over all paths of a small chain, and random small chains to try it on."""
+"""Enumeration of all paths of a small chain, and random small chains for tests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def problems(
     scales: tuple[float, ...] = (1.0, 30.0),
     impossible: tuple[float, ...] = (0.0,),
 ) -> Problem:
-    """Random chains; a fraction ``impossible`` of the transitions is -inf, slot 0 stays open."""
+    """Random chains. A share ``impossible`` of the transitions is -inf, but none within slot 0."""
     batch = draw(st.integers(1, 3))
     length = draw(st.integers(1, max_length))
     slots = draw(st.integers(1, max_slots))

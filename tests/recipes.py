@@ -1,4 +1,4 @@
-"""What tests of the recipes share: their names, their text and stand-ins for their programs."""
+"""Helpers for tests of the recipes: their names, their text and stand-ins for their programs."""
 
 import gzip
 import re
@@ -14,10 +14,10 @@ RECIPES = {
     "wmt14_en_de": ("WMT14", ("train", "valid", "test"), ("en", "de")),
     "own_text": ("TEXT", ("train", "valid", "test"), ("de", "en")),
 }
-NOTE = """#!{python} -IS
+STAND_IN = """#!{python} -IS
 import os, shlex, sys
-with open(os.environ["NOTES"], "a") as notes:
-    print(shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]), file=notes)
+with open(os.environ["COMMAND_LOG"], "a") as log:
+    print(shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]), file=log)
 if os.environ.get("FAIL_AT", "-") in sys.argv:
     sys.exit(1)
 if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
@@ -32,8 +32,8 @@ SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 TEACHER SRC TGT SIZE N TEACHER_UPDATES F
 SETTINGS += " SECOND_UPDATES PIECES TOKENS TOKENIZE SEED OTHER_SEED SYSTEMS PRECISION GPUS"
 
 
-def raw_text(folder: Path, recipe: str) -> dict[str, str]:
-    """A small corpus in the layout that the recipe reads, and the variable that names it."""
+def write_raw_text(folder: Path, recipe: str) -> dict[str, str]:
+    """Writes a small corpus in the layout that the recipe reads; returns variables for it."""
     variable, splits, (source, target) = RECIPES[recipe]
     folder.mkdir()
     pairs = grammar.corpus(1)
@@ -49,18 +49,18 @@ def raw_text(folder: Path, recipe: str) -> dict[str, str]:
 STEPS = ("prepare", "teacher", "distill", "students", "evaluate")
 
 
-def steps(play, recipe, variables, names=STEPS):
-    """The commands that some steps of a recipe give, all of which succeed."""
+def run_steps(run_recipe, recipe, variables, names=STEPS):
+    """Runs steps of a recipe, all of which must succeed; returns the commands that they run."""
     commands = []
     for name in names:
-        status, given = play(f"{recipe} {name}", **variables)
+        status, given = run_recipe(f"{recipe} {name}", **variables)
         assert status == 0, name
         commands += given
     return commands
 
 
-def listed(recipe: str) -> list[str]:
-    """The steps that the help of a recipe lists, without any variable set."""
+def listed_steps(recipe: str) -> list[str]:
+    """The steps in the help of a recipe, without any variable set."""
     command = [EXAMPLES / "run.sh", recipe, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return re.findall(r"^  (\w+) +\w.*", done.stdout[done.stdout.index("\nSteps") :], re.M)

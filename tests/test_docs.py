@@ -31,7 +31,7 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", read(page), re.S)
 
 
-def typed(name):
+def option_name(name):
     return f"--{name.replace('_', '-')}"
 
 
@@ -42,13 +42,13 @@ def our_models():
 
 
 def our_options():
-    """{option as typed: defaults that the dataclasses give it}."""
+    """{option: its defaults in the dataclasses}."""
     students = [kind.Config for kind in our_models().values() if issubclass(kind, NartModel)]
     defaults = {}
     for config in (*students, decoding_config()):
         for field in dataclasses.fields(config):
             if not field.name.startswith("_"):
-                defaults.setdefault(typed(field.name), set()).add(field.default)
+                defaults.setdefault(option_name(field.name), set()).add(field.default)
     return defaults
 
 
@@ -76,7 +76,7 @@ def known_options():
 
 
 @every_page
-def test_commands_have_real_options(page, known_options):
+def test_commands_use_known_options(page, known_options):
     text = "\n".join(blocks(page, "bash"))
     commands = re.sub(r"^\s*(pip|env|make|python|git|torchrun|PIP_).*$", "", text, flags=re.M)
     used = set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", commands))
@@ -117,7 +117,7 @@ def test_every_system_is_in_the_tables():
         assert not our_models().keys() - set(listed), page
 
 
-def test_file_tree_is_the_tree():
+def test_file_tree_matches_the_package():
     """Every file that the tree names exists, and every module is in it."""
     tree = re.search(r"```\nfairseq_nart/\n(.*?)```", read(ROOT / "docs/architecture.md"), re.S)
     assert tree, "docs/architecture.md has no file tree"
@@ -136,7 +136,7 @@ def test_readme_is_short():
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     text = re.sub(r"```.*?```", "", read(page), flags=re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in link:

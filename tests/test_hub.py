@@ -1,4 +1,4 @@
-"""The Python API: models that were moved, copies, and the program that imports it."""
+"""The Python API: deployed models, copies, logging, warnings and options."""
 
 import copy
 import logging
@@ -29,14 +29,14 @@ def deployed(data, student, tmp_path):
     return folder
 
 
-def without_languages(checkpoint):
-    """As fairseq and our first release wrote it."""
+def remove_languages(checkpoint):
+    """Removes the languages, which fairseq and our first release do not store."""
     state = torch.load(checkpoint, weights_only=True)
     del state["task_state"]["languages"]
     torch.save(state, checkpoint)
 
 
-def test_a_deployed_model_knows_its_languages(deployed, data, student, capsys):
+def test_deployed_model_has_its_languages(deployed, data, student, capsys):
     expected = hub.from_pretrained(student, data).translate([SOURCE])
     checkpoint = deployed / student.name
     assert hub.from_pretrained(checkpoint, deployed).translate([SOURCE]) == expected
@@ -48,10 +48,10 @@ def test_a_deployed_model_knows_its_languages(deployed, data, student, capsys):
     assert capsys.readouterr().out.splitlines()[-3].split("\t")[2] == expected[0]
 
 
-def test_languages_can_be_given(deployed, data, student, capsys):
+def test_languages_can_be_given_explicitly(deployed, data, student, capsys):
     expected = hub.from_pretrained(student, data).translate([SOURCE])
     checkpoint = deployed / student.name
-    without_languages(checkpoint)
+    remove_languages(checkpoint)
     with pytest.raises(ValueError, match=r"give them by -s and -t .*source_lang= and target_lang="):
         hub.from_pretrained(checkpoint, deployed)
     languages = {"source_lang": "de", "target_lang": "en"}
@@ -65,13 +65,13 @@ def test_languages_can_be_given(deployed, data, student, capsys):
     assert capsys.readouterr().out.splitlines() == expected
 
 
-def test_a_missing_data_folder_names_the_option(student, tmp_path, capsys):
+def test_missing_data_folder_error_names_the_option(student, tmp_path, capsys):
     words = ["--path", str(student), "--data", str(tmp_path / "gone")]
     assert main(["translate", str(student), *words]) == 1
     assert "no data folder" in (error := capsys.readouterr().err) and "--data" in error
 
 
-def test_translators_are_copied_and_pickled(deployed, student, teacher, monkeypatch):
+def test_translators_can_be_copied_and_pickled(deployed, student, teacher, monkeypatch):
     monkeypatch.chdir(deployed)
     words = {"length_candidates": 3, "rescore_with": str(teacher)}
     translator = hub.from_pretrained(student.name, ".", **words)
@@ -81,13 +81,13 @@ def test_translators_are_copied_and_pickled(deployed, student, teacher, monkeypa
         assert other.translate_n_best([SOURCE]) == translator.translate_n_best([SOURCE])
 
 
-def test_a_translator_without_files_cannot_be_copied(task):
+def test_translator_without_files_cannot_be_copied(task):
     with pytest.raises(TypeError, match="of from_pretrained"):
         copy.copy(hub.Translator(build(task, "nart_tiny"), task))
 
 
 @pytest.mark.parametrize("before", ["", "logging.basicConfig(level=logging.ERROR)"])
-def test_importing_the_api_leaves_logging_alone(before):
+def test_api_import_does_not_change_logging(before):
     code = f"""import logging
 root = logging.getLogger()
 {before}
@@ -98,9 +98,9 @@ assert (root.level, root.handlers) == was, (root.level, root.handlers)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_warnings_number_the_lines_of_the_text(data, student, tmp_path, caplog, monkeypatch):
-    """Not those of what is translated together, by every way."""
-    monkeypatch.setattr("fairseq_nart.tools.translate.CHUNK", 2)
+def test_warnings_give_line_numbers_of_the_text(data, student, tmp_path, caplog, monkeypatch):
+    """Not positions in a batch, with the tool, fairseq-interactive and the Python API."""
+    monkeypatch.setattr("fairseq_nart.tools._lines.CHUNK", 2)
     monkeypatch.setattr("sys.stdin", None)
     file, long = tmp_path / "input", "der " * 2000
     file.write_text(f"{SOURCE}\n" * 4 + f"{long}\n", "utf-8")
@@ -119,22 +119,22 @@ def test_warnings_number_the_lines_of_the_text(data, student, tmp_path, caplog, 
     assert numbers == [2, 2]
 
 
-def test_an_alpha_without_a_teacher_is_refused(student, data):
+def test_alpha_without_teacher_is_refused(student, data):
     with pytest.raises(UserError, match="--rescore-alpha must be a finite number"):
         hub.from_pretrained(student, data, rescore_alpha=float("nan"))
     with pytest.raises(UserError, match="--rescore-alpha needs a teacher"):
         hub.from_pretrained(student, data, rescore_alpha=1.0)
 
 
-def test_options_newer_than_a_checkpoint_count(deployed, data, student):
-    """And the rule of ranking that a release of before has stored does not."""
+def test_options_missing_from_a_checkpoint_apply(deployed, data, student):
+    """The ranking rule that an earlier release stored does not."""
     checkpoint = deployed / student.name
     state = torch.load(checkpoint, weights_only=True)
     del state["cfg"]["task"]["length_candidates"]
     state["cfg"]["task"]["rescore_normalization"] = "gnmt"
     torch.save(state, checkpoint)
-    found = hub.from_pretrained(checkpoint, deployed, length_candidates=9)
+    actual = hub.from_pretrained(checkpoint, deployed, length_candidates=9)
     expected = hub.from_pretrained(student, data, length_candidates=9)
-    assert found.translate_n_best([SOURCE]) == expected.translate_n_best([SOURCE])
-    assert len(found.translate_n_best([SOURCE])[0]) > 1
+    assert actual.translate_n_best([SOURCE]) == expected.translate_n_best([SOURCE])
+    assert len(actual.translate_n_best([SOURCE])[0]) > 1
     assert checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])

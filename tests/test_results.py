@@ -1,4 +1,4 @@
-"""The pages of docs/results: links, the pages' list, and the table that a CSV file repeats."""
+"""The pages of docs/results: links, figures, and the table that is also a CSV file."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ def links(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_exist(page):
+def test_links_resolve(page):
     for link in links(page):
         assert (page.parent / link).exists(), link
 
@@ -26,14 +26,14 @@ def test_overview_links_every_page():
     assert pages <= set(links(RESULTS / "README.md"))
 
 
-def test_figures_are_small_and_each_stands_on_a_page():
+def test_figures_are_small_and_used():
     shown = {link for page in PAGES for link in links(page)}
     for figure in (RESULTS / "plots").iterdir():
         assert f"plots/{figure.name}" in shown
         assert figure.stat().st_size <= 60_000
 
 
-def test_csv_of_all_rows_is_the_table():
+def test_csv_of_all_rows_matches_the_table():
     with (RESULTS / "data/all-rows.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     text = (RESULTS / "all-rows.md").read_text("utf-8")

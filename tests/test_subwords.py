@@ -1,4 +1,4 @@
-"""Text, pieces, and text again."""
+"""Segmentation of text into subwords, and its inverse."""
 
 import random
 
@@ -13,7 +13,7 @@ from fairseq_nart import hub
 from fairseq_nart.subwords import Subwords, join_pieces
 
 
-def test_text_becomes_pieces_and_text_again(tmp_path, task):
+def test_encode_and_decode_equal_fairseq(tmp_path, task):
     lines = ["der mann liest ein buch .", "die frau schreibt einen brief ."]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines * 9),
@@ -37,7 +37,7 @@ def test_text_becomes_pieces_and_text_again(tmp_path, task):
     assert api.text(torch.tensor([5, 6, 2])) == theirs.decode(words) != words
 
 
-def test_without_a_model_pieces_of_bpe_are_joined_as_fairseq_joins_them():
+def test_bpe_subwords_are_joined_as_in_fairseq():
     pieces = "ein lo@@ wer be@@".split()
     assert Subwords(None).encode(" ein lo@@ wer  be@@ ") == pieces
     assert Subwords(None).decode(pieces) == "ein lower be"
@@ -45,7 +45,7 @@ def test_without_a_model_pieces_of_bpe_are_joined_as_fairseq_joins_them():
 
 @pytest.fixture(scope="module")
 def byte_fallback(tmp_path_factory):
-    """A model whose pieces for what it does not know are bytes."""
+    """A model that encodes unknown characters as bytes."""
     prefix = tmp_path_factory.mktemp("pieces") / "spm"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["the cat sat on the mat", "the man reads a book"] * 9),
@@ -58,7 +58,7 @@ def byte_fallback(tmp_path_factory):
 
 
 @pytest.mark.parametrize("line", ["Hello World \u8a9e", "\u2603the cat\U0001f600", "the mat"])
-def test_pieces_that_are_bytes_become_text(byte_fallback, line, monkeypatch):
+def test_byte_subwords_become_text(byte_fallback, line, monkeypatch):
     subwords = Subwords(byte_fallback)
     pieces = subwords.encode(line)
     assert "<0x" in " ".join(pieces) or line == "the mat"
@@ -71,8 +71,8 @@ def test_pieces_that_are_bytes_become_text(byte_fallback, line, monkeypatch):
     assert encoders.sentencepiece_bpe.SentencepieceBPE(cfg).decode(" ".join(pieces)) == line
 
 
-def test_without_a_model_pieces_are_joined_as_the_model_does(byte_fallback):
-    """Bytes that are not UTF-8 too: what a model says need not be."""
+def test_join_pieces_equals_the_model(byte_fallback):
+    """Even for bytes that are not UTF-8, which a translation model can generate."""
     subwords, rng = Subwords(byte_fallback), random.Random(1)
     known = [subwords.model.id_to_piece(n) for n in range(3, subwords.model.get_piece_size())]
     tails = [f"<0x{byte:02X}>" for byte in (0xE8, 0xAF, 0xAD, 0xF0, 0x9F, 0x98, 0x80)]
@@ -81,13 +81,13 @@ def test_without_a_model_pieces_are_joined_as_the_model_does(byte_fallback):
         assert join_pieces(pieces) == subwords.decode(pieces), pieces
 
 
-def test_unknown_words_stay_as_fairseq_writes_them(byte_fallback):
+def test_unknown_words_are_decoded_as_in_fairseq(byte_fallback):
     pieces = ["\u2581the", "<unk>", "\u2581", "\u2581zz"]
     expected = post_process(" ".join(pieces), "sentencepiece")
     assert Subwords(byte_fallback).decode(pieces) == expected == "the<unk>  zz"
 
 
-def test_text_is_refused_where_pieces_are_expected():
+def test_unsegmented_text_is_refused():
     subwords = Subwords(None, "sentencepiece")
     assert subwords.encode("  ") == []
     assert subwords.decode(subwords.encode("\u2581the \u2581c at")) == "the cat"
@@ -96,7 +96,7 @@ def test_text_is_refused_where_pieces_are_expected():
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("spm.vocab", "\u2581the\t-1\n", r"spm.vocab is not a sentencepiece model: give spm.model"),
         ("spm.model", "", "spm.model is not a sentencepiece model"),
@@ -105,8 +105,8 @@ def test_text_is_refused_where_pieces_are_expected():
         ("none", None, "No such file.*none"),
     ],
 )
-def test_files_that_are_no_model(name, content, said, tmp_path):
+def test_invalid_models_are_refused(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_text(content, "utf-8")
-    with pytest.raises((ValueError, OSError), match=said):
+    with pytest.raises((ValueError, OSError), match=message):
         Subwords(tmp_path / name)

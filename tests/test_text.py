@@ -1,4 +1,4 @@
-"""Text that is UTF-8, and text that is not."""
+"""Reading lines of text that is UTF-8, or not."""
 
 import gzip
 import logging
@@ -12,7 +12,7 @@ UTF16 = ("Hello World\nthe second line\n").encode("utf-16")
 UTF16_WITHOUT_MARK = ("Hello World\n").encode("utf-16-le")
 
 
-def test_lines_end_at_line_feeds_alone(tmp_path):
+def test_lines_end_only_at_line_feeds(tmp_path):
     file = tmp_path / "text"
     text = "\ufeffeins\r\nzwei\rdrei\nvi\x0ber\x85\u2028\n\nfünf\ufeff"
     expected = ["eins", "zwei\rdrei", "vi\x0ber\x85\u2028", "", "fünf\ufeff"]
@@ -26,7 +26,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("raw", "named"),
+    ("raw", "message"),
     [
         (
             b"good\n" + UMLAUTS.encode("windows-1252"),
@@ -37,27 +37,27 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
         (UTF16_WITHOUT_MARK, "line 1 is not UTF-8 (every second byte is NUL)"),
     ],
 )
-def test_text_that_is_not_utf8(raw, named, tmp_path, caplog):
+def test_invalid_utf8_is_reported(raw, message, tmp_path, caplog):
     file = tmp_path / "text"
     file.write_bytes(raw)
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError) as error:
         read_lines(file)
-    assert named in str(refused.value) and str(refused.value).startswith(f"{file}, line ")
+    assert message in str(error.value) and str(error.value).startswith(f"{file}, line ")
     with caplog.at_level(logging.WARNING), open(file, "rb") as stream:
         lines = list(decode_lines([*stream, b"\xff\n", b"\xfe"], "standard input"))
     assert len(lines) == raw.count(b"\n") + (not raw.endswith(b"\n")) + 2
     assert lines[-1] == "\N{REPLACEMENT CHARACTER}"
     (record,) = caplog.records
-    assert "standard input, line " in record.message and named in record.message
+    assert "standard input, line " in record.message and message in record.message
 
 
-def test_a_nul_is_a_character(tmp_path):
+def test_nul_is_kept(tmp_path):
     (tmp_path / "text").write_bytes(b"one word\x00 more\n\x00\n")
     assert read_lines(tmp_path / "text") == ["one word\0 more", "\0"]
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"no gzip at all"])
-def test_gzip_files_that_are_none(damage, tmp_path):
+def test_invalid_gzip_files_are_refused(damage, tmp_path):
     file = tmp_path / "text.gz"
     file.write_bytes(damage(gzip.compress(b"a line\n" * 99)))
     with pytest.raises(ValueError, match=r"text\.gz is not a complete gzip file"):

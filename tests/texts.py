@@ -1,4 +1,4 @@
-"""Small text in pieces."""
+"""Helpers for tests of segmentation."""
 
 import itertools
 import subprocess
@@ -11,8 +11,8 @@ import sentencepiece
 SEGMENT = Path(__file__).parents[1] / "examples" / "segment.py"
 
 
-def small_pieces(folder: Path) -> Path:
-    """A teacher's folder whose model of pieces fits the small corpus."""
+def write_teacher_folder(folder: Path) -> Path:
+    """Writes a teacher's folder with a sentencepiece model for the synthetic corpus."""
     folder.mkdir()
     pairs = itertools.islice(grammar.corpus(1), 300)
     lines = [side for pair in pairs for side in (pair.source, pair.shown)]
@@ -25,5 +25,6 @@ def small_pieces(folder: Path) -> Path:
 
 
 def segment(*words):
+    """Runs examples/segment.py."""
     command = [sys.executable, SEGMENT, *words]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Small data and models that tests share: a made corpus, tiny architectures, fairseq in-process."""
+"""Small data and models for tests: a synthetic corpus, tiny models, fairseq in this process."""
 
 import itertools
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL = ["--embed-dim", "16", "--ffn-embed-dim", "32", "--dropout", "0"]
 """Makes any student architecture small; `nart_*_tiny` has two layers."""
 
 IN_PROCESS = ["--cpu", "--num-workers", "0"]
-"""Ending a data loader's worker takes five seconds; a test needs none."""
+"""No workers for data loading: ending one takes five seconds."""
 
 SMALL_TEACHER = [
     word
@@ -43,7 +43,7 @@ TEACHERS = {
         *("--encoder-layers", "[(16, 3)] * 3", "--decoder-layers", "[(16, 3)] * 3"),
     ],
 }
-"""Every kind of teacher, small."""
+"""Small teachers of every kind."""
 
 
 def write_text(folder: Path, sizes: dict[str, int], seed: int = 1) -> None:
@@ -73,15 +73,15 @@ def load_task(data: Path, **decoding: object) -> NartTranslationTask:
 
 
 def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
-    """A small student with random weights, its CRF transitions random too, fertilities small."""
+    """A small student with random weights and transitions of the CRF, and small fertilities."""
     torch.manual_seed(seed)
     parser = options.get_training_parser()
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
     model = task.build_model(options.parse_args_and_arch(parser, command))
     for name, parameter in model.named_parameters():
         if name in ("crf.transitions.target.weight", "crf.transitions.f.2.weight"):
-            torch.nn.init.normal_(parameter)  # else the CRF is none, and the dynamic one static
-        if name == "fertility.projection.bias":  # mostly 0 to 2, not even over 0 to 49
+            torch.nn.init.normal_(parameter)  # otherwise the CRF has no effect
+        if name == "fertility.projection.bias":  # mostly 0 to 2, not uniform over 0 to 49
             parameter.data = -(torch.arange(len(parameter)) - 1.0).square()
     return model.eval()
 
@@ -89,10 +89,12 @@ def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> N
 def build_teacher(
     task: NartTranslationTask, kind: str, *words: str, seed: int = 1
 ) -> BaseFairseqModel:
-    """A small teacher with random weights, as a task of fairseq's own builds it."""
+    """A small teacher with random weights, built by fairseq's own translation task."""
     torch.manual_seed(seed)
     command = [task.cfg.data, *TEACHERS[kind], "--max-tokens", "1", *words]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
+    if task.src_dict != task.tgt_dict:
+        args.share_all_embeddings = False
     plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
     return plain.build_model(args).eval()
 
@@ -100,7 +102,7 @@ def build_teacher(
 def batch_of(
     task: NartTranslationTask, device: torch.device, rows: int = 5, split: str = "test"
 ) -> dict[str, Any]:
-    """The first sentences of a split as fairseq collates them."""
+    """The first sentences of a split, collated by fairseq."""
     task.load_dataset(split)
     data = task.dataset(split)
     batch = data.collater([data[i] for i in range(rows)])
@@ -108,10 +110,10 @@ def batch_of(
     return {**batch, **moved, "net_input": {k: v.to(device) for k, v in batch["net_input"].items()}}
 
 
-def learn_by_heart(
+def overfit(
     task: NartTranslationTask, model: NartModel, batch: dict[str, Any], updates: int, lr: float
 ) -> list[list[int]]:
-    """Trains on one batch alone; its targets, which the model should then say."""
+    """Trains on one batch only; returns its targets, which the model should then predict."""
     optimizer, criterion = torch.optim.Adam(model.train().parameters(), lr), NartCriterion(task)
     for _ in range(updates):
         loss, tokens, _ = criterion(model, batch)
@@ -126,14 +128,14 @@ def fairseq_train(data: Path, save: Path, *words: str) -> Path:
     """fairseq-train in this process, on the CPU; returns the last checkpoint."""
     command = [str(data), "--save-dir", str(save), "--max-tokens", "400", *IN_PROCESS, *words]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
-    # fairseq remembers the best score of the training before, of another test, in its function.
+    # fairseq keeps the best score, here of an earlier test, as an attribute of this function.
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     train.main(convert_namespace_to_omegaconf(args))
     return save / "checkpoint_last.pt"
 
 
 def fairseq_generate(data: Path, checkpoint: Path, *words: str) -> None:
-    """fairseq-generate in this process, printing as ever."""
+    """fairseq-generate in this process."""
     parser = options.get_generation_parser()
     command = [str(data), "--path", str(checkpoint), *IN_PROCESS, *words]
     generate.main(options.parse_args_and_arch(parser, command))
@@ -148,10 +150,10 @@ def fairseq_interactive(data: Path, checkpoint: Path, file: Path, *words: str) -
 
 
 def lines_of(output: str, kind: str) -> dict[int, list[str]]:
-    """{sentence number: its lines of a kind such as H, without number} of a fairseq output."""
-    found: dict[int, list[str]] = {}
+    """{sentence number: lines of a kind such as H, without the number} from fairseq's output."""
+    lines: dict[int, list[str]] = {}
     for line in output.splitlines():
         if line.startswith(f"{kind}-"):
             number, _, rest = line[len(kind) + 1 :].partition("\t")
-            found.setdefault(int(number), []).append(rest)
-    return found
+            lines.setdefault(int(number), []).append(rest)
+    return lines

@@ -1,6 +1,7 @@
 """The demo: a synthetic corpus, a teacher, three students on raw and on distilled text, a report.
 
     python examples/demo/run.py [--out runs/demo]
+    python examples/demo/run.py --ship    # only trains the small model that the package contains
 
 It can be interrupted and run again: finished steps are skipped, and training resumes from the last
 checkpoint.
@@ -34,6 +35,10 @@ SIZES = {"train": 8000, "valid": 300, "test": 300}
 TEACHER_UPDATES = 300
 NART_UPDATES = 500
 CRF_UPDATES = 150
+SMALL = ("--embed-dim", 64, "--ffn-embed-dim", 256)
+"""The size of the model that is shipped with the package: 0.5 MB in int8."""
+SMALL_UPDATES = (1200, 500)
+"""Of its NART and its NART-DCRF, which cannot start from the larger teacher."""
 LENGTHS = [1, 9]
 NAMES = {"nart": "NART", "crf": "NART-CRF", "dcrf": "NART-DCRF"}
 
@@ -155,10 +160,10 @@ def train(out: Path, name: str, data: Path, updates: int, *words: object) -> Pat
     return save / "checkpoint_last.pt"
 
 
-def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Path]]:
-    """Makes the corpus, the teacher, the distilled text and the six students, all in `out`.
+def prepare(out: Path) -> tuple[list[grammar.Pair], Path]:
+    """Makes the corpus, the teacher and the distilled text in `out`.
 
-    Returns the test pairs, the teacher's checkpoint and those of the students by system and text.
+    Returns the test pairs and the teacher's checkpoint.
     """
     test = write_corpus(out / "text")
     raw, distilled = out / "raw", out / "distilled"
@@ -171,8 +176,14 @@ def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Pa
     Step(out, "distill").command(
         "fairseq-nart", "distill", raw, "--path", teacher, "--out", distilled
     )
+    return test, teacher
+
+
+def train_students(out: Path, teacher: Path) -> dict[tuple[str, str], Path]:
+    """Trains the six students; returns their checkpoints by system and text."""
     students = {}
-    for text, data in (("raw", raw), ("distilled", distilled)):
+    for text in ("raw", "distilled"):
+        data = out / text
         start = teacher
         for system, updates in (
             ("nart", NART_UPDATES),
@@ -185,7 +196,23 @@ def build(out: Path) -> tuple[list[grammar.Pair], Path, dict[tuple[str, str], Pa
             students[system, text] = checkpoint
             if system == "nart":
                 start = checkpoint
-    return test, teacher, students
+    return students
+
+
+def train_small(out: Path) -> Path:
+    """Trains the small NART-DCRF on the distilled text; returns its checkpoint."""
+    data, (first, second) = out / "distilled", SMALL_UPDATES
+    nart = train(out, "small_nart", data, first, "--arch", "nart_tiny", *SMALL)
+    words = ("--arch", "nart_dcrf_tiny", *SMALL, "--init-from", nart)
+    return train(out, "small_dcrf", data, second, *words)
+
+
+def export(out: Path, name: str, checkpoint: Path, data: Path) -> Path:
+    """Exports a student in int8; returns the folder."""
+    folder = out / "models" / name
+    words = (checkpoint, "--data", data, "--out", folder)
+    Step(out, f"export_{name}").command("fairseq-nart", "export", *words)
+    return folder
 
 
 def plan(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> str:
@@ -261,31 +288,56 @@ def repairs(run: Path, test: list[grammar.Pair], count: int = 3) -> str:
     return "\n\n".join(blocks[:count])
 
 
-def translate(sentence: str, checkpoint: Path, data: Path) -> str:
+def shown(*words: object) -> str:
+    """A command of fairseq-nart as the reader can type it."""
+    binary = BIN / "fairseq-nart"
+    program = binary.relative_to(ROOT) if binary.is_relative_to(ROOT) else binary
+    return shlex.join([str(program), *map(str, words)])
+
+
+def translate(sentence: str, model: Path) -> str:
     """Translates a sentence; returns the command and its output, as in a terminal."""
-    words = ["fairseq-nart", "translate", "--path", str(checkpoint), "--data", str(data)]
-    binary = BIN / words[0]
+    words = ("translate", "--model", str(model))
     done = subprocess.run(
-        [str(binary), *words[1:]],
+        [BIN / "fairseq-nart", *words],
         input=f"{sentence}\n",
         capture_output=True,
         text=True,
         cwd=ROOT,
         check=True,
     )
-    shown = binary.relative_to(ROOT) if binary.is_relative_to(ROOT) else binary
-    command = shlex.join([str(shown), *words[1:]])
-    return f'$ echo "{sentence}" | {command}\n{done.stdout.strip()}'
+    return f'$ echo "{sentence}" | {shown(*words)}\n{done.stdout.strip()}'
+
+
+def ship(model: Path) -> None:
+    """Replaces the model in the package."""
+    target = ROOT / "fairseq_nart" / "runtime" / "demo"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(model, target)
+    size = sum(file.stat().st_size for file in target.iterdir())
+    print(f"shipped: {target.relative_to(ROOT)} ({size / 1000:.0f} KB)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     runs = Path(os.environ.get("NART_RUNS", ROOT / "runs"))
     parser.add_argument("--out", type=Path, default=runs / "demo", help="folder for all files")
-    out = parser.parse_args().out.resolve()
+    parser.add_argument(
+        "--ship", action="store_true", help="train the package's model and put it there, no more"
+    )
+    options = parser.parse_args()
+    out = options.out.resolve()
     claim(out)
     start = time.perf_counter()
-    test, teacher, students = build(out)
+    test, teacher = prepare(out)
+    if options.ship:
+        ship(export(out, "small_dcrf", train_small(out), out / "distilled"))
+        return
+    students = train_students(out, teacher)
+    models = {
+        (system, text): export(out, f"{system}_{text}", checkpoint, out / text)
+        for (system, text), checkpoint in students.items()
+    }
     logging.disable(logging.INFO)
     run = measure(out, teacher, students)
     table = shares(run, test)
@@ -297,7 +349,9 @@ def main() -> None:
     print("\nWhat the CRF corrects, with systems trained on the original text:\n")
     print(repairs(run, test))
     print("\nTranslate your own sentences with the words of the demo's grammar:\n")
-    print(translate(test[0].source, students["dcrf", "distilled"], out / "distilled"))
+    model = models["dcrf", "distilled"]
+    print(translate(test[0].source, model))
+    print(f"\nOr in a browser, with the lattice of each sentence:\n\n$ {shown('serve', model)}")
     print(f"\nThe report with its figures: {out / 'report' / 'index.html'}")
 
 

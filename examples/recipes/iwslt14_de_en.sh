@@ -1,7 +1,7 @@
 # IWSLT14 German-English (160,239 pairs): `_small` models, 5+5 layers, width 256, as in the paper.
 #
 #   IWSLT14   folder with train, valid, test as .de and .en (or .gz): tokenised and lower-cased, not
-#             yet in subwords, as fairseq's prepare-iwslt14.sh leaves them in its folder tmp/
+#             yet in subwords, as in the folder tmp/ of fairseq's prepare-iwslt14.sh
 #   TEACHER_UPDATES  of every autoregressive model (default: 50,000)
 #   FIRST_UPDATES    of NART (default: 100,000)
 #   SECOND_UPDATES   of each student, from NART (default: 30,000)
@@ -11,7 +11,7 @@ run="${NART_RUNS:-runs}/iwslt14_de_en"
 tests=(test) pieces=(--pieces 10000)
 size=small averaged=5 saving=(--save-interval-updates 1000 --keep-interval-updates 1)
 max_tokens=4096 tokens_per_update=32768
-tokenize=none  # BLEU of tokens, lower-cased, as papers give it for IWSLT14
+tokenize=none  # BLEU of tokens, lower-cased, as papers report for IWSLT14
 beam=5 lenpen=1
 teacher_tokens=4096 teacher_options=(--weight-decay 1e-4)  # as in fairseq's own recipe
 TEACHER_UPDATES="${TEACHER_UPDATES:-50000}" FIRST_UPDATES="${FIRST_UPDATES:-100000}"

@@ -5,8 +5,8 @@
 #   TEACHER   optional folder with a trained teacher of that direction: teacher.pt, dict.txt,
 #             sentencepiece.model and, if it exists, its translation of train, train.distilled.sp.TGT.gz
 #   TEACHER_UPDATES  of every autoregressive model trained here (default: 2,080)
-#   N         updates of every student (default: 3,000), to a learning rate of 0: N/2 as NART, then N/2 as
-#             itself; systems that do not start from NART train all N as themselves
+#   N         updates of every student (default: 3,000): N/2 as NART, then N/2 as itself to a learning
+#             rate of 0; all N as itself if the system does not start from NART
 #   OTHER_SEED  of the step seeds (default: 2)
 text_in MULTI30K
 src="${SRC:-de}"
@@ -29,7 +29,7 @@ for step in "${steps[@]}"; do
     case "$step" in
         bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
     esac
-    case "$step" in  # for fairseq, 0 updates are no limit
+    case "$step" in  # fairseq treats 0 updates as no limit
         ablations | fertility | sweep | table2)
             [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
     esac
@@ -46,7 +46,7 @@ if [ -n "$TEACHER" ]; then
     if [ -e "$translated" ]; then distill() { once distill adopt; }; fi
 fi
 
-adopt() {  # makes $distilled of the translation that came with the teacher; valid and the tests stay
+adopt() {  # builds $distilled from the existing translation of the teacher; valid and tests stay
     rm -rf "$distilled"
     cp "$text/train.$src" "$run/distilled.$src"
     gunzip -c "$translated" > "$run/distilled.$tgt"
@@ -100,9 +100,9 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
 
 # The fertilities come from eflomal's links (pip install eflomal), or without eflomal from the teacher's
 # attention, which is harder to learn from (docs/results/fertilities.md). Fine-tuning starts at fifteen times
-# the published rate, which is for a far longer training. As many updates without the teacher show what comes
-# of the teacher.
-fertility() {  ## NAT with fertilities, then N/6 updates more with the teacher, and without
+# the published rate, which is for a far longer training. The same number of updates without the teacher shows
+# the effect of the teacher.
+fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, and without
     local aligner=(--teacher "$teacher") set name samples out
     if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
     once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
@@ -123,17 +123,17 @@ fertility() {  ## NAT with fertilities, then N/6 updates more with the teacher, 
     done
 }
 
-further() {  # further NAME OPTIONS...: NAME is nart_fertility after N/6 updates more
+further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 more updates
     train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
         --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
         --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
     average "$1" "$run/$1.pt"
 }
 
-# Refinement's repeated words are removed, and mask-predict has five lengths too, as in their papers.
+# Refinement's repeated words are removed, and mask-predict also has five lengths, as in their papers.
 refinement() {  ## iterative refinement and mask-predict, with several numbers of iterations and of lengths
     local system set name subset refined filled iterations stop lengths adaptive
-    for system in nart_refinement nart_cmlm; do  # valid gets as many iterations as are trained
+    for system in nart_refinement nart_cmlm; do  # valid has as many iterations as training
         alone "$system" --refinement-iterations 4
     done
     adaptive=(--refinement-stop jaccard --dedup)
@@ -167,8 +167,8 @@ refinement() {  ## iterative refinement and mask-predict, with several numbers o
 }
 
 # It has the same size, data and number of updates as NART-DCRF, its own length classifier, and no refinement.
-# `--user-dir` fixes what keeps it from running. Freed memory is kept for it too; no other speed-up of the
-# plugin acts on it.
+# `--user-dir` applies the fixes without which it does not run. Freed memory is kept for it too; no other
+# speed-up of the plugin applies to it.
 peer() {  ## after evaluate: fairseq's own NAT-CRF, with static transitions, against NART-DCRF
     local layers=() side set out
     for side in encoder decoder; do
@@ -207,21 +207,21 @@ ablations() {  ## what each choice is worth: NART-DCRF with one choice changed, 
     done
 }
 
-ablation() {  # ablation NAME DATA FIRST OPTIONS...: NAME is NART-DCRF from FIRST, a NART
+ablation() {  # ablation NAME DATA FIRST OPTIONS...: trains FIRST, a NART, and from it NAME, NART-DCRF
     train "ablation/$3" "$2" $((N / 2)) --arch nart_cpu --eval-bleu --init-from "$teacher" \
         "${first_options[@]}" "${@:4}"
     train "ablation/$1" "$2" $((N / 2)) --arch nart_dcrf_cpu --eval-bleu \
         --init-from "$run/ablation/$3/checkpoint_best.pt" "${options[@]}" "${@:4}"
 }
 
-sweep() {  ## NART-DCRF with other numbers of candidates and ranks of the CRF, N/6 updates each
+sweep() {  ## NART-DCRF with other numbers of CRF candidates and other ranks, N/6 updates each
     local candidates rank
     vary base
     for candidates in 8 256; do vary "k$candidates" --crf-candidates "$candidates"; done
     for rank in 8 128; do vary "r$rank" --crf-rank "$rank"; done
 }
 
-vary() {  # vary NAME OPTIONS...: NART-DCRF with OPTIONS
+vary() {  # vary NAME OPTIONS...: trains NAME, NART-DCRF with OPTIONS
     train "sweep/$1" "$distilled" $((N / 6)) --arch nart_dcrf_cpu --eval-bleu \
         --init-from "$run/nart.first.pt" "${second_options[@]}" --total-num-update $((N / 6)) "${@:2}"
     average "sweep/$1" "$run/sweep/$1.pt"
@@ -240,14 +240,14 @@ seeds() {  ## the second stage of NART-CRF and NART-DCRF with another seed, OTHE
     done
 }
 
-bench() {  ## quality and speed of every row that is trained: a table, figures and a page
+bench() {  ## quality and speed of all trained systems: a table, figures and a page
     fairseq-nart bench examples/recipes/multi30k_de_en.bench.toml --root "$run" --out "$run/bench" \
         --skip-missing
     fairseq-nart report "$run/bench" --out "$run/report" --published sun2019 \
         --baseline "Transformer, beam $beam" --teacher "Transformer, beam $beam"
 }
 
-table2() {  ## every row, from text to one table with its page: most of a day on two cores
+table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
     for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility refinement \
         bench; do

@@ -4,15 +4,15 @@
 #   SRC, TGT  the endings of its files, such as de and en
 #   SIZE      of the models: cpu (default: 4+4 layers, width 256), small, base; see docs/options.md
 #   PIECES    in the joint vocabulary (default: 8,000; 32,000 for millions of pairs)
-#   TOKENIZE  sacreBLEU's name for BLEU's tokens (default: 13a, which needs spaces; zh, ja-mecab, char, ...)
-#   TOKENS    of an update, padding counted (default: 4,096; tens of thousands on GPUs)
-#   TEACHER_UPDATES  of every autoregressive model (default: 2,000): enough when valid no longer improves
+#   TOKENIZE  sacreBLEU's tokenizer (default: 13a, which needs spaces; zh, ja-mecab, char, ...)
+#   TOKENS    per update, padding included (default: 4,096; tens of thousands on GPUs)
+#   TEACHER_UPDATES  of every autoregressive model (default: 2,000); raise it while valid still improves
 #   N         updates of every student (default: 3,000): N/2 as NART, then N/2 as itself
 text_in TEXT
 for name in SRC TGT; do
     [ -n "${!name:-}" ] || refuse "set $name: examples/run.sh own_text --help describes it"
 done
-[ "$SRC" != "$TGT" ] || refuse "SRC and TGT are both $SRC: they must be two endings"
+[ "$SRC" != "$TGT" ] || refuse "SRC and TGT are both $SRC: they must differ"
 case "$SRC$TGT" in
     */*) refuse "SRC=$SRC TGT=$TGT: an ending must not contain a slash" ;;
 esac

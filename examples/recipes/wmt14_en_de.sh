@@ -23,8 +23,8 @@ for step in "${steps[@]}"; do
 done
 begin
 
-tokenised_bleu() {  ## after evaluate: prints BLEU of Moses' tokens, as papers of the time did
-    # Then with compounds split at their hyphens, as many of them did, which raises BLEU.
+tokenised_bleu() {  ## after evaluate: prints BLEU of Moses' tokens, as in papers of the time
+    # Then with compounds split at hyphens, as in many of them, which raises BLEU.
     local bleu_options=(--tokenize none --force) outs=("$run/out/teacher") moses="$run/moses"
     local lengths file text
     for lengths in 1 9 19 5x4; do

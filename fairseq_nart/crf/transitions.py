@@ -35,13 +35,20 @@ class LowRankTransitions(nn.Module):
     def forward(self, ids: Tensor, states: Tensor | None = None) -> Tensor:
         """Scores (B, T-1, K, K), at least float32, of the candidates ``ids`` (B, T, K).
 
+        Raises ValueError if ``states`` do not fit: see `factors`.
+        """
+        leave, enter = self.factors(ids, states)
+        with _full_precision(ids):
+            return leave @ enter.transpose(2, 3)
+
+    def factors(self, ids: Tensor, states: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Vectors (B, T-1, K, R) of the candidates left and entered; their products are the scores.
+
         Raises ValueError if ``states`` are given: static transitions do not use them.
         """
         if states is not None:
             raise ValueError("states: expected None, static transitions take no states")
-        leave, enter = self._embed(ids)
-        with _full_precision(ids):
-            return leave @ enter.transpose(2, 3)
+        return self._embed(ids)
 
     def _embed(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """E1 of the tokens left and E2 of the tokens entered, (B, T-1, K, R) each."""
@@ -78,8 +85,8 @@ class DynamicLowRankTransitions(LowRankTransitions):
             last.bias.copy_(torch.eye(rank).flatten())
         self.f = nn.Sequential(nn.Linear(2 * state_dim, hidden_dim), nn.ReLU(), last)
 
-    def forward(self, ids: Tensor, states: Tensor | None = None) -> Tensor:
-        """Scores (B, T-1, K, K), at least float32, given ``states`` (B, T, D).
+    def factors(self, ids: Tensor, states: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """E1 D^i of the candidates left and E2 of those entered, given ``states`` (B, T, D).
 
         Raises ValueError if the states are missing or have another shape.
         """
@@ -94,7 +101,7 @@ class DynamicLowRankTransitions(LowRankTransitions):
         neighbours = torch.cat([states[:, :-1], states[:, 1:]], dim=2)
         between = _widen(self.f(neighbours)).view(*neighbours.shape[:2], self.rank, self.rank)
         with _full_precision(ids):
-            return leave @ between @ enter.transpose(2, 3)
+            return leave @ between, enter
 
 
 def _full_precision(tensor: Tensor) -> torch.autocast:

@@ -62,12 +62,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write(translator: Translator, request: Request, folder: Path) -> Manifest:
-    """Writes all files into an empty `folder`. UserError for a model without graphs."""
+    """Writes all files into an empty `folder`. UserError for a model without `runtime`."""
     model, task = translator.model, translator.task
+    if model.runtime is None:
+        raise UserError(f"{type(model).__name__} names no `runtime`, so it cannot be exported")
     graphs: list[Graph] = model.graphs()
     scorer = None
     if request.teacher is not None:
-        rescorer = translator.engine.rescorer
+        rescorer: Any = translator.engine.rescorer
         target = task.target_dictionary
         graphs += TeacherGraphs(request.teacher, rescorer.teacher, target.pad()).graphs()
         scorer = Scorer(str(task.cfg.rescore_normalization), alpha(task.cfg), len(target))

@@ -28,12 +28,15 @@ def normalize(total: Array, length: Array, rule: str, alpha: float) -> Array:
     `sum`: the sum, `reward`: sum + alpha L (Murray and Chiang 2018, arXiv 1808.10006).
     L includes the EOS.
     """
+    score: Array
     if rule == "gnmt":
-        return total / ((5 + length) / 6) ** alpha
-    if rule == "mean":
-        return total / length
-    if rule == "sum":
-        return total
-    if rule == "reward":
-        return total + alpha * length
-    raise UserError(f"unknown normalization {rule!r}: one of {', '.join(DEFAULT_ALPHA)}")
+        score = total / ((5 + length) / 6) ** alpha
+    elif rule == "mean":
+        score = total / length
+    elif rule == "sum":
+        score = total
+    elif rule == "reward":
+        score = total + alpha * length
+    else:
+        raise UserError(f"unknown normalization {rule!r}: one of {', '.join(DEFAULT_ALPHA)}")
+    return score

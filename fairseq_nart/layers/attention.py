@@ -139,7 +139,8 @@ class PositionalAttention(MultiheadAttention):
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
         if exporting.active():
             both = F.linear(positions[None], *self.joined("qk")).expand(value.size(0), -1, -1)
-            return self._attend_in_graph(mask, *both.chunk(2, dim=2), self.v_proj(value))
+            q, k = both.chunk(2, dim=2)
+            return self._attend_in_graph(mask, q, k, self.v_proj(value))
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
     def _project_positions(self, positions: Tensor) -> tuple[Tensor, ...]:

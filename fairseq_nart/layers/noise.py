@@ -18,4 +18,5 @@ def gumbel(number: int, block: int, classes: int) -> NDArray[np.float32]:
     """
     bits = np.random.PCG64(2**20 * number + block).random_raw(BLOCK * classes)
     uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53  # never 0 or 1
-    return -np.log(-np.log(uniform)).astype(np.float32).reshape(BLOCK, classes)
+    noise: NDArray[np.float32] = -np.log(-np.log(uniform)).astype(np.float32)
+    return noise.reshape(BLOCK, classes)

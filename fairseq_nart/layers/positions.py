@@ -69,8 +69,11 @@ class _TableInGraph(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, x: Any, rows: int, dim: int) -> Any:
-        steps, frequencies = torch.arange(float(rows))[:, None], _frequencies(dim)[None]
-        angles = g.op("Mul", *(g.op("Constant", value_t=t) for t in (steps, frequencies)))
+        # torch multiplies constants when it exports, but does not expand them.
+        shape = g.op("Constant", value_t=torch.tensor([rows, dim // 2]))
+        factors = torch.arange(float(rows))[:, None], _frequencies(dim)[None]
+        expanded = (g.op("Expand", g.op("Constant", value_t=x), shape) for x in factors)
+        angles = g.op("Mul", *expanded)
         parts = [g.op("Sin", angles), g.op("Cos", angles)]
         if dim % 2:
             parts.append(g.op("Constant", value_t=torch.zeros(rows, 1)))

@@ -6,6 +6,7 @@ So the weights of a fairseq teacher load directly. Only positional attention has
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +189,8 @@ class Decoder(nn.Module):
 
     def memory(self, source: Tensor) -> Tensor:
         """source (B,S,D) -> the keys and values of all L layers by one product, (B,S,2LD)."""
-        parts = [layer.encoder_attn.joined("kv") for layer in self.layers]
+        attentions: list[Any] = [layer.encoder_attn for layer in self.layers]
+        parts = [attention.joined("kv") for attention in attentions]
         return F.linear(source, *(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:

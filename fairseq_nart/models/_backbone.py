@@ -84,9 +84,14 @@ class NartModel(BaseFairseqModel):
     side_inputs: ClassVar[tuple[SideInput, ...]] = ()
     """Further arguments of `forward`, passed by name."""
     runtime: ClassVar[str | None] = None
-    """The module of `fairseq_nart.runtime` that decodes with its `graphs`; None if it has none."""
+    """The module of `fairseq_nart.runtime` that decodes with its `graphs`; None if it cannot be
+    exported. Not inherited, because a subclass may decode differently."""
     teacher: TeacherRescorer | None = None
     """The teacher used in fine-tuning. Not a submodule, so it is not saved."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.runtime = vars(cls).get("runtime")
 
     def __init__(self, cfg: BackboneConfig, task: FairseqTask) -> None:
         """UserError if an option is out of range."""
@@ -186,8 +191,8 @@ class NartModel(BaseFairseqModel):
         return self.forbid(self.decoder.output_projection(features))
 
     def graphs(self) -> list[Graph]:
-        """The graphs of an export, for its `runtime` module. UserError if it cannot be exported."""
-        raise UserError(f"{type(self).__name__} has no graphs, so it cannot be exported")
+        """The graphs of an export, for its `runtime` module."""
+        raise NotImplementedError
 
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""

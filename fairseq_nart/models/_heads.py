@@ -184,12 +184,15 @@ class CrfHead:
         return Decoded(tokens, log_probs, mask, valid)
 
     def in_graph(self, features: Tensor, emissions: Tensor) -> dict[str, Tensor]:
-        """Candidates and their emissions (BN,T,K), and transitions (BN,T-1,K,K)."""
-        best = emissions.topk(min(self.crf.candidates, self.crf.vocab_size), dim=2)
+        """Candidates and their emissions (BN,T,K), and transitions (BN,T-1,K,K) with the candidate
+        that is entered first: so Viterbi reads memory in order."""
+        count = min(self.crf.candidates, self.crf.vocab_size)
+        best = emissions.topk(count, dim=2, sorted=False)
         # Padding of the vocabulary has no embeddings. Its emissions of -inf are never chosen.
         ids = best.indices.clamp(max=self.crf.vocab_size - 1)
-        transitions = self.crf.transitions(ids, self.states(features))
-        return {"ids": ids, "scores": best.values, "transitions": transitions}
+        leave, enter = self.crf.transitions.factors(ids, self.states(features))
+        arrivals = enter @ leave.transpose(2, 3)
+        return {"ids": ids, "scores": best.values, "arrivals": arrivals}
 
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """The larger of the lattice and the tensors of k-best search."""

@@ -79,7 +79,7 @@ class Nart(WithHead, ByLengthModel):
         return [encode, Graph("decode", self.decoded, self, example)]
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
-        """tokens (B,S) -> memory, predicted target lengths (B,), and source embeddings if needed."""
+        """tokens (B,S) -> memory, predicted lengths (B,), and source embeddings if needed."""
         return self.outputs(self.encode(tokens))
 
     def outputs(self, states: EncoderStates) -> dict[str, Tensor]:

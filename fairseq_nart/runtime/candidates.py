@@ -43,7 +43,7 @@ def finish(
     Rows of an `empty` source (R,) get an empty output.
     """
     tokens = np.where(empty[:, None], eos, decoded.tokens)
-    rows, width = tokens.shape
+    rows = len(tokens)
     is_end = (tokens == eos) & decoded.mask
     keep = decoded.mask & (is_end.cumsum(axis=1) == 0)
     if dedup:

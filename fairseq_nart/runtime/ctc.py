@@ -45,9 +45,7 @@ class Runtime(System):
         return Decoded(tokens, np.where(real, log, 0), real, valid)
 
 
-def best_path(
-    path: Ints, scores: Floats, mask: Bools, blank: int
-) -> tuple[Ints, Ints, Floats]:
+def best_path(path: Ints, scores: Floats, mask: Bools, blank: int) -> tuple[Ints, Ints, Floats]:
     """Merges repeats and drops blanks of a path (B,F) with log-probabilities (B,F).
 
     Returns tokens (B,F), their number (B,) and scores (B,F+1): each token has the sum over its

@@ -50,7 +50,8 @@ class Engine:
             )
         if best is not None and (not rescore or best < 1):
             raise UserError(
-                f"rescore_best must be at least 1, with a teacher and several candidates, not {best}"
+                "rescore_best must be at least 1, with a teacher and several candidates, "
+                f"not {best}"
             )
         self.rescore_best: int | None = best
         self.scorer = None
@@ -136,9 +137,7 @@ def _joined(parts: list[Candidates], sentences: int, pad: int) -> Candidates:
         for part in parts:
             array = getattr(part, name)
             if array.ndim == 2:
-                array = np.pad(
-                    array, ((0, 0), (0, width - array.shape[1])), constant_values=fill
-                )
+                array = np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
             rows.append(array.reshape(sentences, -1, *array.shape[1:]))
         joined = np.concatenate(rows, axis=1)
         return joined.reshape(-1, *joined.shape[2:])

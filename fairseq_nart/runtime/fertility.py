@@ -34,7 +34,8 @@ def rounded_mean(logits: Floats) -> Ints:
     """logits (B,S,L) -> (B,S), the rounded expectation of each token's fertility."""
     weights = np.exp(logits - logits.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
-    return np.round(weights @ np.arange(logits.shape[2], dtype=logits.dtype)).astype(np.int64)
+    means: Floats = weights @ np.arange(logits.shape[2], dtype=logits.dtype)
+    return means.round().astype(np.int64)
 
 
 def sample(logits: Floats, mask: Bools, count: int) -> Ints:

@@ -126,10 +126,9 @@ def read(folder: Path) -> Manifest:
             raise UserError(f"{folder} has no file {name}: copy the whole folder again")
         if sha256(path) != digest:
             raise UserError(f"{path} was changed or damaged: copy it again, or export again")
-    used = [*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords]
-    for name in used:
-        if name is not None and name not in manifest.files:
-            raise UserError(f"{file} is damaged (no checksum of {name}): export the model again")
+    used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
+    for missing in used - {None} - manifest.files.keys():
+        raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
 
 
@@ -149,5 +148,3 @@ def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
         if value is not None or option.value is not None:
             require_allowed(name, value, option.choices, option.bounds)
     return {**{name: option.value for name, option in manifest.decoding.items()}, **options}
-
-

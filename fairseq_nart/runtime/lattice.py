@@ -44,8 +44,8 @@ class Lattice:
     ranks: list[list[int]]
     """(T,C) rank among the K, from 0; the column, unless Viterbi took a candidate ranked below."""
     emissions: Floats
-    """(T,C) log-probabilities in nats: over the whole vocabulary, or of an exported model over the K
-    candidates."""
+    """(T,C) log-probabilities in nats: over the whole vocabulary, or of an exported model over the
+    K candidates."""
     transitions: Floats
     """(T-1,C,C) score of a candidate (last axis) after one of the previous position, in nats."""
     argmax: Path
@@ -75,14 +75,18 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
     length = np.clip(source.encoded["lengths"], 1, manifest.longest_target)
     mask = np.ones((1, length[0]), bool)
     outputs = system.graphs["decode"](source_mask=source.mask, mask=mask, **source.encoded)
-    ids, scores, transitions = (outputs[name] for name in ("ids", "scores", "transitions"))
-    viterbi = search.best_path(scores, transitions, length)
+    ids, scores, arrivals = (outputs[name] for name in ("ids", "scores", "arrivals"))
+    order = np.argsort(-scores, axis=2, kind="stable")  # a graph does not sort its candidates
+    ids, scores = (np.take_along_axis(x, order, 2) for x in (ids, scores))
+    steps = np.arange(length[0] - 1)[:, None, None]
+    arrivals = arrivals[:, steps, order[0, 1:, :, None], order[0, :-1, None]]
+    viterbi = search.best_path(scores, arrivals, length)
     slots = np.tile(np.arange(min(shown, ids.shape[2])), (length[0], 1))  # (T,C)
     slots[:, -1] = np.maximum(slots[:, -1], viterbi[0])
 
     def path(name: str, taken: Ints) -> Path:
         tokens = np.take_along_axis(ids, taken[..., None], 2)[..., 0]
-        log_probs = search.log_probs(scores, transitions, taken, length)
+        log_probs = search.log_probs(scores, arrivals, taken, length)
         done = finish(
             Decoded(tokens, log_probs, mask, np.ones((1, 1), bool)),
             "sum",
@@ -101,7 +105,7 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
 
     among = scores[0] - search.log_sum_exp(scores[0])[:, None]
     pairs = np.arange(length[0] - 1)[:, None, None]
-    every = transitions[0][pairs, slots[:-1, :, None], slots[1:, None, :]]
+    transitions = arrivals[0][pairs, slots[1:, None, :], slots[:-1, :, None]]
     symbols = model.text.symbols
     return Lattice(
         source=line.strip(),
@@ -109,7 +113,7 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
         tokens=[[symbols[i] for i in row] for row in np.take_along_axis(ids[0], slots, 1)],
         ranks=slots.tolist(),
         emissions=np.take_along_axis(among, slots, 1).astype(np.float64),
-        transitions=every.astype(np.float64),
+        transitions=transitions.astype(np.float64),
         argmax=path("argmax", np.zeros_like(viterbi)),  # the largest emission comes first
         viterbi=path("Viterbi", viterbi),
     )

@@ -20,9 +20,7 @@ class TeacherScorer:
         self.about = about
         self.eos = eos
 
-    def __call__(
-        self, source: Ints, mask: Bools, candidates: Candidates, exists: Bools
-    ) -> Floats:
+    def __call__(self, source: Ints, mask: Bools, candidates: Candidates, exists: Bools) -> Floats:
         """source and mask (B,S), exists (B,W) -> (B·W,) scores, -inf where nothing exists.
 
         The source is encoded once, and equal candidates of a sentence are scored once.

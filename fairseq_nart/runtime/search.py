@@ -1,7 +1,7 @@
 """Inference in linear chains with NumPy: the counterpart of `fairseq_nart.crf.chain`.
 
-R chains of T positions with K slots each. Scores are (R,T,K), transitions (R,T-1,K,K): of a slot
-(last axis) after one of the previous position. Lengths are (R,). Slots beyond a length are 0.
+R chains of T positions with K slots each. Scores are (R,T,K). Arrivals (R,T-1,K,K) score a slot after
+one of the previous position (last axis). Lengths are (R,). Slots beyond a length are 0.
 """
 
 import numpy as np
@@ -9,33 +9,33 @@ import numpy as np
 from fairseq_nart.runtime.states import Floats, Ints
 
 
-def best_path(scores: Floats, transitions: Floats, lengths: Ints) -> Ints:
+def best_path(scores: Floats, arrivals: Floats, lengths: Ints) -> Ints:
     """Viterbi: the slots (R,T) of the best path."""
     rows, length, slots = scores.shape
-    if length == 1:
-        return scores.argmax(axis=2)
-    arrive = transitions.swapaxes(2, 3)  # (R,T-1,K,K), from the last axis
-    pointers = np.empty((length - 1, rows, slots), np.int64)
-    state, ends = scores[:, 0], []
+    every, flat = np.arange(rows), np.arange(rows * slots)
+    pointers = []
+    states = [scores[:, 0]]
     for i in range(length - 1):
-        ends.append(state)
-        total = arrive[:, i] + state[:, None]  # (R,K,K)
-        pointers[i] = total.argmax(axis=2)
-        state = np.take_along_axis(total, pointers[i][..., None], 2)[..., 0] + scores[:, i + 1]
-    ends.append(state)
-    every = np.arange(rows)
+        total = (arrivals[:, i] + states[-1][:, None]).reshape(-1, slots)
+        pointer = total.argmax(axis=1)
+        states.append(total[flat, pointer].reshape(rows, slots) + scores[:, i + 1])
+        pointers.append(pointer.reshape(rows, slots))
     path = np.zeros((rows, length), np.int64)
-    current = np.stack(ends, axis=1)[every, lengths - 1].argmax(axis=1)
+    if rows == 1:
+        slot = states[lengths[0] - 1][0].argmax()
+        path[0, lengths[0] - 1] = slot
+        for i in reversed(range(lengths[0] - 1)):
+            path[0, i] = slot = pointers[i][0, slot]
+        return path
+    current = np.stack(states, axis=1)[every, lengths - 1].argmax(axis=1)
     for i in reversed(range(length)):
-        real = i < lengths
         if i < length - 1:
-            inside = i + 1 < lengths
-            current = np.where(inside, pointers[i][every, current], current)
-        path[:, i] = np.where(real, current, 0)
+            current = np.where(i + 1 < lengths, pointers[i][every, current], current)
+        path[:, i] = np.where(i < lengths, current, 0)
     return path
 
 
-def k_best(scores: Floats, transitions: Floats, lengths: Ints, k: int) -> tuple[Floats, Ints]:
+def k_best(scores: Floats, arrivals: Floats, lengths: Ints, k: int) -> tuple[Floats, Ints]:
     """The k best paths, best first: total scores (R,k), -inf if missing, and slots (R,k,T)."""
     rows, length, slots = scores.shape
     state = np.full((rows, k, slots), -np.inf, scores.dtype)
@@ -43,7 +43,7 @@ def k_best(scores: Floats, transitions: Floats, lengths: Ints, k: int) -> tuple[
     states, pointers = [state], []
     for i in range(length - 1):
         # (R,K,kK): of all ways to arrive in a slot, the k best
-        total = (state[:, :, None] + transitions.swapaxes(2, 3)[:, None, i]).swapaxes(1, 2)
+        total = arrivals[:, i, :, None] + state[:, None]
         values, pointer = _largest(total.reshape(rows, slots, k * slots), k)
         pointers.append(pointer.swapaxes(1, 2))  # (R,k,K)
         state = values.swapaxes(1, 2) + scores[:, None, i + 1]
@@ -61,7 +61,7 @@ def k_best(scores: Floats, transitions: Floats, lengths: Ints, k: int) -> tuple[
     return values, paths
 
 
-def log_probs(scores: Floats, transitions: Floats, path: Ints, lengths: Ints) -> Floats:
+def log_probs(scores: Floats, arrivals: Floats, path: Ints, lengths: Ints) -> Floats:
     """log p(y_i | y_{i-1}, x) of each slot of `path` (R,T), at most 0, and 0 beyond a length.
 
     They sum to the path's log-probability.
@@ -69,14 +69,14 @@ def log_probs(scores: Floats, transitions: Floats, path: Ints, lengths: Ints) ->
     rows, length, _ = scores.shape
     future = np.zeros_like(scores)  # log of the summed exponential scores of what may follow a slot
     for i in reversed(range(length - 1)):
-        total = transitions[:, i] + (scores[:, i + 1] + future[:, i + 1])[:, None]
+        total = arrivals[:, i] + (scores[:, i + 1] + future[:, i + 1])[:, :, None]
         inside = (i + 1 < lengths)[:, None]
-        future[:, i] = np.where(inside, log_sum_exp(total), 0)
+        future[:, i] = np.where(inside, log_sum_exp(total.swapaxes(1, 2)), 0)
     positions = path[..., None]
     after = np.take_along_axis(future, positions, 2)[..., 0]
     arrive = np.take_along_axis(scores, positions, 2)[..., 0] + after
     steps = np.arange(length - 1)
-    arrive[:, 1:] += transitions[np.arange(rows)[:, None], steps, path[:, :-1], path[:, 1:]]
+    arrive[:, 1:] += arrivals[np.arange(rows)[:, None], steps, path[:, 1:], path[:, :-1]]
     before = np.concatenate([log_sum_exp(scores[:, :1] + future[:, :1]), after[:, :-1]], axis=1)
     result: Floats = np.minimum(arrive - before, 0)  # rounding alone can exceed 0
     result[np.arange(length) >= lengths[:, None]] = 0

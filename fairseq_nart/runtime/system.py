@@ -56,18 +56,18 @@ class System:
         """Completes what a head computed in a graph; mask (R,T), valid (B,N)."""
         if "best" in outputs:
             return Decoded(outputs["best"], outputs["log_probs"], mask, valid)
-        ids, scores, transitions = (outputs[x] for x in ("ids", "scores", "transitions"))
+        ids, scores, arrivals = (outputs[x] for x in ("ids", "scores", "arrivals"))
         lengths, paths = mask.sum(axis=1), self.crf_paths
         if paths == 1:
-            slots = search.best_path(scores, transitions, lengths)[:, None]
+            slots = search.best_path(scores, arrivals, lengths)[:, None]
         else:
-            totals, slots = search.k_best(scores, transitions, lengths, paths)
+            totals, slots = search.k_best(scores, arrivals, lengths, paths)
             exists = (totals > -np.inf).reshape(*valid.shape, paths)
             valid = (valid[..., None] & exists).reshape(len(valid), -1)
         tokens = np.take_along_axis(ids, slots.swapaxes(1, 2), 2).swapaxes(1, 2)
         log_probs = np.zeros(slots.shape, np.float32)
         for path in range(paths) if scored else ():
-            log_probs[:, path] = search.log_probs(scores, transitions, slots[:, path], lengths)
+            log_probs[:, path] = search.log_probs(scores, arrivals, slots[:, path], lengths)
         flat = (len(mask) * paths, mask.shape[1])
         repeated = np.repeat(mask, paths, axis=0)
         return Decoded(tokens.reshape(flat), log_probs.reshape(flat), repeated, valid)

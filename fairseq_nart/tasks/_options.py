@@ -82,7 +82,8 @@ def check(cfg: Any) -> None:
     for kind in _registry.decoding_kinds().values():
         _built(kind, cfg)
     alpha(cfg)
-    unused = {"rescore_normalization": ("reward", OLD_DEFAULT), "rescore_alpha": (None,)}
+    default = RescoringConfig.rescore_normalization
+    unused = {"rescore_normalization": (default, OLD_DEFAULT), "rescore_alpha": (None,)}
     for name, harmless in () if cfg.rescore_with else unused.items():
         if getattr(cfg, name) not in harmless:
             raise UserError(f"{typed(name)} needs a teacher: give --rescore-with, or leave it out")

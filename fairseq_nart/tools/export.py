@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from fairseq_nart.errors import UserError
 
@@ -27,10 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="autoregressive Transformer that ranks candidates, exported too",
     )
-    parser.add_argument("--bleu", type=float, help="BLEU of the model, for its card")
-    decoding = parser.add_argument_group(
-        "decoding", "defaults of the folder"
+    parser.add_argument(
+        "--crf-candidates",
+        type=int,
+        metavar="K",
+        help="CRF candidates per position (default: as trained). Fewer are faster: 8 gave the same "
+        "BLEU as 64 (docs/results/crf-candidates.md); compare them on your validation set",
     )
+    parser.add_argument("--bleu", type=float, help="BLEU of the model, for its card")
+    decoding = parser.add_argument_group("decoding", "defaults of the folder")
     gen_parser_from_dataclass(decoding, decoding_config()())
 
 
@@ -47,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
 
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
+    if options.crf_candidates is not None:
+        _set_candidates(translator.model, options.crf_candidates)
     request = folder.Request(
         arch=translator.arch,
         precision=options.precision,
@@ -59,3 +67,12 @@ def run(options: argparse.Namespace) -> None:
         check.check(translator, temporary, options.precision)
         size = sum(file.stat().st_size for file in temporary.iterdir())
     print(f"exported: {options.out} ({size / 1e6:.1f} MB)")
+
+
+def _set_candidates(model: Any, count: int) -> None:
+    """UserError if the model has no CRF, or for a number that it cannot have."""
+    if getattr(model, "crf", None) is None:
+        raise UserError("--crf-candidates is for models with a CRF: leave it out")
+    if not 1 <= count <= model.vocab_size:
+        raise UserError(f"--crf-candidates must be 1 to {model.vocab_size}, not {count}")
+    model.crf.candidates = count

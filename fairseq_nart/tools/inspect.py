@@ -6,8 +6,9 @@ from pathlib import Path
 from fairseq_nart.errors import UserError
 from fairseq_nart.models._heads import CrfHead
 from fairseq_nart.models.nart import Nart
+from fairseq_nart.runtime.lattice import Lattice
 from fairseq_nart.tools import _model
-from fairseq_nart.tools.inspection.lattice import Lattice, decode_lattice
+from fairseq_nart.tools.inspection.lattice import decode_lattice
 
 NO_MATPLOTLIB = "a picture needs matplotlib: pip install fairseq-nart[plots]"
 SUFFIXES = (".png", ".pdf", ".svg")

@@ -43,7 +43,7 @@ def test_generate_interactive_and_api_agree(
     decoding, data, student, teacher, sources, tmp_path, capsys
 ):
     words, keywords = options_of(decoding, teacher)
-    # In integers a sentence depends a little on those beside it: one at a time.
+    # In int8, a sentence depends slightly on the others of its batch.
     together = 1 if decoding == "int8" else 4
     fairseq_generate(data, student, *words, "--nbest", "3", "--batch-size", str(together))
     generated = lines_of(capsys.readouterr().out, "H")
@@ -64,7 +64,7 @@ def test_generate_interactive_and_api_agree(
             assert float(score) == pytest.approx(ours.score / 0.693147, abs=1e-4)
 
 
-def test_own_teacher_score_is_score_reference(data, student, teacher, sources, tmp_path, capsys):
+def test_teacher_score_equals_score_reference(data, student, teacher, sources, tmp_path, capsys):
     """The mean score in our H- lines, against fairseq scoring our output as the reference."""
     words = ["--rescore-with", str(teacher), "--rescore-normalization", "mean"]
     fairseq_generate(data, student, *words, "--length-candidates", "5")
@@ -82,7 +82,7 @@ def test_own_teacher_score_is_score_reference(data, student, teacher, sources, t
 
 
 @pytest.mark.parametrize("size", range(1, 18))
-def test_all_sentences_come_back(size, data, student, tmp_path, capsys):
+def test_all_sentences_are_translated(size, data, student, tmp_path, capsys):
     write_text(tmp_path, {"test": size}, seed=5)
     dictionary = str(data / "dict.de.txt")
     binarise(tmp_path, tmp_path / "bin", "--srcdict", dictionary, "--joined-dictionary")
@@ -90,7 +90,7 @@ def test_all_sentences_come_back(size, data, student, tmp_path, capsys):
     assert sorted(lines_of(capsys.readouterr().out, "H")) == list(range(size))
 
 
-def test_odd_input_gives_one_line_each_in_order(data, student, sources, tmp_path, capsys):
+def test_unusual_input_gives_one_line_each_in_order(data, student, sources, tmp_path, capsys):
     """Empty, blank, invalid UTF-8, unknown characters, too long; then an ordinary line."""
     file = tmp_path / "input.txt"
     good = sources[0].encode()
@@ -100,16 +100,16 @@ def test_odd_input_gives_one_line_each_in_order(data, student, sources, tmp_path
     output = capsys.readouterr().out
     numbers = [int(x[2:].split("\t")[0]) for x in output.splitlines() if x.startswith("H-")]
     assert numbers == list(range(6))
-    found = lines_of(output, "H")
-    assert found[0][0].split("\t")[1] == found[1][0].split("\t")[1] == ""
+    hypotheses = lines_of(output, "H")
+    assert hypotheses[0][0].split("\t")[1] == hypotheses[1][0].split("\t")[1] == ""
     expected = hub.from_pretrained(student, data).translate([sources[0]])
-    assert [found[5][0].split("\t")[1]] == expected
+    assert [hypotheses[5][0].split("\t")[1]] == expected
 
 
-def test_api_answers_odd_input_too(data, student, sources):
+def test_api_translates_unusual_input(data, student, sources):
     api = hub.from_pretrained(student, data)
-    odd = api.translate(["", sources[0], "  ", "☃"])
-    assert odd[0] == odd[2] == "" and odd[1] == api.translate([sources[0]])[0]
+    outputs = api.translate(["", sources[0], "  ", "☃"])
+    assert outputs[0] == outputs[2] == "" and outputs[1] == api.translate([sources[0]])[0]
     assert api.translate([]) == []
     with pytest.raises(TypeError, match="list of lines"):
         api.translate("one line")
@@ -123,16 +123,16 @@ def test_autoregressive_checkpoint_is_refused(data, teacher):
 
 
 def test_training_resumes_and_validates_with_the_real_generator(data, tmp_path, capsys):
-    """Validation BLEU and the best checkpoint; a resumed run ends where an uncut one does."""
+    """Validation BLEU and the best checkpoint; a resumed run equals an uninterrupted one."""
     words = ["--arch", "nart_crf_tiny", *SMALL, "--eval-bleu", "--warmup-updates", "1"]
     words += ["--length-candidates", "3", "--no-epoch-checkpoints", "--lr", "1e-2"]
     board = tmp_path / "board"
     logged = ["--tensorboard-logdir", str(board), "--log-interval", "1"]
-    cut = fairseq_train(data, tmp_path / "cut", *words, "--max-update", "3", *logged)
+    interrupted = fairseq_train(data, tmp_path / "cut", *words, "--max-update", "3", *logged)
     events = b"".join(file.read_bytes() for file in board.rglob("events*"))
     assert b"crf_loss" in events and b"nar_loss" in events and b"length_loss" in events
     assert (tmp_path / "cut" / "checkpoint_best.pt").exists()
-    state = torch.load(cut, weights_only=True)
+    state = torch.load(interrupted, weights_only=True)
     assert state["extra_state"]["val_loss"] == state["extra_state"]["best"] >= 0
     fairseq_train(data, tmp_path / "cut", *words, "--max-update", "6")
     fairseq_train(data, tmp_path / "whole", *words, "--max-update", "6")

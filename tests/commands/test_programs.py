@@ -1,4 +1,4 @@
-"""fairseq's programs with options and checkpoints that they fail on by themselves."""
+"""Options and checkpoints on which fairseq's programs fail without the plugin."""
 
 import itertools
 import logging
@@ -34,25 +34,25 @@ def sentences(capsys):
 @pytest.mark.parametrize(
     ("model", "more"), [("student", ()), ("teacher", ("--beam", "1", "--max-len-b", "9"))]
 )
-def test_shards_share_the_sentences(model, more, data, request, capsys, caplog):
+def test_shards_cover_all_sentences(model, more, data, request, capsys, caplog):
     """There are three batches for four shards."""
-    path, found = request.getfixturevalue(model), []
+    path, numbers = request.getfixturevalue(model), []
     for shard in "0123":
         words = ("--num-shards", "4", "--shard-id", shard, "--batch-size", "8", *more)
         fairseq_generate(data, path, *words)
-        found.append(sentences(capsys))
-    assert sorted(map(len, found)) == [0, 1, 8, 8]
-    assert sorted(itertools.chain(*found)) == list(range(17))
+        numbers.append(sentences(capsys))
+    assert sorted(map(len, numbers)) == [0, 1, 8, 8]
+    assert sorted(itertools.chain(*numbers)) == list(range(17))
     assert caplog.text.count("no speed and no BLEU: no sentences") == 1
 
 
-def test_a_shard_that_does_not_exist(data, student):
+def test_invalid_shard_is_refused(data, student):
     with pytest.raises(ValueError, match="--shard-id must be 0 to 1 with --num-shards 2, not 2"):
         fairseq_generate(data, student, "--num-shards", "2", "--shard-id", "2")
 
 
 @pytest.fixture(autouse=True)
-def keep_the_log_of_the_tests(monkeypatch):
+def keep_logging(monkeypatch):
     """fairseq-validate would close it."""
     monkeypatch.setattr(validate, "reset_logging", lambda: None)
 
@@ -61,21 +61,21 @@ def run_validate(data, path, *words):
     """fairseq-validate in this process."""
     command = [str(data), "--path", str(path), *IN_PROCESS, *words]
     args = options.parse_args_and_arch(options.get_validation_parser(), command)
-    typed = options.parse_args_and_arch(
+    overrides = options.parse_args_and_arch(
         options.get_validation_parser(), command, suppress_defaults=True
     )
-    validate.main(convert_namespace_to_omegaconf(args), override_args=typed)
+    validate.main(convert_namespace_to_omegaconf(args), override_args=overrides)
 
 
 @pytest.mark.parametrize(("model", "term"), [("student", "crf_loss"), ("teacher", "nll_loss")])
-def test_validation_brings_its_options(model, term, data, request, caplog):
+def test_validate_sets_its_options(model, term, data, request, caplog):
     with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, "fairseq"):
         run_validate(data, request.getfixturevalue(model))
     assert f"| {term} " in caplog.text
 
 
-def test_options_that_a_program_does_not_read(data, student, tmp_path):
-    """Not even with the value that they have by default."""
+def test_unused_options_are_refused(data, student, tmp_path):
+    """Even with their default values."""
     for option, run in (
         (["--valid-subset", "valid"], fairseq_generate),
         (["--bf16"], fairseq_generate),
@@ -90,8 +90,8 @@ def test_options_that_a_program_does_not_read(data, student, tmp_path):
 
 @pytest.mark.parametrize("option", ["--fp16", "--memory-efficient-fp16"])
 @pytest.mark.parametrize("cuda", [True, False])
-def test_fp16_on_a_cpu(option, cuda, data, student, tmp_path, monkeypatch):
-    """All calls here have --cpu."""
+def test_fp16_on_a_cpu_is_refused(option, cuda, data, student, tmp_path, monkeypatch):
+    """All commands have --cpu."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     with pytest.raises(
         ValueError, match=f"{option} needs a GPU: type {option.replace('fp', 'bf')}"
@@ -119,16 +119,16 @@ def test_batches_in_buckets(data, student, tmp_path, capsys):
     assert sorted(sentences(capsys)) == list(range(17))
 
 
-def test_best_checkpoint_by_bleu_that_is_not_computed(data, tmp_path):
+def test_best_checkpoint_by_bleu_needs_eval_bleu(data, tmp_path):
     with pytest.raises(ValueError, match=r"metric bleu: .* --eval-bleu too"):
         fairseq_train(data, tmp_path, *TINY, "--best-checkpoint-metric", "bleu")
 
 
-def test_best_checkpoint_by_an_unknown_metric(data, tmp_path):
-    """The epoch is not lost: with another metric the same command goes on."""
+def test_best_checkpoint_by_an_unknown_metric_is_refused(data, tmp_path):
+    """The epoch is not lost: with a known metric the same command continues."""
     words = [*TINY, "--max-tokens", "4000", "--max-epoch", "2"]
-    said = r"metric blue: validation does not compute it, only .*, loss, "
-    with pytest.raises(ValueError, match=said):
+    message = r"metric blue: validation does not compute it, only .*, loss, "
+    with pytest.raises(ValueError, match=message):
         fairseq_train(data, tmp_path, *words, "--best-checkpoint-metric", "blue")
     saved = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
     assert saved["extra_state"]["train_iterator"]["epoch"] == 2
@@ -139,7 +139,7 @@ def test_best_checkpoint_by_an_unknown_metric(data, tmp_path):
 
 @pytest.fixture(params=["weights", "no optimizer"])
 def slim(request, student, teacher, tmp_path):
-    """Checkpoints of a student and a teacher without what only a training needs."""
+    """Checkpoints of a student and a teacher without the state of training."""
     files = []
     for path in (student, teacher):
         state = torch.load(path, weights_only=True)
@@ -151,7 +151,7 @@ def slim(request, student, teacher, tmp_path):
     return files
 
 
-def test_a_slim_checkpoint_does_all_but_go_on(slim, data, task, tmp_path, capsys):
+def test_slim_checkpoint_can_do_everything_but_resume(slim, data, task, tmp_path, capsys):
     student, teacher = slim
     fairseq_generate(data, student, "--rescore-with", str(teacher), "--length-candidates", "3")
     assert sorted(sentences(capsys)) == list(range(17))
@@ -169,8 +169,8 @@ def test_a_slim_checkpoint_does_all_but_go_on(slim, data, task, tmp_path, capsys
     assert fairseq_train(data, tmp_path / "more", *words, *more).exists()
 
 
-def test_a_training_on_a_full_disk(data, tmp_path, monkeypatch):
-    """What is there stays, and nothing else does."""
+def test_training_on_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch):
+    """And no other file."""
     words = (*TINY, "--max-tokens", "4000", "--disable-validation", "--no-epoch-checkpoints")
     last = fairseq_train(data, tmp_path, *words, "--max-epoch", "1")
     before = last.read_bytes()

@@ -1,4 +1,4 @@
-"""Memory that stays in the process, and goes back when told."""
+"""Freed memory stays in the process until it is returned explicitly."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ def faults(times):
     for _ in range(times):
         torch.ones(2**24)  # 64 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(30)  # glibc needs a few to find its place again
+faults(30)  # glibc needs a few allocations to adapt
 if sys.argv[1] == "return":
     return_free_memory()
 print(faults(1))
@@ -38,18 +38,18 @@ def faults(what: str, code: str = CODE, **environment: str) -> int:
     return int(done.stdout.split()[-1])
 
 
-def test_freed_memory_is_used_again():
+def test_freed_memory_is_reused():
     assert faults("keep") < 1000
 
 
-def test_free_memory_goes_back_when_told():
+def test_free_memory_can_be_returned():
     assert faults("return") > 10000
 
 
-def test_the_python_api_leaves_the_process_as_it_was():
+def test_python_api_does_not_change_the_allocator():
     code = CODE.replace("keep_freed_memory()\n", "import fairseq_nart.hub\n", 1)
     assert faults("keep", code) > 10000
 
 
-def test_what_the_user_chose_stays():
+def test_settings_of_the_user_are_kept():
     assert faults("keep", MALLOC_MMAP_MAX_="65536") > 10000

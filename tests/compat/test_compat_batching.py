@@ -1,4 +1,4 @@
-"""No sentence of a data set is lost when batches are made."""
+"""Batching loses no sentence of a data set."""
 
 import importlib
 from typing import Any
@@ -13,7 +13,7 @@ LIMITS += [(None, 8), (None, 12), (30, 5), (100, 1)]
 @pytest.mark.parametrize("multiple", [1, 2, 3, 8])
 @pytest.mark.parametrize(("max_tokens", "max_sentences"), LIMITS)
 @pytest.mark.parametrize("vector", [True, False])
-def test_every_index_comes_back(
+def test_batches_contain_every_index(
     multiple: int, max_tokens: int | None, max_sentences: int | None, vector: bool
 ) -> None:
     data_utils: Any = importlib.import_module("fairseq.data.data_utils")
@@ -36,7 +36,7 @@ def test_every_index_comes_back(
             assert max_tokens is None or len(batch) * lengths[batch].max() <= max_tokens
 
 
-def test_order_may_be_any_iterable_and_too_long_sentences_are_still_refused() -> None:
+def test_order_can_be_an_iterator_and_long_sentences_are_refused() -> None:
     data_utils: Any = importlib.import_module("fairseq.data.data_utils")
     batches = data_utils.batch_by_size(
         iter(range(9)), lambda _: 3, max_sentences=8, required_batch_size_multiple=8

@@ -41,7 +41,7 @@ LOADERS = [load_checkpoint, _load_by_fairseq]
 Loader = Callable[[Path], dict[str, Any]]
 
 
-def test_a_copy_that_is_cut_leaves_what_was_there(
+def test_interrupted_copy_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = importlib.import_module("fairseq.file_io").PathManager.copy
@@ -49,13 +49,13 @@ def test_a_copy_that_is_cut_leaves_what_was_there(
     new.write_bytes(b"new")
     last.write_bytes(b"old")
 
-    def cut(_source: str, target: str) -> None:
+    def fail(_source: str, target: str) -> None:
         Path(target).write_bytes(b"n")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    said = r"checkpoint_last\.pt: the checkpoint cannot be written \(the disk is full"
-    with monkeypatch.context() as patched, pytest.raises(OSError, match=said):
-        patched.setattr("shutil.copyfile", cut)
+    message = r"checkpoint_last\.pt: the checkpoint cannot be written \(the disk is full"
+    with monkeypatch.context() as patched, pytest.raises(OSError, match=message):
+        patched.setattr("shutil.copyfile", fail)
         copy(str(new), str(last), overwrite=True)
     assert last.read_bytes() == b"old"
     assert copy(str(new), str(last), overwrite=True)
@@ -81,7 +81,7 @@ class _CopiedDtype:
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_options_and_numpy_values_come_back(tmp_path: Path, load: Loader) -> None:
+def test_options_and_numpy_values_are_loaded(tmp_path: Path, load: Loader) -> None:
     path = tmp_path / "checkpoint_best.pt"
     torch.save(_good_state(), path)
     state = load(path)
@@ -115,7 +115,7 @@ def test_plain_pickle_runs_nothing(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_fairseq_cannot_turn_the_protection_off(tmp_path: Path) -> None:
+def test_fairseq_cannot_disable_the_protection(tmp_path: Path) -> None:
     target = tmp_path / "created"
     torch.save({**_good_state(), "extra_state": _Malicious(target)}, tmp_path / "evil.pt")
     utils: Any = importlib.import_module("fairseq.checkpoint_utils")
@@ -139,7 +139,7 @@ def test_file_cannot_change_a_numpy_type() -> None:
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_missing_file(tmp_path: Path, load: Loader) -> None:
+def test_missing_file_is_reported(tmp_path: Path, load: Loader) -> None:
     with pytest.raises(CheckpointError, match=r"nothing\.pt.*cannot be opened.*--save-dir"):
         load(tmp_path / "nothing.pt")
     with pytest.raises(CheckpointError, match="cannot be opened"):
@@ -147,7 +147,7 @@ def test_missing_file(tmp_path: Path, load: Loader) -> None:
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_damaged_files(tmp_path: Path, load: Loader) -> None:
+def test_damaged_files_are_reported(tmp_path: Path, load: Loader) -> None:
     torch.save(_good_state(), tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
     bad = tmp_path / "bad.pt"
@@ -162,14 +162,14 @@ def test_damaged_files(tmp_path: Path, load: Loader) -> None:
     "foreign",
     [{"weight": torch.zeros(2)}, {"model": {}}, {"cfg": {"a": 1}}, torch.zeros(2), [1]],
 )
-def test_foreign_files(tmp_path: Path, load: Loader, foreign: Any) -> None:
+def test_other_files_are_refused(tmp_path: Path, load: Loader, foreign: Any) -> None:
     torch.save(foreign, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r"other\.pt: not a fairseq checkpoint.*expected"):
         load(tmp_path / "other.pt")
 
 
 def test_options_in_a_checkpoint_are_values_not_code(tmp_path: Path) -> None:
-    # The decoder of every Transformer reads adaptive_softmax_cutoff of its checkpoint so.
+    # Every Transformer reads adaptive_softmax_cutoff from its checkpoint with eval_str_list.
     utils: Any = importlib.import_module("fairseq.utils")
     target = tmp_path / "created"
     with pytest.raises(ValueError, match="may not hold code"):

@@ -1,4 +1,4 @@
-"""Dictionaries are read as before, and a faulty line is named."""
+"""Dictionaries are read as by fairseq, and an invalid line is reported."""
 
 import importlib
 from pathlib import Path
@@ -11,7 +11,7 @@ SPECIAL = 4
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"a 1\nb 2\na 3\n", "line 3 repeats a word: 'a 3'"),
         (b"a 1\n<unk> 2\n", "line 2 repeats a word: '<unk> 2'"),
@@ -21,15 +21,15 @@ SPECIAL = 4
         (b"a 1\n\xff 1\n", "line 2 is not UTF-8"),
     ],
 )
-def test_faulty_lines(text: bytes, said: str, tmp_path: Path) -> None:
+def test_invalid_lines_are_reported(text: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "dict.de.txt"
     file.write_bytes(text)
-    with pytest.raises(ValueError, match=rf"dict\.de\.txt, {said}"):
+    with pytest.raises(ValueError, match=rf"dict\.de\.txt, {message}"):
         Dictionary.load(str(file))
 
 
-def test_good_files(tmp_path: Path) -> None:
-    """Spaces of other kinds are no ends of lines, and a flag lets a word occur twice."""
+def test_valid_files_are_read(tmp_path: Path) -> None:
+    """Only a line feed ends a line, and a flag allows a repeated word."""
     file = tmp_path / "dict.de.txt"
     file.write_text("a 1\r\n\u2028b 2\na 5 #fairseq:overwrite\n", "utf-8")
     loaded = Dictionary.load(str(file))
@@ -41,6 +41,6 @@ def test_good_files(tmp_path: Path) -> None:
             other.add_from_file(stream)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Dictionary.load(str(tmp_path / "nowhere"))

@@ -27,7 +27,7 @@ def test_old_integer_name_in_data_utils() -> None:
     assert data_utils.np.fromiter(iter("12"), data_utils.np.int).tolist() == [1, 2]
 
 
-def test_numpy_itself_is_untouched() -> None:
+def test_numpy_itself_is_not_changed() -> None:
     assert not hasattr(np, "float") and not hasattr(np, "int")
 
 
@@ -35,7 +35,7 @@ def test_numpy_itself_is_untouched() -> None:
     ("flags", "tpu"),
     [("--bf16", False), ("--memory-efficient-bf16", False), ("--bf16 --tpu", True), ("", False)],
 )
-def test_bf16_is_no_tpu(flags: str, tpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_does_not_select_a_tpu(flags: str, tpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fairseq-train"])
     options: Any = importlib.import_module("fairseq.options")
     arguments = ["bin", "--arch", "transformer", *flags.split()]
@@ -47,7 +47,7 @@ def test_bf16_is_no_tpu(flags: str, tpu: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bf16_on_a_gpu_has_one_flat_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It learns as it does one by one; fairseq knows where it is by the number of the GPU."""
+    """It learns the same as separate parameters. fairseq places it by the number of the GPU."""
     monkeypatch.setattr(sys, "argv", ["fairseq-train"])
     options: Any = importlib.import_module("fairseq.options")
     convert: Any = importlib.import_module("fairseq.dataclass.utils").convert_namespace_to_omegaconf
@@ -101,7 +101,7 @@ BY_HAND: dict[str, Any] = {
 }
 
 
-def test_one_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _launch(monkeypatch, {}).distributed_init_method is None
     # Some clusters set WORLD_SIZE for every program.
     assert _launch(monkeypatch, {"WORLD_SIZE": "2"}).distributed_init_method is None
@@ -163,7 +163,7 @@ def test_pytorch_ddp_gets_no_device_numbers_on_the_cpu() -> None:
     assert given["device_ids"] is None and given["output_device"] is None
 
 
-def test_undecodable_input_gives_every_line(
+def test_undecodable_input_keeps_every_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = types.ModuleType("fairseq_cli.interactive")

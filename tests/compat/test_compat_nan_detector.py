@@ -1,4 +1,4 @@
-"""Where a gradient is not a number, the trainer says so."""
+"""The trainer reports NaN gradients."""
 
 import importlib
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Pair:
-    """What a module may return beside tensors."""
+    """An output of a module that is not a tensor."""
 
     def __init__(self, x: torch.Tensor) -> None:
         self.x = x
@@ -24,7 +24,7 @@ class Model(nn.Module):
         return Pair(self.inner(x))
 
 
-def test_modules_may_return_anything(caplog: pytest.LogCaptureFixture) -> None:
+def test_modules_can_return_any_type(caplog: pytest.LogCaptureFixture) -> None:
     trainer: Any = importlib.import_module("fairseq.trainer")
     model = Model()
     with trainer.NanDetector(model):

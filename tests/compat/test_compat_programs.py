@@ -14,7 +14,7 @@ import torch
 import fairseq_nart
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-SENTENCES = 11  # no multiple of 8
+SENTENCES = 11  # not a multiple of 8
 MODEL = [
     *("--arch", "transformer", "--encoder-layers", "1", "--decoder-layers", "1"),
     *("--encoder-embed-dim", "8", "--encoder-ffn-embed-dim", "8", "--encoder-attention-heads", "1"),
@@ -51,7 +51,7 @@ def _run(folder: Path, *command: str, stdin: bytes = b"") -> tuple[str, str]:
 
 
 def _write_data(folder: Path) -> None:
-    """What fairseq-preprocess writes, in this process because a program takes seconds."""
+    """Writes the same as fairseq-preprocess, which would take seconds to start."""
     data: Any = importlib.import_module("fairseq.data")
     dictionary = data.Dictionary()
     words = [dictionary.add_symbol(word) for word in ("ein", "mann", "geht", "haus", "der")]
@@ -89,7 +89,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return folder, *_run(folder, "fairseq-train", "bin", *MODEL, *training)
 
 
-def test_bf16_training_on_the_cpu_is_quiet(trained: tuple[Path, str, str]) -> None:
+def test_bf16_training_on_the_cpu_prints_no_warnings(trained: tuple[Path, str, str]) -> None:
     _, output, errors = trained
     assert "done training" in output
     assert "'tpu': False" in output
@@ -105,16 +105,16 @@ def test_every_test_sentence_is_generated(trained: tuple[Path, str, str]) -> Non
     assert errors == ""
 
 
-def test_interactive_answers_every_line(trained: tuple[Path, str, str]) -> None:
+def test_interactive_translates_every_line(trained: tuple[Path, str, str]) -> None:
     command = ("fairseq-interactive", "bin", "--user-dir", "fixed", "--cpu", "--beam", "1")
     text = b"ein mann\n\n   \nhaus \xff\xfe hund\nder"
     output, errors = _run(trained[0], *command, "--path", "saved/checkpoint_last.pt", stdin=text)
-    answers = [line.split("\t")[0] for line in output.splitlines() if line.startswith("H-")]
-    assert answers == [f"H-{line}" for line in range(5)]
+    translations = [line.split("\t")[0] for line in output.splitlines() if line.startswith("H-")]
+    assert translations == [f"H-{line}" for line in range(5)]
     assert "standard input, line 4 is not UTF-8" in errors and len(errors.splitlines()) == 1
 
 
-def test_two_processes_resume_one_training(trained: tuple[Path, str, str]) -> None:
+def test_two_processes_resume_a_training(trained: tuple[Path, str, str]) -> None:
     torchrun = ("torchrun", "--nproc_per_node", "2", "--no-python", "fairseq-train", "bin")
     training = (
         "--user-dir",

@@ -39,7 +39,7 @@ def test_top_candidates(
     assert torch.equal(scores[:, :, -1][inside], best[:, :, -1][inside])
 
 
-def test_messages() -> None:
+def test_error_messages() -> None:
     emissions, include = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="k: expected at least 1, found 0"):
         top_candidates(emissions, 0)

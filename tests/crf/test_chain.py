@@ -85,8 +85,8 @@ def test_k_best(device: torch.device, problem: Problem, k: int) -> None:
         order = order[expected[order] > -math.inf]
         exact(scores[row, : len(order)], expected[order])
         assert (scores[row, len(order) :] == -math.inf).all()
-        found = [tuple(path) for path in best[row, : len(order), :length].tolist()]
-        assert found == [paths[j] for j in order]
+        actual = [tuple(path) for path in best[row, : len(order), :length].tolist()]
+        assert actual == [paths[j] for j in order]
         assert (best[row, :, length:] == 0).all()
 
 
@@ -96,11 +96,11 @@ def test_score_and_log_likelihood_of_every_path(device: torch.device, problem: P
     p = problem.to(device)
     log_z = chain.log_partition(p.emissions, p.transitions, p.mask)
     path = p.random_path()
-    found = chain.score(p.emissions, p.transitions, path, p.mask)
+    actual = chain.score(p.emissions, p.transitions, path, p.mask)
     likelihood = chain.log_likelihood(p.emissions, p.transitions, path, p.mask)
     for row, length, paths, expected in sentences(p):
-        exact(found[row], expected[paths.index(tuple(path[row, :length].tolist()))])
-    exact(likelihood, found - log_z)
+        exact(actual[row], expected[paths.index(tuple(path[row, :length].tolist()))])
+    exact(likelihood, actual - log_z)
     assert (likelihood <= 0).all()
 
 
@@ -109,8 +109,8 @@ def test_score_and_log_likelihood_of_every_path(device: torch.device, problem: P
 def test_path_log_probs(device: torch.device, problem: Problem) -> None:
     p = problem.to(device)
     path = p.random_path()
-    found = chain.path_log_probs(p.emissions, p.transitions, path, p.mask).cpu()
-    assert (found <= 0).all() and (found[~p.mask.cpu()] == 0).all()
+    actual = chain.path_log_probs(p.emissions, p.transitions, path, p.mask).cpu()
+    assert (actual <= 0).all() and (actual[~p.mask.cpu()] == 0).all()
     for row, length, paths, scores in sentences(p):
         own = path[row, :length].tolist()
         for i in range(length):
@@ -119,12 +119,12 @@ def test_path_log_probs(device: torch.device, problem: Problem) -> None:
             until = torch.tensor([list(q[: i + 1]) == own[: i + 1] for q in paths])
             total = torch.logsumexp(scores[before], dim=0)
             if total == -math.inf:
-                # behind something impossible only the sum, compared below, has a meaning
-                assert not found[row, i].isnan()
+                # after an impossible prefix only the sum, compared below, is defined
+                assert not actual[row, i].isnan()
             else:
-                exact(found[row, i], torch.logsumexp(scores[until], dim=0) - total)
+                exact(actual[row, i], torch.logsumexp(scores[until], dim=0) - total)
     exact(
-        found.sum(dim=1),
+        actual.sum(dim=1),
         chain.log_likelihood(p.emissions, p.transitions, path, p.mask),
     )
 
@@ -137,21 +137,21 @@ def test_sampling_frequencies(device: torch.device, impossible: bool) -> None:
     p = p.to(device)
     n = 20_000
 
-    def draw(seed: int) -> Tensor:
+    def sample(seed: int) -> Tensor:
         generator = torch.Generator(device).manual_seed(seed)
         return chain.sample(p.emissions, p.transitions, p.mask, n, generator)
 
-    drawn = draw(0)
-    assert drawn.shape == (3, n, 3)
-    assert torch.equal(drawn, draw(0)) and not torch.equal(drawn, draw(1))
-    assert (drawn.masked_select(~p.mask.unsqueeze(1)) == 0).all()
+    samples = sample(0)
+    assert samples.shape == (3, n, 3)
+    assert torch.equal(samples, sample(0)) and not torch.equal(samples, sample(1))
+    assert (samples.masked_select(~p.mask.unsqueeze(1)) == 0).all()
     for row, length, paths, scores in sentences(p):
-        counts = Counter(tuple(path) for path in drawn[row, :, :length].tolist())
+        counts = Counter(tuple(path) for path in samples[row, :, :length].tolist())
         expected = n * torch.softmax(scores, dim=0)
-        found = torch.tensor([counts[path] for path in paths], dtype=torch.float64)
+        actual = torch.tensor([counts[path] for path in paths], dtype=torch.float64)
         possible = expected > 0
-        assert (found[~possible] == 0).all()
-        chi_square = ((found - expected)[possible] ** 2 / expected[possible]).sum()
+        assert (actual[~possible] == 0).all()
+        chi_square = ((actual - expected)[possible] ** 2 / expected[possible]).sum()
         freedom = int(possible.sum()) - 1
         # five standard deviations above the mean of the chi-square distribution
         assert chi_square <= freedom + 5 * math.sqrt(2 * freedom) + 1e-9
@@ -209,7 +209,7 @@ def everything(p: Problem) -> list[Tensor]:
     ]
 
 
-def test_padding_changes_nothing(device: torch.device) -> None:
+def test_padding_is_ignored(device: torch.device) -> None:
     p = one().to(device)
     pad = torch.nn.functional.pad
     longer = Problem(
@@ -218,11 +218,11 @@ def test_padding_changes_nothing(device: torch.device) -> None:
         pad(p.mask, (0, 2)),
     )
     for short, long in zip(everything(p), everything(longer)):
-        kept = long[tuple(slice(n) for n in short.shape)] if long.shape != short.shape else long
+        part = long[tuple(slice(n) for n in short.shape)] if long.shape != short.shape else long
         if short.dim() == 3 and short.shape[1] == 3:
-            kept = long[:, :, : short.shape[2]]
-        exact(kept, short)
-    # what fills the padding does not matter either
+            part = long[:, :, : short.shape[2]]
+        exact(part, short)
+    # nor do the values at padding matter
     noisy = Problem(
         p.emissions.masked_fill(~p.mask.unsqueeze(2), math.nan),
         p.transitions.masked_fill(~p.mask[:, 1:, None, None], 1e30),
@@ -341,12 +341,12 @@ empty[2] = False
         ("path", torch.full((3, 6), -1), r"path: expected slots in 0..4"),
     ],
 )
-def test_messages(name: str, value: object, message: str) -> None:
+def test_error_messages(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         chain.score(**wrong(name, value))  # type: ignore[arg-type]
 
 
-def test_messages_of_counts() -> None:
+def test_error_messages_of_counts() -> None:
     p = one()
     with pytest.raises(ValueError, match="k: expected at least 1, found 0"):
         chain.k_best(p.emissions, p.transitions, p.mask, 0)

@@ -1,4 +1,4 @@
-"""The module: its distribution, its start, its gradient, and two independent references."""
+"""LinearChainCRF: distribution, initialization, gradients and two independent references."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ cases = st.fixed_dictionaries(
 @given(options=cases)
 def test_equals_enumeration_over_candidates(device: torch.device, options: dict[str, Any]) -> None:
     case = Case(device, **options)
-    found = case.log_likelihood()
-    assert (found <= 0).all()
+    actual = case.log_likelihood()
+    assert (actual <= 0).all()
     scores, tokens = case.crf.decode(case.emissions, case.mask, case.states)
     lattice = case.crf.lattice(case.emissions, case.mask, case.states)
     three, paths_of_three = lattice.k_best(3)
@@ -109,8 +109,10 @@ def test_equals_enumeration_over_candidates(device: torch.device, options: dict[
     assert torch.equal(best, scores)
     assert_close(lattice.log_likelihood(path), best - lattice.log_partition())
     assert_close(along[:, 0], log_probs)
-    there = three > -math.inf
-    assert_close((along.sum(dim=2) - along[:, :1].sum(dim=2))[there], (three - three[:, :1])[there])
+    finite = three > -math.inf
+    assert_close(
+        (along.sum(dim=2) - along[:, :1].sum(dim=2))[finite], (three - three[:, :1])[finite]
+    )
     assert torch.equal(tokens, same) and (tokens[~case.mask] == 0).all()
     assert_close(three[:, 0], scores)
     assert torch.equal(triples[:, 0], tokens)
@@ -123,7 +125,7 @@ def test_equals_enumeration_over_candidates(device: torch.device, options: dict[
 
         target = expected[paths.index(tuple(case.targets[row, :length].tolist()))]
         log_z = torch.logsumexp(expected[inside(forced[row], paths)], dim=0)
-        assert_close(found[row].cpu(), target - log_z, rtol=1e-9, atol=1e-9)
+        assert_close(actual[row].cpu(), target - log_z, rtol=1e-9, atol=1e-9)
         reached = expected.masked_fill(~inside(free[row], paths), -math.inf)
         order = reached.argsort(descending=True)[:3]
         order = order[reached[order] > -math.inf]
@@ -141,8 +143,8 @@ def test_distribution_sums_to_one(device: torch.device, dynamic: bool) -> None:
     mask = torch.ones(64, 3, dtype=torch.bool, device=device)
     every = torch.tensor(all_paths(4, 3)).to(device)
     states = None if case.states is None else case.states[:1].expand(64, -1, -1)
-    found = case.crf.log_likelihood(case.emissions[:1].expand(64, -1, -1), every, mask, states)
-    assert_close(found.exp().sum().item(), 1.0, rtol=1e-9, atol=1e-9)
+    actual = case.crf.log_likelihood(case.emissions[:1].expand(64, -1, -1), every, mask, states)
+    assert_close(actual.exp().sum().item(), 1.0, rtol=1e-9, atol=1e-9)
 
 
 @few
@@ -153,7 +155,7 @@ def test_log_likelihood_never_above_zero(
     case = Case(device, dtype=torch.float32, **options)
     emissions = scale * case.emissions
     assert (case.log_likelihood(emissions) <= 0).all()
-    # the strongest and the weakest token as the reference
+    # the most and the least probable tokens as the reference
     for case.targets in (emissions.argmax(dim=2), emissions.argmin(dim=2)):
         assert (case.log_likelihood(emissions) <= 0).all()
 
@@ -252,7 +254,7 @@ def test_gradient_of_emissions(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_padding_and_batching_change_nothing(device: torch.device, dynamic: bool) -> None:
+def test_padding_and_batches_do_not_matter(device: torch.device, dynamic: bool) -> None:
     case = Case(device, dynamic, candidates=3, seed=2)
     pad = torch.nn.functional.pad
     longer = Case(device, dynamic, candidates=3)
@@ -326,7 +328,7 @@ def test_equals_fairseq(
     device: torch.device, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = pytest.importorskip("fairseq.modules.dynamic_crf_layer")
-    # its np.float is gone from NumPy
+    # it uses np.float, which NumPy has removed
     monkeypatch.setattr(module, "np", types.SimpleNamespace(float=float))
     case = Case(device, candidates=candidates)
     theirs = module.DynamicCRF(5, low_rank=2, beam_size=candidates).to(device).double()
@@ -342,7 +344,7 @@ def test_equals_fairseq(
     assert_close(own_scores, scores.sum(dim=1))
 
 
-def test_messages(device: torch.device) -> None:
+def test_error_messages(device: torch.device) -> None:
     with pytest.raises(ValueError, match="candidates: expected at least 1, found 0"):
         LinearChainCRF(5, candidates=0)
     with pytest.raises(ValueError, match="rank: expected at least 1, found 0"):

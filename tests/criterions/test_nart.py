@@ -1,4 +1,4 @@
-"""One batch equals its split in two; a loss that is no number names itself and its batch."""
+"""The criterion: equal for a batch and its parts, logs of terms, and errors for NaN."""
 
 import math
 from collections import Counter
@@ -32,7 +32,7 @@ def gradients(task, model, groups, device):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_one_batch_equals_its_split(arch, task, device):
+def test_batch_equals_its_parts(arch, task, device):
     model = build(task, arch).to(device).double()
     together = gradients(task, model, [[0, 1, 2, 3, 4, 5]], device)
     split = gradients(task, model, [[4, 0], [1, 2, 3, 5]], device)
@@ -68,15 +68,15 @@ def test_terms_are_logged_by_name(task, device):
         assert values[name] == pytest.approx(sums[name] / items / math.log(2), abs=2e-3)
 
 
-def test_nan_names_term_and_batch(task, device):
+def test_nan_error_names_term_and_batch(task, device):
     model = build(task, "nart_crf_tiny").to(device)
     with torch.no_grad():
         model.crf.transitions.source.weight.fill_(float("nan"))
     sample = sample_of(task, [3, 5], device)
     criterion = NartCriterion(task)
     with pytest.raises(FloatingPointError, match=r"crf_loss is not .* sentences \[.*3.*\]"):
-        for _ in range(1 if device.type == "cpu" else 2):  # a GPU is not waited for
+        for _ in range(1 if device.type == "cpu" else 2):  # on a GPU, one update later
             criterion(model, sample)
-    # fairseq scales the loss of an fp16 training, and lowers the scale where that is too much.
+    # In fp16, fairseq scales the loss, and lowers the scale after an overflow.
     loss, _, _ = NartCriterion(task)(model.half(), sample)
     assert not loss.isfinite()

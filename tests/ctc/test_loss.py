@@ -1,4 +1,4 @@
-"""CTC's loss against enumeration and against torch's own over the whole vocabulary."""
+"""CTC loss, compared with enumeration and with torch's own loss."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ V = 4
 
 
 def collapsed(path, blank):
-    """A plain statement of the rule: merge repeats, then drop blanks."""
+    """Plain implementation of the rule: merge repeats, then drop blanks."""
     return [token for token, _ in itertools.groupby(path) if token != blank]
 
 
 def enumerated(logits, blank, labels):
-    """-log of the summed probability of all paths that say the labels."""
+    """-log of the total probability of all paths that collapse to the labels."""
     log_probs = torch.cat([logits, blank[:, None]], dim=1).log_softmax(dim=1)
     total = [
         sum(log_probs[frame, token] for frame, token in enumerate(path))
@@ -43,7 +43,7 @@ def loss_of(logits, blank, labels, frames, lengths):
     return ctc_loss(log_probs, labels, frames.to(device), lengths.to(device))
 
 
-def test_equals_enumeration_with_gradient(device):
+def test_loss_and_gradient_equal_enumeration(device):
     logits, blank, labels, frames, lengths = problem(device)
     ours = [x.clone().requires_grad_() for x in (logits, blank)]
     theirs = [x.clone().requires_grad_() for x in (logits, blank)]
@@ -60,7 +60,7 @@ def test_equals_enumeration_with_gradient(device):
         torch.testing.assert_close(mine.grad, other.grad)
 
 
-def test_equals_torch_over_the_whole_vocabulary(device):
+def test_loss_equals_torch(device):
     torch.manual_seed(1)
     logits, blank = torch.randn(3, 40, 500, device=device), torch.randn(3, 40, device=device)
     labels = torch.randint(500, (3, 12), device=device)
@@ -71,14 +71,14 @@ def test_equals_torch_over_the_whole_vocabulary(device):
 
 
 @pytest.mark.parametrize(
-    "given, misfits", [((3, 2, 1, 1), 1), ((4, 1, 1, 1), 1), ((2, 1, 1, 1), 2)]
+    "given, expected", [((3, 2, 1, 1), 1), ((4, 1, 1, 1), 1), ((2, 1, 1, 1), 2)]
 )
-def test_what_does_not_fit_is_counted_and_has_neither_loss_nor_gradient(given, misfits, device):
+def test_too_long_labels_are_counted_and_ignored(given, expected, device):
     """1 1 3 needs four frames, 2 0 two."""
     logits, blank, labels, frames, lengths = problem(device, given)
     logits.requires_grad_()
     loss, too_long = loss_of(logits, blank, labels, frames, lengths)
-    assert too_long == misfits and math.isfinite(loss.item())
+    assert too_long == expected and math.isfinite(loss.item())
     loss.backward()
     fits = frames >= torch.tensor([4, 2, 1, 0])
     moved = logits.grad.abs().sum(dim=(1, 2)) > 0
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_counted_and_has_neither_loss_nor_gradient(given, m
     torch.testing.assert_close(loss.detach(), loss_of(*rows)[0])
 
 
-def test_padding_changes_nothing(device):
+def test_padding_is_ignored(device):
     logits, blank, labels, frames, lengths = problem(device)
     loss, _ = loss_of(logits, blank, labels, frames, lengths)
     for row, frame in enumerate(frames.tolist()):

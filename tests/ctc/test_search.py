@@ -1,4 +1,4 @@
-"""CTC's best path and prefix beam search against plain Python and enumeration."""
+"""CTC's best path and prefix beam search, compared with plain Python and enumeration."""
 
 import itertools
 import math
@@ -22,11 +22,11 @@ def problem(device, frames=(5, 2, 4), scale=1.0, seed=0):
 
 def outputs(log_probs):
     """{output: log-probability} of one sentence, by enumeration of all paths (F,V+1)."""
-    found = defaultdict(list)
+    path_scores = defaultdict(list)
     for path in itertools.product(range(V + 1), repeat=len(log_probs)):
         score = sum(log_probs[frame, token].item() for frame, token in enumerate(path))
-        found[tuple(collapsed(path, V))].append(score)
-    return {said: math.log(sum(map(math.exp, scores))) for said, scores in found.items()}
+        path_scores[tuple(collapsed(path, V))].append(score)
+    return {output: math.log(sum(map(math.exp, scores))) for output, scores in path_scores.items()}
 
 
 def test_collapse():
@@ -38,7 +38,7 @@ def test_collapse():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_best_path_is_the_rule(seed, device):
+def test_best_path_equals_plain_python(seed, device):
     log_probs, mask = problem(device, seed=seed)
     log_probs[0, ..., :V] -= 20  # a path of blanks alone
     tokens, lengths, scores = best_path(log_probs, mask)
@@ -52,36 +52,36 @@ def test_best_path_is_the_rule(seed, device):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_a_large_beam_is_enumeration(seed, scale, device):
+def test_large_beam_equals_enumeration(seed, scale, device):
     log_probs, mask = problem(device, scale=scale, seed=seed)
     tokens, lengths, scores = prefix_beam_search(log_probs, mask, 400)
     for row, frames in enumerate(mask.sum(dim=1).tolist()):
         expected = outputs(log_probs[row, :frames])
-        found = {
+        actual = {
             tuple(tokens[row, place, :length].tolist()): scores[row, place].item()
             for place, length in enumerate(lengths[row].tolist())
             if scores[row, place] > -math.inf
         }
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert actual == pytest.approx(expected, rel=1e-4, abs=1e-4)
         best = tuple(tokens[row, 0, : lengths[row, 0]].tolist())
         assert expected[best] == max(expected.values())
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
-def test_a_small_beam_says_distinct_outputs_no_more_probable_than_they_are(beam, device):
+def test_small_beam_has_distinct_outputs_and_lower_bounds(beam, device):
     log_probs, mask = problem(device, scale=2.0)
     tokens, lengths, scores = prefix_beam_search(log_probs, mask, beam)
     for row, frames in enumerate(mask.sum(dim=1).tolist()):
         true = outputs(log_probs[row, :frames])
-        said = [tuple(tokens[row, w, : lengths[row, w]].tolist()) for w in range(beam)]
-        alive = [one for one, score in zip(said, scores[row].tolist()) if score > -math.inf]
+        results = [tuple(tokens[row, w, : lengths[row, w]].tolist()) for w in range(beam)]
+        alive = [one for one, score in zip(results, scores[row].tolist()) if score > -math.inf]
         assert len(set(alive)) == len(alive)
         for one, score in zip(alive, scores[row].tolist()):
             assert score <= true[one] + 1e-4
         assert scores[row].tolist() == sorted(scores[row].tolist(), reverse=True)
 
 
-def test_batched_is_single(device):
+def test_beam_search_does_not_depend_on_batch(device):
     log_probs, mask = problem(device)
     tokens, _, scores = prefix_beam_search(log_probs, mask, 4)
     for row, frames in enumerate(mask.sum(dim=1).tolist()):

@@ -17,7 +17,7 @@ def dataset(tmp_path):
     return task
 
 
-def test_training_alone_is_ordered_by_target_length(dataset):
+def test_only_training_is_ordered_by_target_length(dataset):
     train = dataset.dataset("train")
     assert isinstance(train, ByTargetLength)
     assert not isinstance(dataset.dataset("valid"), ByTargetLength)
@@ -31,7 +31,7 @@ def test_training_alone_is_ordered_by_target_length(dataset):
         assert (steps >= 0).all() if length % 2 == 0 else (steps <= 0).all()
 
 
-def test_equal_lengths_are_mixed_anew(dataset):
+def test_equal_lengths_are_shuffled(dataset):
     orders = []
     for seed in (1, 2):
         with data_utils.numpy_seed(seed):

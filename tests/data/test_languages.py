@@ -1,4 +1,4 @@
-"""Which languages a folder of binarised data and a checkpoint are of."""
+"""The language pair of a data folder."""
 
 import pytest
 from toys import binarise, write_text
@@ -23,7 +23,7 @@ def folder_of(tmp_path, *names):
         (["dict.de.txt", "dict.en.txt", "train.de-en.fertilities.json"], []),
     ],
 )
-def test_pairs_of_a_folder(names, pairs, tmp_path):
+def test_language_pairs_of_a_folder(names, pairs, tmp_path):
     assert in_folder(folder_of(tmp_path, *names)) == pairs
 
 
@@ -41,7 +41,7 @@ def test_one_pair_of_several_must_be_chosen(tmp_path):
         NartTranslationTask.setup_task(task_config()(data=str(folder)))
 
 
-def test_folders_that_cannot_be_read(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no data folder .*gone: .*--data.*data="):
         require_folder(tmp_path / "gone")
     (tmp_path / "a:b").mkdir()
@@ -54,7 +54,7 @@ def test_languages_with_a_hyphen(tmp_path):
     write_text(tmp_path, {"train": 4})
     for language, other in (("de", "pt-br"), ("en", "en")):
         (tmp_path / f"train.{language}").rename(tmp_path / f"train.{other}")
-    (tmp_path / "train.de").touch()  # toys looks for it
+    (tmp_path / "train.de").touch()  # required by `binarise`
     words = ("-s", "pt-br", "--joined-dictionary")
     data = binarise(tmp_path, tmp_path / "bin", *words)
     task = NartTranslationTask.setup_task(task_config()(data=str(data)))

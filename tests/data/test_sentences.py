@@ -24,7 +24,7 @@ SPECIAL = ("<pad>", "<s>", "</s>")
 
 @pytest.fixture
 def broken(tmp_path):
-    """Binarised text with a line changed: broken(split, language, line, text)."""
+    """Binarizes text with a line changed: broken(split, language, line, text)."""
 
     def make(split, language, line, text, sizes=None):
         write_text(tmp_path, sizes or {"train": 30, "valid": 6, "test": 6})
@@ -40,7 +40,7 @@ def broken(tmp_path):
 @pytest.mark.parametrize("symbol", SPECIAL)
 @pytest.mark.parametrize("language", ["de", "en"])
 @pytest.mark.parametrize("arch", [["--arch", "nart_crf_tiny", *SMALL], TEACHERS["transformer"]])
-def test_training_names_the_line(symbol, language, arch, broken, tmp_path):
+def test_training_error_names_the_line(symbol, language, arch, broken, tmp_path):
     data = broken("train", language, 17, f"heute {symbol} muss der mann")
     with pytest.raises(
         ValueError, match=rf"train\.de-en\.{language}, line 17: the word {symbol} is"
@@ -48,23 +48,23 @@ def test_training_names_the_line(symbol, language, arch, broken, tmp_path):
         fairseq_train(data, tmp_path / "save", *arch, "--max-update", "2")
 
 
-def test_the_first_of_several_is_named(broken):
+def test_first_special_symbol_is_reported(broken):
     data = broken("valid", "de", 3, "</s> </s> <pad>")
     task = load_task(data)
-    found = sentences.special_symbol(data / "valid.de-en.de", task.src_dict)
-    assert found.endswith("valid.de-en.de, line 3: the word </s> is a special symbol of fairseq")
+    message = sentences.special_symbol(data / "valid.de-en.de", task.src_dict)
+    assert message.endswith("valid.de-en.de, line 3: the word </s> is a special symbol of fairseq")
     assert sentences.special_symbol(data / "train.de-en.de", task.src_dict) is None
 
 
-def test_old_formats_are_read_too(broken, tmp_path):
+def test_old_formats_are_checked(broken, tmp_path):
     broken("train", "de", 2, "der <pad> mann")
     data = binarise(tmp_path, tmp_path / "old", "--joined-dictionary", "--dataset-impl", "lazy")
-    found = sentences.special_symbol(data / "train.de-en.de", load_task(data).src_dict)
-    assert ", line 2: the word <pad>" in found
+    message = sentences.special_symbol(data / "train.de-en.de", load_task(data).src_dict)
+    assert ", line 2: the word <pad>" in message
 
 
 @pytest.mark.parametrize("tool", ["distill", "align"])
-def test_tools_name_the_line(tool, broken, data, teacher, tmp_path, capsys):
+def test_tool_errors_name_the_line(tool, broken, data, teacher, tmp_path, capsys):
     changed = broken("train", "de", 5, "der <pad> mann")
     words = {
         "distill": [changed, "--path", teacher, "--out", tmp_path / "out"],
@@ -77,8 +77,8 @@ def test_tools_name_the_line(tool, broken, data, teacher, tmp_path, capsys):
     assert "train.de-en.de, line 5: the word <pad>" in error and error.count("\n") == 1
 
 
-def test_translation_goes_on(data, student, tmp_path, capsys, caplog):
-    """A special symbol in a source is an unknown word, by every way."""
+def test_special_symbols_are_translated_as_unknown_words(data, student, tmp_path, capsys, caplog):
+    """By fairseq-generate and by the Python API."""
     write_text(tmp_path, {"test": 3}, seed=3)
     file = tmp_path / "test.de"
     first, _, third = file.read_text("utf-8").splitlines()
@@ -97,7 +97,7 @@ def test_translation_goes_on(data, student, tmp_path, capsys, caplog):
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_empty_splits_are_named(split, tmp_path):
+def test_empty_splits_are_reported(split, tmp_path):
     write_text(tmp_path, {"train": 30, "valid": 6})
     for language in ("de", "en"):
         (tmp_path / f"{split}.{language}").write_text("")
@@ -107,7 +107,7 @@ def test_empty_splits_are_named(split, tmp_path):
         fairseq_train(data, tmp_path / "save", *TEACHERS["transformer"], "--max-update", "2")
 
 
-def test_empty_splits_are_named_by_tools(teacher, data, tmp_path, capsys):
+def test_empty_splits_are_reported_by_tools(teacher, data, tmp_path, capsys):
     write_text(tmp_path, {"train": 1})
     for language in ("de", "en"):
         (tmp_path / f"train.{language}").write_text("")
@@ -124,7 +124,7 @@ def dictionary_of(folder):
     return file
 
 
-def test_only_the_end_stays():
+def test_only_the_final_eos_is_kept():
     task_ids = torch.tensor([0, 1, 7, 2, 3, 2])
 
     class Special:

@@ -1,4 +1,4 @@
-"""The demo's judge and plan; and, under `make test-long`, the demo itself with its bars."""
+"""The demo's parts and, with `make test-long`, the demo itself and its results."""
 
 import fcntl
 import os
@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import grammar
-import made_run
 import pytest
 import run
+import synthetic_run
 import torch
 
 from fairseq_nart.tools.benchmark.plan import read_plan
@@ -20,43 +20,43 @@ from fairseq_nart.tools.benchmark.records import Translation, read
 ROOT = Path(__file__).parents[2]
 
 
-def test_processes_that_import_the_demo_hold_no_torch():
-    """Those of CTranslate2, whose memory is measured."""
+def test_importing_the_demo_does_not_load_torch():
+    """CTranslate2's processes import it, and their memory is measured."""
     code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'examples/demo')!r})\n"
     code += "runpy.run_path(sys.argv[1], run_name='__mp_main__'); assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, ROOT / "examples" / "demo" / "run.py"]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def test_judge_counts_shares():
+def test_judge_computes_percentages():
     pair = grammar.Pair("x", ("a b c d", "b c d a"), "a b c d")
     assert run.judge(["b c d a", "a c d a", "no", "a b c d"], [pair] * 4) == (50, 25)
 
 
-def test_shares_are_told_of_each_translation(tmp_path):
-    folder = made_run.make_run(tmp_path / "run", sentences=3, systems=["NART, 1 length"])
-    said = (folder / "references.0.txt").read_text("utf-8").splitlines()
+def test_shares_are_listed_by_system(tmp_path):
+    folder = synthetic_run.make_run(tmp_path / "run", sentences=3, systems=["NART, 1 length"])
+    references = (folder / "references.0.txt").read_text("utf-8").splitlines()
     (record,) = (r for r in read(folder) if isinstance(r, Translation))
-    (folder / record.outputs).write_text(f"{said[0]}\nno\nno\n", "utf-8")
-    table = run.shares(folder, [grammar.Pair("x", (line,), line) for line in said])
+    (folder / record.outputs).write_text(f"{references[0]}\nno\nno\n", "utf-8")
+    table = run.shares(folder, [grammar.Pair("x", (line,), line) for line in references])
     assert table.splitlines()[2:] == ["| NART, 1 length | 33.3 | 0.0 |"]
 
 
-def test_repairs_are_shown_as_text(tmp_path):
+def test_repairs_are_formatted_as_text(tmp_path):
     """Only what NART gets wrong and NART-DCRF right."""
     systems = ["NART, raw text, 1 length", "NART-DCRF, raw text, 1 length"]
     with pytest.MonkeyPatch.context() as patch:
         for name in systems:
-            patch.setitem(made_run.SYSTEMS, name, made_run.SYSTEMS["NART, 1 length"])
-        folder = made_run.make_run(tmp_path / "run", sentences=3, systems=systems)
-    found = {r.system: r for r in read(folder) if isinstance(r, Translation)}
+            patch.setitem(synthetic_run.SYSTEMS, name, synthetic_run.SYSTEMS["NART, 1 length"])
+        folder = synthetic_run.make_run(tmp_path / "run", sentences=3, systems=systems)
+    records = {r.system: r for r in read(folder) if isinstance(r, Translation)}
     for name, lines in zip(systems, (["a b", "no", "no"], ["a b", "c d", "x"])):
-        (folder / found[name].outputs).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        (folder / records[name].outputs).write_text("".join(f"{line}\n" for line in lines), "utf-8")
     test = [grammar.Pair(f"s{n}", (line,), line) for n, line in enumerate(("a b", "c d", "e f"))]
     assert run.repairs(folder, test) == "source     s1\nNART       no\nNART-DCRF  c d"
 
 
-def test_the_demo_ends_with_a_translation(data, student):
+def test_translation_is_shown_with_its_command(data, student):
     shown = run.translate("heute muss der mann lesen .", student, data)
     command, output = shown.splitlines()
     assert command.startswith('$ echo "heute muss der mann lesen ." | ') and output
@@ -64,7 +64,7 @@ def test_the_demo_ends_with_a_translation(data, student):
     assert done.stdout.strip() == output
 
 
-def test_the_plan_is_one_that_bench_understands(tmp_path):
+def test_plan_is_valid(tmp_path):
     for name in ("raw", "text/test.de", "text/test.en", "teacher.pt", "nart.pt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -72,20 +72,20 @@ def test_the_plan_is_one_that_bench_understands(tmp_path):
     students = {("dcrf", "raw"): tmp_path / "nart.pt"}
     file.write_text(run.plan(tmp_path, tmp_path / "teacher.pt", students))
     names = [system.name for system in read_plan(file, tmp_path).systems]
-    assert names[0] == "Transformer, beam 4"  # what main compares with
+    assert names[0] == "Transformer, beam 4"  # the baseline of main
     assert names[-1] == "NART-DCRF, raw text, 9 lengths"
 
 
 @pytest.mark.parametrize(
     ("flags", "words"), [("avx512_bf16", ["--bf16"]), ("amx_bf16", ["--bf16"]), ("avx2", [])]
 )
-def test_bf16_where_the_cpu_knows_it(flags, words, monkeypatch):
+def test_bf16_is_used_if_the_cpu_supports_it(flags, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(Path, "read_text", lambda *_: f"flags : {flags}\n")
     assert run.precision() == words
 
 
-def test_a_finished_step_is_kept_and_a_changed_one_runs_again(tmp_path):
+def test_finished_step_is_skipped_and_changed_one_runs_again(tmp_path):
     file = tmp_path / "ran"
     code = f"open({str(file)!r}, 'a').write('x')"
     name = Path(sys.executable).name
@@ -105,16 +105,16 @@ def demo(out):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_two_demos_at_once_in_one_folder(tmp_path):
+def test_second_demo_in_a_folder_is_refused(tmp_path):
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     done = demo(tmp_path)
     os.close(folder)
-    said = f"another demo is using {tmp_path}: wait until it ends, or give another --out\n"
-    assert done.returncode == 1 and done.stderr == said and not list(tmp_path.iterdir())
+    message = f"another demo is using {tmp_path}: wait until it ends, or give another --out\n"
+    assert done.returncode == 1 and done.stderr == message and not list(tmp_path.iterdir())
 
 
-def test_a_command_that_has_lost_the_demo_holds_the_folder(tmp_path):
+def test_command_of_a_killed_demo_keeps_the_lock(tmp_path):
     out, started = tmp_path / "out", tmp_path / "started"
     code = f"import pathlib, run, sys; out = pathlib.Path({str(out)!r}); run.claim(out)\n"
     code += "run.Step(out, 'step').command(pathlib.Path(sys.executable).name, '-c', sys.argv[1])"
@@ -136,7 +136,7 @@ def test_a_command_that_has_lost_the_demo_holds_the_folder(tmp_path):
         os.killpg(script.pid, signal.SIGKILL)
 
 
-def test_files_that_no_demo_wrote_stay(tmp_path):
+def test_other_files_are_not_overwritten(tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(SystemExit, match="holds files that the demo did not write: "):
         run.claim(tmp_path)
@@ -150,14 +150,14 @@ def test_files_that_no_demo_wrote_stay(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b"])
-def test_paths_that_fairseq_would_split(name, tmp_path):
+def test_paths_with_separators_are_refused(name, tmp_path):
     with pytest.raises(SystemExit, match="cannot read paths with a colon or comma"):
         run.claim(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long
-def test_the_demo_shows_what_it_says(tmp_path):
+def test_demo_shows_mixtures_and_that_the_crf_reduces_them(tmp_path):
     command = [sys.executable, "examples/demo/run.py", "--out", tmp_path]
     subprocess.run(command, cwd=ROOT, check=True, timeout=1800)
     rows = {}

@@ -1,4 +1,4 @@
-"""Runs recipes without their hours: their programs are replaced by ones that take notes."""
+"""Runs recipes quickly: stand-ins for their programs only log the command line."""
 
 import os
 import shlex
@@ -8,64 +8,64 @@ import sys
 from pathlib import Path
 
 import pytest
-from recipes import EXAMPLES, NOTE, RECIPES, SETTINGS, raw_text
+from recipes import EXAMPLES, RECIPES, SETTINGS, STAND_IN, write_raw_text
 from texts import segment
 
 
 @pytest.fixture(autouse=True)
-def as_on_a_fresh_machine(monkeypatch):
-    """Without what whoever runs the tests has set for a run of their own."""
+def clean_environment(monkeypatch):
+    """Removes variables of recipes that are set where the tests run."""
     for name in SETTINGS.split():
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def play(tmp_path):
+def run_recipe(tmp_path):
     """Runs a recipe, or steps of it, with stand-ins, from a folder that holds `text`.
 
-    Returns its exit status and the commands it gave; the files `printed` and `said` hold its stdout
-    and stderr.
+    Returns its exit status and the commands it ran. Its output is in the files `stdout` and
+    `stderr`.
     """
     (tmp_path / "text").mkdir()
-    stands = tmp_path / "bin"
-    stands.mkdir()
+    programs = tmp_path / "bin"
+    programs.mkdir()
     for name in ("preprocess", "train", "generate"):
-        (stands / f"fairseq-{name}").write_text(NOTE.format(python=sys.executable))
+        (programs / f"fairseq-{name}").write_text(STAND_IN.format(python=sys.executable))
     for name in ("fairseq-nart", "sacrebleu", "sacremoses"):
-        (stands / name).write_text(NOTE.format(python=sys.executable))
-    for file in stands.iterdir():
+        (programs / name).write_text(STAND_IN.format(python=sys.executable))
+    for file in programs.iterdir():
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
-    notes = tmp_path / "notes"
+    log = tmp_path / "commands"
 
     def run(words: str, **variables: str) -> tuple[int, list[list[str]]]:
-        notes.write_text("")
-        path = f"{stands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        log.write_text("")
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {
             **os.environ,
             "PATH": path,
-            "NOTES": str(notes),
+            "COMMAND_LOG": str(log),
             "NART_RUNS": str(tmp_path / "runs"),
             "GPUS": "0",
             **variables,
         }
-        with open(tmp_path / "printed", "w") as printed, open(tmp_path / "said", "w") as said:
+        with open(tmp_path / "stdout", "w") as out, open(tmp_path / "stderr", "w") as error:
             done = subprocess.run(
                 [EXAMPLES / "run.sh", *words.split()],
                 env=environment,
                 cwd=tmp_path,
-                stdout=printed,
-                stderr=said,
+                stdout=out,
+                stderr=error,
             )
-        return done.returncode, [shlex.split(line) for line in notes.read_text().splitlines()]
+        return done.returncode, [shlex.split(line) for line in log.read_text().splitlines()]
 
     return run
 
 
 @pytest.fixture
 def variables(tmp_path, request):
-    """Of one recipe: where its text is, cut beforehand into fewer pieces than the recipe's."""
+    """Variables of a recipe whose text is already segmented, with a smaller vocabulary."""
     recipe = request.param
-    given = raw_text(tmp_path / "raw", recipe)
+    given = write_raw_text(tmp_path / "raw", recipe)
     run = tmp_path / "runs" / recipe
     done = run / "done"
     done.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Text in pieces, and what is refused."""
+"""Segmentation of text, and inputs that are refused."""
 
 import codecs
 import gzip
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import toys
-from texts import segment, small_pieces
+from texts import segment, write_teacher_folder
 
 
 def test_sides_of_different_length_are_refused(tmp_path):
@@ -17,9 +17,9 @@ def test_sides_of_different_length_are_refused(tmp_path):
     assert done.returncode != 0 and "train: 2 lines on one side, 1 on the other" in done.stderr
 
 
-def words_of(tmp_path, *splits):
-    """Options for text in `tmp_path`, with a model of pieces."""
-    model = small_pieces(tmp_path / "teacher") / "sentencepiece.model"
+def options_for(tmp_path, *splits):
+    """Options for text in `tmp_path`, with a sentencepiece model."""
+    model = write_teacher_folder(tmp_path / "teacher") / "sentencepiece.model"
     return (
         tmp_path,
         tmp_path / "out",
@@ -33,27 +33,27 @@ def words_of(tmp_path, *splits):
     )
 
 
-def test_lines_end_at_line_feeds_alone(tmp_path):
+def test_lines_end_only_at_line_feeds(tmp_path):
     (tmp_path / "test.1.de").write_bytes(b"a\rb\r\nc\n")
     (tmp_path / "test.1.en").write_bytes(b"a\nb\x0bc\n")
-    done = segment(*words_of(tmp_path, "test.1"))
+    done = segment(*options_for(tmp_path, "test.1"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/test.1.raw.de").read_bytes() == b"a b\nc\n"
     assert (tmp_path / "out/test.1.de").read_bytes().count(b"\n") == 2
 
 
-def test_lines_too_long_for_a_model(tmp_path):
+def test_lines_too_long_for_a_model_are_refused_except_in_train(tmp_path):
     for language in ("de", "en"):
         (tmp_path / f"train.{language}").write_text("a\n" + "q " * 1100 + "\n")
-    assert segment(*words_of(tmp_path, "train")).returncode == 0
+    assert segment(*options_for(tmp_path, "train")).returncode == 0
     for language in ("de", "en"):
         (tmp_path / f"train.{language}").rename(tmp_path / f"valid.{language}")
     shutil.rmtree(tmp_path / "teacher")
-    done = segment(*words_of(tmp_path, "valid"))
+    done = segment(*options_for(tmp_path, "valid"))
     assert done.returncode != 0 and "valid.de, line 2: more than 1023 subwords" in done.stderr
 
 
-def test_missing_text_is_named(tmp_path):
+def test_missing_text_is_reported(tmp_path):
     done = segment(tmp_path, tmp_path / "out", "--languages", "de", "en", "--splits", "train")
     assert "train.de.gz" in done.stderr and "Traceback" not in done.stderr
 
@@ -74,8 +74,8 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def refused(raw, out, *words):
-    """The last line of a call that must fail, without a traceback and without any file made."""
+def refusal(raw, out, *words):
+    """Runs a call that must fail without a traceback or new files; returns its last line."""
     before = contents(out) if out.exists() else {}
     done = segment(raw, out, *PAIR, *words)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
@@ -85,20 +85,20 @@ def refused(raw, out, *words):
 
 @pytest.mark.parametrize("spelling", ["raw", "raw/../raw", "link"])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_the_folder_of_the_raw_text_is_not_written_to(spelling, zipped, raw, tmp_path):
+def test_output_in_the_folder_of_the_raw_text_is_refused(spelling, zipped, raw, tmp_path):
     (tmp_path / "link").symlink_to(raw)
     if zipped:
         for file in list(raw.iterdir()):
             Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes()))
             file.unlink()
     before = contents(raw)
-    said = refused(raw, tmp_path / spelling, "--splits", "train", "test", "--pieces", "60")
-    assert "is the folder of the raw text: give another OUT" in said
+    error = refusal(raw, tmp_path / spelling, "--splits", "train", "test", "--pieces", "60")
+    assert "is the folder of the raw text: give another OUT" in error
     assert contents(raw) == before
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-def test_raw_text_that_is_linked_into_the_folder_of_the_pieces_stays(link, raw, tmp_path):
+def test_raw_text_linked_into_the_output_folder_is_kept(link, raw, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     for file in raw.iterdir():
@@ -109,23 +109,23 @@ def test_raw_text_that_is_linked_into_the_folder_of_the_pieces_stays(link, raw, 
     assert (out / "train.raw.de").read_bytes() == before["train.de"] != contents(out)["train.de"]
 
 
-def test_two_outputs_with_one_name(raw, tmp_path):
+def test_outputs_with_one_name_are_refused(raw, tmp_path):
     for words in (["train", "train.raw"], ["train", "train"]):
-        said = refused(raw, tmp_path / "out", "--splits", *words, "--pieces", "60")
-        assert "two files would become" in said
+        error = refusal(raw, tmp_path / "out", "--splits", *words, "--pieces", "60")
+        assert "two files would become" in error
 
 
-def test_the_model_of_the_folder_may_be_named(raw, tmp_path):
+def test_model_of_the_output_folder_can_be_given(raw, tmp_path):
     model = tmp_path / "out" / "spm.model"
     assert segment(raw, model.parent, *PAIR, "--splits", "train", "--pieces", "60").returncode == 0
     before = contents(model.parent)
     done = segment(raw, model.parent, *PAIR, "--splits", "train", "--model", model)
     assert done.returncode == 0 and contents(model.parent) == before
-    said = refused(raw, model.parent, "--splits", "train", "--pieces", "70")
-    assert f"{model} has 60 pieces, not 70: delete it, or leave out --pieces" in said
+    error = refusal(raw, model.parent, "--splits", "train", "--pieces", "70")
+    assert f"{model} has 60 pieces, not 70: delete it, or leave out --pieces" in error
 
 
-def test_bom_and_byte_that_is_not_utf8(raw, tmp_path):
+def test_bom_is_removed_and_invalid_utf8_is_refused(raw, tmp_path):
     test = raw / "test.de"
     test.write_bytes(codecs.BOM_UTF8 + test.read_bytes())
     plain = (raw / "test.de").read_text("utf-8-sig")
@@ -134,29 +134,29 @@ def test_bom_and_byte_that_is_not_utf8(raw, tmp_path):
     assert (tmp_path / "out" / "test.raw.de").read_text("utf-8") == plain
     assert "\ufeff" not in (tmp_path / "out" / "test.de").read_text("utf-8")
     test.write_bytes(b"ein\nGr\xfc\xdfe\nhaus\n")
-    assert "test.de, line 2 is not UTF-8" in refused(raw, tmp_path / "new", *words)
+    assert "test.de, line 2 is not UTF-8" in refusal(raw, tmp_path / "new", *words)
 
 
-def test_text_and_compressed_text_that_differ(raw, tmp_path):
+def test_different_plain_and_compressed_text_is_refused(raw, tmp_path):
     words = ("--splits", "train", "--pieces", "60")
     zipped = raw / "train.de.gz"
     zipped.write_bytes(gzip.compress((raw / "train.de").read_bytes()))
     assert segment(raw, tmp_path / "same", *PAIR, *words).returncode == 0
     zipped.write_bytes(gzip.compress((raw / "train.de").read_bytes() + b"mehr\n"))
-    said = refused(raw, tmp_path / "out", *words)
-    assert f"{zipped} and {raw / 'train.de'} hold different texts: remove one" in said
+    error = refusal(raw, tmp_path / "out", *words)
+    assert f"{zipped} and {raw / 'train.de'} hold different texts: remove one" in error
 
 
 @pytest.mark.parametrize("content", ["", "\n\n\n"])
 @pytest.mark.parametrize("name", ["train.de", "test.en"])
-def test_a_side_without_text(name, content, raw, tmp_path):
+def test_side_without_text_is_refused(name, content, raw, tmp_path):
     (raw / name).write_text(content)
-    said = refused(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
-    assert f"{name} holds no text" in said
+    error = refusal(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
+    assert f"{name} holds no text" in error
 
 
 @pytest.mark.parametrize(
-    "words, named",
+    "words, message",
     [
         (["train", "--pieces", "8000"], "--pieces 8000: train gives at most "),
         (["train", "--pieces", "5"], "--pieces 5: the characters of train alone need "),
@@ -171,22 +171,22 @@ def test_a_side_without_text(name, content, raw, tmp_path):
         (["train", "--model", "x", "--pieces", "9"], "not allowed with argument"),
     ],
 )
-def test_pieces_and_models_that_cannot_be(words, named, raw, tmp_path):
-    assert named in refused(raw, tmp_path / "out", "--splits", *words)
+def test_invalid_models_and_vocabulary_sizes_are_refused(words, message, raw, tmp_path):
+    assert message in refusal(raw, tmp_path / "out", "--splits", *words)
 
 
-def test_a_file_that_is_no_whole_gzip_file(raw, tmp_path):
+def test_incomplete_gzip_file_is_refused(raw, tmp_path):
     whole = gzip.compress((raw / "train.de").read_bytes())
     (raw / "train.de").unlink()
     for content in (whole[:40], b"plain text\n"):
         (raw / "train.de.gz").write_bytes(content)
-        said = refused(raw, tmp_path / "out", "--splits", "train", "--pieces", "60")
-        assert "train.de.gz is not a complete gzip file" in said
+        error = refusal(raw, tmp_path / "out", "--splits", "train", "--pieces", "60")
+        assert "train.de.gz is not a complete gzip file" in error
 
 
-def test_a_cut_call_leaves_no_model(raw, tmp_path):
-    """Else the next call would use it, whatever text it is then given."""
+def test_failed_call_leaves_no_model(raw, tmp_path):
+    """Otherwise the next call would use it, even for another text."""
     for language in ("de", "en"):
         (raw / f"test.{language}").write_text("q " * 1100 + "\n")
-    refused(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
+    refusal(raw, tmp_path / "out", "--splits", "train", "test", "--pieces", "60")
     assert not list((tmp_path / "out").iterdir())

@@ -26,22 +26,22 @@ def measure(data, monkeypatch, *words):
     training_speed.main()
 
 
-def test_every_system_is_measured_against_the_peer(data, monkeypatch, capsys):
+def test_every_system_is_compared_with_nat_crf(data, monkeypatch, capsys):
     measure(data, monkeypatch, "--updates", "1")
-    said = capsys.readouterr().out
-    found = re.findall(r"^(\w+): (\d+) target tokens/s, ([\d.]+) x nacrf_transformer$", said, re.M)
-    assert [name for name, *_ in found] == [
+    output = capsys.readouterr().out
+    rows = re.findall(r"^(\w+): (\d+) target tokens/s, ([\d.]+) x nacrf_transformer$", output, re.M)
+    assert [name for name, *_ in rows] == [
         "nart_teacher",
         "nart",
         "nart_crf",
         "nart_dcrf",
         "nacrf_transformer",
     ]
-    assert float(found[-1][2]) == 1 and all(int(speed) > 0 for _, speed, _ in found)
+    assert float(rows[-1][2]) == 1 and all(int(speed) > 0 for _, speed, _ in rows)
 
 
 def test_more_updates_than_an_epoch_has_are_refused(data):
-    """As a command, in a process where nothing of ours is registered yet."""
+    """As a command, in a process that has not registered our systems yet."""
     words = [training_speed.__file__, str(data), "--size", "tiny", "--updates", "1000"]
     environment = {**os.environ, "PYTHONPATH": str(Path(training_speed.__file__).parents[1])}
     done = subprocess.run(

@@ -35,7 +35,7 @@ def engine(model, **options):
     return Engine(model, eos=EOS, pad=PAD, options=model.Decoding(**options))
 
 
-def same(one, other):
+def assert_same(one, other):
     assert [len(h) for h in one] == [len(h) for h in other]
     for mine, theirs in zip(one, other):
         for a, b in zip(mine, theirs):
@@ -45,27 +45,27 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-def test_batched_is_single_and_left_is_right_without_lengths(beam, task, sources, device):
+def test_ctc_does_not_depend_on_batch_or_padding(beam, task, sources, device):
     model = build(task, "nart_ctc_tiny").to(device)
     decode = engine(model, ctc_beam=beam)
     left = decode(padded(sources, "left", device))
-    same(left, decode(padded(sources, "right", device)))
-    same(left, [decode(source[None].to(device))[0] for source in sources])
+    assert_same(left, decode(padded(sources, "right", device)))
+    assert_same(left, [decode(source[None].to(device))[0] for source in sources])
 
 
-@pytest.mark.parametrize("way", ["argmax", "average"])
-def test_batched_is_single_and_left_is_right_with_fertilities(way, task, sources, device):
+@pytest.mark.parametrize("method", ["argmax", "average"])
+def test_fertilities_do_not_depend_on_batch_or_padding(method, task, sources, device):
     model = build(task, "nart_fertility_tiny").to(device)
-    decode = engine(model, fertility_samples=4, fertility_decoding=way)
+    decode = engine(model, fertility_samples=4, fertility_decoding=method)
     left = decode(padded(sources, "left", device))
     assert min(map(len, left)) > 1
-    same(left, decode(padded(sources, "right", device)))
-    same(left, [decode(source[None].to(device))[0] for source in sources])
+    assert_same(left, decode(padded(sources, "right", device)))
+    assert_same(left, [decode(source[None].to(device))[0] for source in sources])
 
 
 @pytest.mark.parametrize("arch", ["nart_crf_tiny", "nart_dcrf_tiny"])
-def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
-    """The best of each length is Viterbi's, all are distinct, and what does not exist is none."""
+def test_crf_paths_are_candidates(arch, task, sources, device):
+    """The best path of each length is Viterbi's, and all candidates are distinct."""
     source = padded(sources[:3], "left", device)
     model = build(task, arch, "--crf-candidates", "2").to(device)
     viterbi = engine(model, length_candidates=3)(source)
@@ -75,12 +75,12 @@ def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
             many[0].tokens.tolist(),
             pytest.approx(many[0].score, abs=1e-5),
         ]
-        said = [tuple(h.tokens.tolist()) for h in many]
-        assert {tuple(h.tokens.tolist()) for h in few} <= set(said)
-        assert len(few) < len(said) == len(set(said)) <= 27
+        texts = [tuple(h.tokens.tolist()) for h in many]
+        assert {tuple(h.tokens.tolist()) for h in few} <= set(texts)
+        assert len(few) < len(texts) == len(set(texts)) <= 27
         assert all(h.token_scores.isfinite().all() for h in many)
-    model.crf.candidates = 1  # and so one path a length
-    same(
+    model.crf.candidates = 1  # so each length has one path
+    assert_same(
         engine(model, length_candidates=3)(source),
         engine(model, length_candidates=3, crf_paths=9)(source),
     )
@@ -98,13 +98,13 @@ def test_paths_of_a_crf_are_candidates(arch, task, sources, device):
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
-def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, device):
+def test_lengths_do_not_depend_on_batch_or_padding(arch, source_map, task, sources, device):
     words = ("--decoder-input", source_map, "--length-predictor", "classifier")
     model = build(task, arch, *words, "--mask-self-attention-diagonal").to(device)
     decode = engine(model, length_candidates=3)
     left = decode(padded(sources, "left", device))
-    same(left, decode(padded(sources, "right", device)))
-    same(left, [decode(source[None].to(device))[0] for source in sources])
+    assert_same(left, decode(padded(sources, "right", device)))
+    assert_same(left, [decode(source[None].to(device))[0] for source in sources])
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,10 @@ def test_batched_is_single_and_left_is_right(arch, source_map, task, sources, de
         ("nart_cmlm_tiny", {"refinement_iterations": 4}),
     ],
 )
-def test_refinement_does_not_depend_on_the_batch(arch, options, task, sources, device, monkeypatch):
-    """Batched is single is left is right is in several passes, and so is the number of passes."""
+def test_refinement_does_not_depend_on_batch_or_padding(
+    arch, options, task, sources, device, monkeypatch
+):
+    """Nor on the passes of the engine. This includes the number of iterations."""
     model = build(task, arch, seed=6).to(device)
     decode = engine(model, length_candidates=3, **options)
     left = decode(padded(sources, "left", device))
@@ -128,18 +130,18 @@ def test_refinement_does_not_depend_on_the_batch(arch, options, task, sources, d
     others.append(decode(padded(sources, "left", device)))
     numbers = [[h.iterations for h in hypotheses] for hypotheses in left]
     for other in others:
-        same(left, other)
+        assert_same(left, other)
         assert [[h.iterations for h in hypotheses] for hypotheses in other] == numbers
     flat = {number for sentence in numbers for number in sentence}
     assert max(flat) <= options["refinement_iterations"]
     if options.get("refinement_stop") == "unchanged":
-        assert len(flat) > 1, "some must end before others for this to say anything"
+        assert len(flat) > 1, "the test needs sentences that stop at different iterations"
     elif "refinement_stop" not in options:
         assert flat == {options["refinement_iterations"]}
 
 
-def test_fairseq_is_told_the_number_of_passes(task, sources, device):
-    """It is what fairseq-generate --print-step prints."""
+def test_hypotheses_have_the_number_of_iterations(task, sources, device):
+    """fairseq-generate --print-step prints it."""
     sample = {"net_input": {"src_tokens": padded(sources[:3], "left", device)}}
     for arch, options, expected in (
         ("nart_tiny", {}, 1),
@@ -150,27 +152,27 @@ def test_fairseq_is_told_the_number_of_passes(task, sources, device):
         assert {h[0]["steps"] for h in generator.generate(None, sample)} == {expected}
 
 
-def test_candidates_have_exactly_the_lengths_of_the_window(task, sources, device):
+def test_candidates_have_the_lengths_of_the_window(task, sources, device):
     """{T+C-b .. T+C+b}, at least 1."""
     model = build(task, "nart_tiny", "--length-predictor", "offset").to(device)
     model.lengths.offset.fill_(3 - len(sources[0]))
     model.longest_target = 60
-    asked = []
+    lengths = []
     decode = model.decode
 
     def spy(request):
-        asked.extend(request.proposal.lengths.flatten().tolist())
+        lengths.extend(request.proposal.lengths.flatten().tolist())
         return decode(request)
 
     model.decode = spy
-    for number in (9, 10**12 + 1):  # more than there are lengths cost no more
+    for number in (9, 10**12 + 1):  # more candidates than valid lengths cost nothing
         engine(model, length_candidates=number)(sources[0][None].to(device))
-        assert sorted(asked) == list(range(1, 8 if number == 9 else 61))
-        asked.clear()
+        assert sorted(lengths) == list(range(1, 8 if number == 9 else 61))
+        lengths.clear()
 
 
-def test_a_training_goes_on_after_decoding(task, sources, device):
-    """What decoding leaves behind is as good to learn from as before, and its results to change."""
+def test_training_continues_after_decoding(task, sources, device):
+    """Decoding leaves no inference tensors in the models, and its results can be modified."""
     model = build(task, "nart_dcrf_tiny").to(device)
     teacher = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 1.0)
     batch = padded(sources, "left", device)
@@ -190,8 +192,8 @@ def test_a_training_goes_on_after_decoding(task, sources, device):
 @pytest.mark.parametrize(
     "arch", [*ARCHS, "nart_fertility_tiny", "nart_cmlm_tiny", "nart_refinement_tiny"]
 )
-def test_a_cpu_asks_the_vocabulary_at_no_padding(arch, task, sources, device, monkeypatch):
-    """And says what it says where all positions are asked, as on a GPU."""
+def test_output_layer_skips_padding_on_a_cpu(arch, task, sources, device, monkeypatch):
+    """The result equals that of all positions, which a GPU computes."""
     model, rows = build(task, arch).to(device), []
     states = model.encode(padded(sources, "left", device))
     proposal = model.propose(states, model.Decoding())
@@ -203,15 +205,15 @@ def test_a_cpu_asks_the_vocabulary_at_no_padding(arch, task, sources, device, mo
 
     layer = model.decoder.output_projection
     layer.register_forward_hook(lambda *call: rows.append(call[2][..., 0].numel()))
-    found, real = decode(), int(proposal.lengths.sum())
-    assert found.mask.sum() == real < found.mask.numel()
-    assert set(rows) == {real if device.type == "cpu" else found.mask.numel()}
+    decoded, real = decode(), int(proposal.lengths.sum())
+    assert decoded.mask.sum() == real < decoded.mask.numel()
+    assert set(rows) == {real if device.type == "cpu" else decoded.mask.numel()}
     monkeypatch.setattr(
         model, "decoding_emissions", lambda features, _: model.forbid(layer(features))
     )
-    every, mask = decode(), found.mask
-    assert torch.equal(found.tokens[mask], every.tokens[mask])
-    torch.testing.assert_close(found.log_probs[mask], every.log_probs[mask])
+    every, mask = decode(), decoded.mask
+    assert torch.equal(decoded.tokens[mask], every.tokens[mask])
+    torch.testing.assert_close(decoded.log_probs[mask], every.log_probs[mask])
 
 
 def test_hypotheses_are_distinct_and_sorted(task, sources, device):
@@ -240,7 +242,7 @@ def test_hypotheses_are_distinct_and_sorted(task, sources, device):
         ("nart_ctc_tiny", {"ctc_beam": 3}),
     ],
 )
-def test_an_empty_source_has_an_empty_translation(arch, options, task, sources, device):
+def test_empty_source_has_an_empty_translation(arch, options, task, sources, device):
     model = build(task, arch).to(device)
     empty = torch.tensor([EOS])
     both = engine(model, **options)(padded([sources[0], empty], "left", device))
@@ -248,7 +250,7 @@ def test_an_empty_source_has_an_empty_translation(arch, options, task, sources, 
     assert [h.tokens.tolist() for h in both[1]] == [[EOS]]
 
 
-def test_what_a_system_does_not_understand_is_refused(task):
+def test_option_of_another_system_is_refused(task):
     model = build(task, "nart_tiny")
     with pytest.raises(UserError, match="--crf-paths has no effect on this Nart: leave it out"):
         engine(model, crf_paths=3)

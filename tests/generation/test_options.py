@@ -1,4 +1,4 @@
-"""Values of decoding options that cannot be."""
+"""Invalid values of decoding options."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from fairseq_nart.models.nart_fertility import FertilityDecoding
 
 
 @pytest.mark.parametrize(
-    "option, said",
+    "option, message",
     [
         *(
             ({"length_candidates": n}, rf"--length-candidates must be odd .*, not {n}$")
@@ -27,18 +27,18 @@ from fairseq_nart.models.nart_fertility import FertilityDecoding
         ({"fertility_decoding": "mode"}, "--fertility-decoding must be one of argmax, average, "),
     ],
 )
-def test_refusals(option, said):
-    with pytest.raises(ValueError, match=said):
-        of_option(*option)(**option)
+def test_invalid_values_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        class_of(*option)(**option)
 
 
-def of_option(name, *_):
-    """Whose option it is."""
+def class_of(name, *_):
+    """The class that has the option."""
     kinds = (LengthDecoding, StoppingDecoding, CrfDecoding, CtcDecoding, FertilityDecoding)
     return next(kind for kind in kinds if name in kind.__dataclass_fields__)
 
 
-def test_passes_of_a_refining_system():
+def test_decoder_passes_of_refinement():
     assert StoppingDecoding().decoder_passes() == 10
     assert StoppingDecoding(refinement_stop="jaccard").decoder_passes() == 20
     assert StoppingDecoding(refinement_iterations=3).decoder_passes() == 3

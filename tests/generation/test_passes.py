@@ -1,4 +1,4 @@
-"""Passes of bounded memory: they change no result, and what does not fit into any is refused."""
+"""Passes of bounded memory: they do not change results, and inputs that do not fit are refused."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def build_engine(task, device, arch, options, kind=None, *words):
     return Engine(model, eos=EOS, pad=PAD, options=model.Decoding(**options), rescorer=rescorer)
 
 
-def require_same(one, other):
+def assert_same(one, other):
     assert [len(hypotheses) for hypotheses in one] == [len(hypotheses) for hypotheses in other]
     for mine, theirs in zip(one, other, strict=True):
         scores = [h.score for h in theirs]
@@ -63,15 +63,15 @@ def require_same(one, other):
 @pytest.mark.parametrize("kind", [None, "transformer"])
 @pytest.mark.parametrize("arch, options", SYSTEMS)
 def test_passes_do_not_change_the_result(arch, options, kind, task, source, device, monkeypatch):
-    """A row a pass, and a few rows a pass of some sentences and of some candidates of one."""
+    """With one row, some candidates of a sentence, and some sentences per pass."""
     decode = build_engine(task, device, arch, options, kind)
     counts, inner = [], decode.model.decode
 
-    def counted(request):
+    def counting(request):
         counts[-1] += 1
         return inner(request)
 
-    decode.model.decode = counted
+    decode.model.decode = counting
     row = decode.model.row_elements(source.size(1), source.size(1), decode.options)
     results = []
     for elements in (10**9, 1, 4 * row, 15 * row):
@@ -80,57 +80,57 @@ def test_passes_do_not_change_the_result(arch, options, kind, task, source, devi
         results.append(decode(source))
     assert counts[0] == 1 < counts[3] <= counts[2] <= counts[1]
     for split in results[1:]:
-        require_same(split, results[0])
+        assert_same(split, results[0])
     for best, every in zip(decode(source, most=2), results[0], strict=True):
-        require_same([best], [every[:2]])
+        assert_same([best], [every[:2]])
 
 
 @pytest.mark.parametrize("kind", ["lstm", "conv"])
-def test_passes_do_not_change_what_a_teacher_says(kind, task, source, device, monkeypatch):
+def test_passes_do_not_change_teacher_scores(kind, task, source, device, monkeypatch):
     decode = build_engine(task, device, "nart_dcrf_tiny", {"length_candidates": 5}, kind)
     whole = decode(source)
     limit(monkeypatch, 1)
-    require_same(decode(source), whole)
+    assert_same(decode(source), whole)
 
 
-def test_equal_candidates_of_several_passes_are_one(task, source, device, monkeypatch):
-    """The best stays; of equal ones the first, whatever pass it was in."""
+def test_equal_candidates_of_several_passes_are_merged(task, source, device, monkeypatch):
+    """The best one is kept; of equally good ones the first, in whatever pass it was decoded."""
     decode = build_engine(task, device, "nart_tiny", {"length_candidates": 7})
-    inner, asked = decode.model.decode, []
+    inner, requested = decode.model.decode, []
 
-    def even_lengths_are_better(request):
-        said, proposal = inner(request), request.proposal
-        asked.append(proposal.lengths.tolist())
-        tokens = torch.full_like(said.tokens, 5)
+    def prefer_even_lengths(request):
+        decoded, proposal = inner(request), request.proposal
+        requested.append(proposal.lengths.tolist())
+        tokens = torch.full_like(decoded.tokens, 5)
         tokens[:, 1:] = EOS
         lengths = proposal.lengths.flatten()
         scores = -(lengths % 2)[:, None].float().expand_as(tokens)
-        return replace(said, tokens=tokens, log_probs=scores, iterations=lengths)
+        return replace(decoded, tokens=tokens, log_probs=scores, iterations=lengths)
 
-    decode.model.decode = even_lengths_are_better
+    decode.model.decode = prefer_even_lengths
     whole = decode(source)
-    first_even = [min(n for n in row if n % 2 == 0) for row in asked[0]]
+    first_even = [min(n for n in row if n % 2 == 0) for row in requested[0]]
     limit(monkeypatch, 1)
-    for found in (whole, decode(source)):
-        assert [[h.iterations for h in hypotheses] for hypotheses in found] == [
+    for results in (whole, decode(source)):
+        assert [[h.iterations for h in hypotheses] for hypotheses in results] == [
             [n] for n in first_even
         ]
 
 
 class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that an operation makes; one of int64 counts twice."""
+    """The size of the largest tensor that an operation creates, in elements of 4 bytes."""
 
     def __init__(self):
         super().__init__()
         self.elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, (tuple, list)) else [made]:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(each, torch.Tensor) and not func.is_view and each._base is None:
-                held = min(each.numel(), each.untyped_storage().nbytes() // each.element_size())
-                self.elements = max(self.elements, held * each.element_size() // 4)
-        return made
+                elements = min(each.numel(), each.untyped_storage().nbytes() // each.element_size())
+                self.elements = max(self.elements, elements * each.element_size() // 4)
+        return result
 
 
 WIDE = [
@@ -146,10 +146,10 @@ WIDE = [
 
 @pytest.mark.parametrize("kind", [None, "transformer"])
 @pytest.mark.parametrize("arch, options", WIDE)
-def test_no_tensor_is_larger_than_a_pass_may_be(
+def test_no_tensor_exceeds_the_limit_of_a_pass(
     arch, options, kind, task, source, device, monkeypatch
 ):
-    """However many candidates are asked for."""
+    """For any number of candidates."""
     decode = build_engine(task, device, arch, options, kind)
     decode.model.longest_target, source = 24, source[:3, -9:]
     length = 3 * source.size(1) if "ctc" in arch else 24
@@ -168,7 +168,7 @@ def test_no_tensor_is_larger_than_a_pass_may_be(
 
 
 @pytest.mark.parametrize(
-    "arch, options, said",
+    "arch, options, message",
     [
         ("nart_crf_tiny", {"crf_paths": 10**6}, "--crf-paths 1000000 .*: type at most"),
         ("nart_ctc_tiny", {"ctc_beam": 10**5}, "--ctc-beam 100000 .*: type at most"),
@@ -180,16 +180,16 @@ def test_no_tensor_is_larger_than_a_pass_may_be(
         ),
     ],
 )
-def test_what_no_sentence_has_room_for_is_refused_at_once(arch, options, said, task, device):
-    with pytest.raises(ValueError, match=said) as refused:
+def test_option_too_large_for_any_sentence_is_refused_early(arch, options, message, task, device):
+    with pytest.raises(ValueError, match=message) as error:
         build_engine(task, device, arch, options)
-    (name,), fits = options, int(str(refused.value).split("at most ")[1].split()[0])
+    (name,), fits = options, int(str(error.value).split("at most ")[1].split()[0])
     assert build_engine(task, device, arch, {name: fits})
-    with pytest.raises(ValueError, match=said.split()[0]):
+    with pytest.raises(ValueError, match=message.split()[0]):
         build_engine(task, device, arch, {name: fits + 1})
 
 
-def test_a_sentence_without_room_is_refused(task, source, device, monkeypatch):
+def test_sentence_that_does_not_fit_is_refused(task, source, device, monkeypatch):
     decode = build_engine(task, device, "nart_dcrf_tiny", {"crf_paths": 50})
     needed = decode.model.row_elements(80, source.size(1), decode.model.Decoding())
     monkeypatch.setattr("fairseq_nart.generation.engine.MOST_ELEMENTS", needed)
@@ -200,7 +200,7 @@ def test_a_sentence_without_room_is_refused(task, source, device, monkeypatch):
         decode(source)
 
 
-def test_hypotheses_without_room_are_refused(task, source, device, monkeypatch):
+def test_hypotheses_that_do_not_fit_are_refused(task, source, device, monkeypatch):
     options = {"length_candidates": 9, "crf_paths": 3}
     decode = build_engine(task, device, "nart_crf_tiny", options)
     monkeypatch.setattr(ranking, "MOST_BYTES", 2**16)
@@ -209,32 +209,32 @@ def test_hypotheses_without_room_are_refused(task, source, device, monkeypatch):
     assert [len(hypotheses) for hypotheses in decode(source, most=1)] == [1] * len(source)
 
 
-def test_samples_of_fertilities_do_not_depend_on_the_passes(task, source, device, monkeypatch):
-    """Nor on what was drawn before."""
+def test_fertility_samples_do_not_depend_on_passes(task, source, device, monkeypatch):
+    """Nor on earlier samples."""
     decode = build_engine(task, device, "nart_fertility_tiny", {"fertility_samples": 40})
     whole = decode(source)
     limit(monkeypatch, 3000)
-    require_same(decode(source), whole)
+    assert_same(decode(source), whole)
     fertility._gumbel.cache_clear()
-    require_same(decode(source[-3:]), whole[-3:])
+    assert_same(decode(source[-3:]), whole[-3:])
 
 
-def test_a_long_sentence_does_not_widen_the_others(task, source, device, monkeypatch):
-    """Each encodes beside sentences that fit into a pass with it."""
+def test_long_sentence_does_not_widen_others(task, source, device, monkeypatch):
+    """Each sentence is encoded with those that fit into a pass with it."""
     decode = build_engine(task, device, "nart_tiny", {"length_candidates": 3})
     long = source[:1].repeat(1, 20)
     rest = torch.nn.functional.pad(source, (long.size(1) - source.size(1), 0), value=PAD)
     widths, encode = [], decode.model.encode
     decode.model.encode = lambda x: (widths.append(tuple(x.shape)), encode(x))[1]
     limit(monkeypatch, decode.model.sentence_elements(long.size(1), decode.options))
-    found = decode(torch.cat([rest, long, rest]))
+    results = decode(torch.cat([rest, long, rest]))
     ours = (len(source), source.size(1))
     assert widths == [ours, long.shape, ours]
-    require_same(found, decode(source) + decode(long) + decode(source))
+    assert_same(results, decode(source) + decode(long) + decode(source))
 
 
-def test_a_plan_has_little_padding():
-    """One pass where all fits; else sentences apart, and candidates of one by their lengths."""
+def test_plan_has_little_padding():
+    """One pass if everything fits; otherwise sentences apart, and candidates grouped by length."""
     lengths = [[3, 4, 5], [1, 2, 3], [1, 9, 2]]
     valid = [[True] * 3, [False, True, True], [True] * 3]
 

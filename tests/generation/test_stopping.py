@@ -1,4 +1,4 @@
-"""Stopping rules on outputs made by hand."""
+"""Stopping rules on hand-written outputs."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ A, B, C, D, E = (list(word) for word in ([1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2,
         ([D, A, B, C, A, B], ["equality", "jaccard"]),
     ],
 )
-def test_rules(outputs, ended_by, device):
+def test_rules_stop_as_defined(outputs, ended_by, device):
     mask = torch.ones(1, 3, dtype=torch.bool, device=device)
     for name in ("equality", "jaccard", "unchanged"):
         ended = STOPPING_RULES[name].ended(torch.tensor([outputs], device=device), mask)
@@ -37,5 +37,5 @@ def test_padding_is_not_compared(device):
     assert STOPPING_RULES["unchanged"].ended(outputs, mask).tolist() == [True, False]
 
 
-def test_names():
+def test_every_option_has_a_rule():
     assert set(STOPPING_RULES) == set(RefinementStop) and STOPPING_RULES["none"] is None

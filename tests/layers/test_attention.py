@@ -1,4 +1,4 @@
-"""Attention against torch's own, and what makes positional attention positional."""
+"""Attention, compared with torch's, and positional attention."""
 
 import types
 
@@ -13,16 +13,16 @@ D, HEADS = 16, 4
 def torch_twin(ours: MultiheadAttention) -> torch.nn.MultiheadAttention:
     """torch's module with the weights of ours."""
     twin = torch.nn.MultiheadAttention(D, HEADS, batch_first=True)
-    parts = [ours.q_proj, ours.k_proj, ours.v_proj]
+    projections = [ours.q_proj, ours.k_proj, ours.v_proj]
     with torch.no_grad():
-        twin.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        twin.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        twin.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
+        twin.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
         twin.out_proj.load_state_dict(ours.out_proj.state_dict())
     return twin
 
 
 @pytest.mark.parametrize("with_gradient", [True, False])
-def test_equals_torch(with_gradient, device):
+def test_attention_equals_torch(with_gradient, device):
     """Both code paths: the one for training on CPU and torch's fused one."""
     torch.manual_seed(0)
     ours = MultiheadAttention(D, HEADS).to(device)
@@ -53,14 +53,14 @@ def test_positional_weights_do_not_depend_on_tokens(device):
     assert (of_sum - of_parts).abs().max() > 1e-3
 
 
-def test_width_must_divide():
+def test_width_not_divisible_by_heads_is_refused():
     with pytest.raises(ValueError, match="width 10 is not a multiple of 4"):
         MultiheadAttention(10, 4)
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_cudnn_is_not_asked_by_a_gpu(enabled):
-    """And what was set before comes back, whatever happens in between."""
+def test_cudnn_is_disabled_on_a_gpu(enabled):
+    """The previous setting is restored, even after an exception."""
     flags = torch.backends.cuda
     before = flags.cudnn_sdp_enabled()
     flags.enable_cudnn_sdp(enabled)

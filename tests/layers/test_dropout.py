@@ -1,4 +1,4 @@
-"""Dropout drops the share it is told to, keeps the mean, and repeats with the seed."""
+"""Dropout: its share, scale and gradient, and reproducibility."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_share_scale_and_gradient(p, dtype, device):
     torch.testing.assert_close(x.grad, y.detach())
 
 
-def test_off_and_repeatable(device):
+def test_dropout_can_be_off_and_is_reproducible(device):
     x = torch.randn(5, 7, device=device)
     assert dropout(x, 0.5, False) is x and dropout(x, 0.0, True) is x
     torch.manual_seed(3)
@@ -31,7 +31,7 @@ def test_off_and_repeatable(device):
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3])
-def test_the_scale_is_not_rounded(p, device):
+def test_scale_is_not_rounded(p, device):
     """In bf16 each product is rounded, up or down; a rounded scale would shift all of them."""
     torch.manual_seed(0)
     x = (1 + torch.rand(400_000, device=device)).bfloat16()
@@ -41,5 +41,5 @@ def test_the_scale_is_not_rounded(p, device):
     assert ratio == pytest.approx(1 / (1 - p), rel=2e-4)
 
 
-def test_everything_can_be_dropped(device):
+def test_probability_one_drops_everything(device):
     assert not dropout(torch.ones(5, device=device), 1.0, True).any()

@@ -19,8 +19,8 @@ def states(lengths, device, dim=4):
 
 def test_offset_is_the_rounded_mean_and_is_saved(device):
     rule = OffsetLength().to(device)
-    said = rule.fit(torch.tensor([3, 5, 7]), torch.tensor([5, 6, 9]))
-    assert rule.offset.item() == 2 and "+2" in said and "+1.67" in said
+    message = rule.fit(torch.tensor([3, 5, 7]), torch.tensor([5, 6, 9]))
+    assert rule.offset.item() == 2 and "+2" in message and "+1.67" in message
     assert rule.predict(states([4, 1], device)).tolist() == [6, 3]
     again = OffsetLength()
     again.load_state_dict(rule.state_dict())
@@ -29,11 +29,11 @@ def test_offset_is_the_rounded_mean_and_is_saved(device):
     assert rule.loss_terms(states([4], device), torch.tensor([9], device=device)) == []
 
 
-def test_classifier_learns_and_clamps_beyond_its_table(device):
+def test_classifier_clamps_to_its_range(device):
     torch.manual_seed(0)
     classifier = LengthClassifier(4, reach=2).to(device)
     source = states([3, 3], device)
-    targets = torch.tensor([4, 30], device=device)  # differences 1 and 27, the table ends at 2
+    targets = torch.tensor([4, 30], device=device)  # differences 1 and 27; the largest class is 2
     (term,) = classifier.loss_terms(source, targets)
     assert term.count == 2 and term.sum.isfinite()
     expected = torch.nn.functional.cross_entropy(
@@ -54,7 +54,7 @@ def test_classifier_ignores_padding(device):
     torch.testing.assert_close(classifier.logits(source)[1:], classifier.logits(alone))
 
 
-def test_window(device):
+def test_candidate_window(device):
     lengths, inside = candidate_window(torch.tensor([7, 2, 0, 99], device=device), 9, 10)
     kept = [row[mask].tolist() for row, mask in zip(lengths, inside)]
     assert kept[0] == list(range(3, 11))

@@ -1,4 +1,4 @@
-"""Linear layers for decoding: each against the product that it stands for."""
+"""Linear layers for decoding, compared with plain products."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from fairseq_nart.layers import linear
 from fairseq_nart.layers.linear import Int8Linear, PackedLinear
 
 pytestmark = [
-    pytest.mark.usefixtures("small_layers_are_packed"),
+    pytest.mark.usefixtures("pack_small_layers"),
     pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"),
 ]
 
 
-def test_small_products_are_plain_ones(monkeypatch):
-    """And the limit counts multiplications."""
+def test_small_products_are_not_packed(monkeypatch):
+    """The limit is a number of multiplications."""
     layer, taken = nn.Linear(24, 40), []
     packed = linear.PackedLinear(layer.weight, layer.bias)
     monkeypatch.setattr(packed, "_product", lambda x, form: taken.append(len(x)))
@@ -27,16 +27,16 @@ def test_small_products_are_plain_ones(monkeypatch):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (0, 4), (40,)])
-def test_packed_equals_the_plain_product(shape, bias, monkeypatch):
+def test_packed_equals_plain_product(shape, bias, monkeypatch):
     plain, x = nn.Linear(24, 40, bias=bias), torch.randn(*shape, 48)[..., ::2]
     packed = PackedLinear(plain.weight, plain.bias)
     with torch.no_grad():
         expected = plain(x)
-        monkeypatch.setattr(nn.functional, "linear", None)  # so that it is not that one
+        monkeypatch.setattr(nn.functional, "linear", None)  # which must not be used
         torch.testing.assert_close(packed(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_packed_leaves_gradients_and_other_precisions_to_the_plain_product():
+def test_gradients_and_other_precisions_use_plain_product():
     for form in (PackedLinear, Int8Linear):
         plain, x = nn.Linear(24, 40), torch.randn(3, 24)
         packed = form(plain.weight, plain.bias)
@@ -47,7 +47,7 @@ def test_packed_leaves_gradients_and_other_precisions_to_the_plain_product():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_int8_equals_the_product_of_rounded_factors(bias):
+def test_int8_equals_product_of_rounded_factors(bias):
     plain, x = nn.Linear(24, 40, bias=bias), torch.randn(3, 5, 24) + 0.3
     scales = plain.weight.abs().amax(dim=1, keepdim=True) / 127
     weight = (plain.weight / scales).round() * scales
@@ -56,6 +56,6 @@ def test_int8_equals_the_product_of_rounded_factors(bias):
     rounded = ((x / step).round() + zero).clamp(0, 127).sub(zero) * step
     expected = nn.functional.linear(rounded, weight, plain.bias)
     with torch.no_grad():
-        found = Int8Linear(plain.weight, plain.bias)(x)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        actual = Int8Linear(plain.weight, plain.bias)(x)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected, plain(x), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Positions that are hidden from a decoder."""
+"""The choice of masked positions."""
 
 import torch
 
@@ -6,7 +6,7 @@ from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.masking import lowest, random_positions
 
 
-def test_lowest_by_hand(device):
+def test_lowest_in_an_example(device):
     keys = torch.tensor([[-1.0, -9.0, -5.0, -20.0], [0.0, 0.0, 0.0, 0.0]], device=device)
     mask = length_mask(torch.tensor([3, 4], device=device), 4)
     count = torch.tensor([2, 1], device=device)
@@ -16,14 +16,14 @@ def test_lowest_by_hand(device):
     assert torch.equal(lowest(keys, mask, count + 9), mask)
 
 
-def test_random_positions_by_seed(device):
+def test_random_positions_depend_on_the_seed(device):
     mask = length_mask(torch.tensor([7] * 20, device=device), 7)
     first, *others = (random_positions(mask, seed) for seed in (1, 1, 2))
     assert torch.equal(first, others[0]) and not torch.equal(first, others[1])
     assert not torch.equal(random_positions(mask), random_positions(mask))
 
 
-def test_random_positions_are_one_to_all_with_equal_chance(device):
+def test_random_positions_are_uniform_in_number_and_place(device):
     torch.manual_seed(0)
     lengths = torch.tensor([1, 4, 7] * 2000, device=device)
     mask = length_mask(lengths, 7)
@@ -35,8 +35,6 @@ def test_random_positions_are_one_to_all_with_equal_chance(device):
         expected = torch.full((length + 1,), 1 / length, device=device)
         expected[0] = 0
         torch.testing.assert_close(counts, expected, rtol=0, atol=0.04)
-        share = (
-            rows[:, :length].float().mean(dim=0)
-        )  # every position alike: (length + 1) / 2 of all
+        share = rows[:, :length].float().mean(dim=0)  # (length + 1) / 2 positions on average
         expected = torch.full((length,), (length + 1) / 2 / length, device=device)
         torch.testing.assert_close(share, expected, rtol=0, atol=0.04)

@@ -1,4 +1,4 @@
-"""Decoder inputs by hand, and their blindness to the padding side."""
+"""Decoder inputs in small examples, with padding on either side."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def states(lengths, width, side, device):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_hard_copy_by_hand(side, device):
+def test_hard_copy_in_an_example(side, device):
     source = states([3, 5, 2], 5, side, device)
     mask = length_mask(torch.tensor([6, 1, 5], device=device), 6)
     copied = build_source_map("hard_uniform", 2)(source, mask)[..., 0].tolist()
@@ -32,7 +32,7 @@ def test_hard_copy_by_hand(side, device):
 
 
 @pytest.mark.parametrize("name", ["hard_uniform", "soft_uniform", "pad"])
-def test_left_equals_right(name, device):
+def test_padding_side_does_not_matter(name, device):
     torch.manual_seed(0)
     source_map = build_source_map(name, 2).to(device)
     mask = length_mask(torch.tensor([6, 1, 5], device=device), 6)
@@ -41,7 +41,7 @@ def test_left_equals_right(name, device):
     assert (left.abs() < 100).all(), "padding was copied"
 
 
-def test_soft_copy_averages(device):
+def test_soft_copy_is_a_weighted_mean(device):
     source = states([3], 4, "left", device)
     soft = build_source_map("soft_uniform", 2)(source, length_mask(torch.tensor([3]), 3).to(device))
     torch.testing.assert_close(soft[..., 1], torch.ones_like(soft[..., 1]))  # weights sum to one
@@ -50,7 +50,7 @@ def test_soft_copy_averages(device):
     assert soft[0, 0, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pad_input_ends_where_the_sentence_does(device):
+def test_pad_input_marks_the_last_position(device):
     pads = PadInput(2).to(device)
     mask = length_mask(torch.tensor([3, 1], device=device), 3)
     x = pads(states([2, 2], 2, "right", device), mask)

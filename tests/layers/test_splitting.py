@@ -1,4 +1,4 @@
-"""More positions out of the source's."""
+"""Several frames from each state of the source."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from fairseq_nart.layers.splitting import StateSplitting
 
 
-def test_each_state_becomes_k_in_a_row(device):
+def test_each_state_becomes_k_adjacent_frames(device):
     split = StateSplitting(4, 3).to(device)
     states = torch.randn(2, 5, 4, device=device)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], device=device).bool()
@@ -17,6 +17,6 @@ def test_each_state_becomes_k_in_a_row(device):
     torch.testing.assert_close(frames[1, 3:6], one)
 
 
-def test_nothing_is_no_part():
+def test_zero_parts_are_refused():
     with pytest.raises(ValueError, match="at least 1 part, not 0"):
         StateSplitting(4, 0)

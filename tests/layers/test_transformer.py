@@ -1,4 +1,4 @@
-"""The encoder against fairseq's, the decoder's non-causality and blindness to padding."""
+"""The encoder, compared with fairseq's, and the non-causal decoder."""
 
 from argparse import Namespace
 
@@ -68,8 +68,8 @@ def test_encoder_equals_fairseq(normalize_before, side, device):
 def test_positions_grow_with_the_sentence(length, device):
     mask = torch.ones(1, length, dtype=torch.bool, device=device)
     expected = SinusoidalPositions(D, PAD + 1, length=4000).to(device)(mask)
-    for ask in (lambda net: net(mask), lambda net: net.up_to(length)[None]):
-        torch.testing.assert_close(ask(SinusoidalPositions(D, PAD + 1).to(device)), expected)
+    for compute in (lambda net: net(mask), lambda net: net.up_to(mask)[None]):
+        torch.testing.assert_close(compute(SinusoidalPositions(D, PAD + 1).to(device)), expected)
 
 
 def decoder(device, mask_self=False):
@@ -93,7 +93,7 @@ def test_decoder_is_not_causal(device):
 
 
 @pytest.mark.parametrize("mask_self", [False, True])
-def test_padding_changes_nothing(mask_self, device):
+def test_decoder_ignores_padding(mask_self, device):
     net, source = decoder(device, mask_self), source_states(2, device)
     x = torch.randn(2, 5, D, device=device)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.bool, device=device)
@@ -102,7 +102,7 @@ def test_padding_changes_nothing(mask_self, device):
     torch.testing.assert_close(batched[1:, :1], alone, rtol=1e-5, atol=1e-5)
 
 
-def test_mask_self_changes_what_is_seen(device):
+def test_mask_self_changes_the_output(device):
     x, mask = torch.randn(1, 5, D, device=device), torch.ones(1, 5, dtype=torch.bool, device=device)
     source = source_states(1, device)
     with_self, without = (decoder(device, mask_self)(x, mask, source) for mask_self in (0, 1))
@@ -111,7 +111,7 @@ def test_mask_self_changes_what_is_seen(device):
 
 def test_no_self_mask(device):
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.bool, device=device)
-    look = no_self_mask(mask)[:, 0].int().tolist()
-    assert look[0] == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
-    assert look[1][:2] == [[0, 1, 0], [1, 0, 0]]
-    assert look[2][0] == [1, 0, 0], "a single token sees itself"
+    visible = no_self_mask(mask)[:, 0].int().tolist()
+    assert visible[0] == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    assert visible[1][:2] == [[0, 1, 0], [1, 0, 0]]
+    assert visible[2][0] == [1, 0, 0], "a single token sees itself"

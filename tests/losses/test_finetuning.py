@@ -1,4 +1,4 @@
-"""Reverse cross-entropy against its identity; REINFORCE against the enumerated gradient."""
+"""Reverse cross-entropy and REINFORCE, compared with their definitions."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import torch
 from fairseq_nart.losses.finetuning import REWARD_SCALE, reinforce, reverse_cross_entropy
 
 
-def test_is_divergence_plus_entropy(device):
+def test_reverse_cross_entropy_is_divergence_plus_entropy(device):
     torch.manual_seed(0)
     emissions = torch.randn(2, 3, 5, device=device)
     teacher = torch.randn(2, 3, 5, device=device).log_softmax(dim=2)
@@ -22,24 +22,24 @@ def test_is_divergence_plus_entropy(device):
     torch.testing.assert_close(reverse_cross_entropy(emissions, noisy, mask), expected)
 
 
-def test_reward_as_the_baseline_teaches_nothing(device):
+def test_reinforce_has_no_gradient_at_the_baseline(device):
     log_probs = torch.randn(4, device=device, requires_grad=True)
     costs = torch.tensor([3.0, 1.0, 2.0, 5.0], device=device)
     reinforce(log_probs, costs, baseline=costs).backward()
     assert not log_probs.grad.any()
 
 
-def test_expectation_is_the_gradient_of_the_expected_cost():
-    """Over all pairs of draws of two sentences; taking off their mean leaves half of it."""
+def test_reinforce_expectation_is_gradient_of_expected_cost():
+    """Over all pairs of samples of two sentences. Subtracting their mean halves the gradient."""
     torch.manual_seed(0)
     logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     costs, baseline = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, dtype=torch.float64)
     each = torch.arange(2)
     (expected,) = torch.autograd.grad((logits.softmax(dim=1) * costs).sum(), logits)
-    found = torch.zeros_like(expected)
-    for draw in itertools.product(range(3), repeat=2):
-        chosen = logits.log_softmax(dim=1)[each, list(draw)]
-        loss = reinforce(chosen, costs[each, list(draw)], baseline)
+    actual = torch.zeros_like(expected)
+    for sample in itertools.product(range(3), repeat=2):
+        chosen = logits.log_softmax(dim=1)[each, list(sample)]
+        loss = reinforce(chosen, costs[each, list(sample)], baseline)
         (gradient,) = torch.autograd.grad(loss, logits)
-        found += chosen.detach().sum().exp() * gradient
-    torch.testing.assert_close(found, expected * REWARD_SCALE / 2)
+        actual += chosen.detach().sum().exp() * gradient
+    torch.testing.assert_close(actual, expected * REWARD_SCALE / 2)

@@ -1,4 +1,4 @@
-"""NART that also learns which words a sentence has, whatever their order: a toy of a new system."""
+"""NART that also learns which words a sentence has, in any order: an example of a new system."""
 
 from dataclasses import dataclass, field
 
@@ -48,9 +48,9 @@ class NartBag(Nart):
     cfg: BagConfig
 
     def propose(self, states: EncoderStates, options: BagDecoding) -> BagProposal:
-        found = super().propose(states, options)
-        lengths = (found.lengths + options.length_shift).clamp(max=self.longest_target)
-        return BagProposal(lengths, found.valid, shift=lengths - found.lengths)
+        proposal = super().propose(states, options)
+        lengths = (proposal.lengths + options.length_shift).clamp(max=self.longest_target)
+        return BagProposal(lengths, proposal.valid, shift=lengths - proposal.lengths)
 
     def decode(self, request: Request) -> Decoded:
         decoded = super().decode(request)

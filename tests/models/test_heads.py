@@ -23,7 +23,7 @@ def batch(task, device):
 
 def loss_terms(model, task, batch):
     source, target, side = batch["net_input"]["src_tokens"], batch["target"], {}
-    if model.side_inputs:  # all of the target to the first token
+    if model.side_inputs:  # the first token produces the whole target
         first = source.ne(task.src_dict.pad()).int().argmax(dim=1, keepdim=True)
         counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
         side["fertilities"] = torch.zeros_like(source).scatter_(1, first, counts)
@@ -38,8 +38,8 @@ def translations(model, task, source, **options):
 
 @pytest.mark.parametrize("output", ["crf", "dcrf"])
 @pytest.mark.parametrize("arch", WITH_A_HEAD)
-def test_without_transitions_a_crf_is_a_softmax(arch, output, task, batch, device):
-    """Same tokens, same likelihood: the CRF starts where the system without one ended."""
+def test_crf_without_transitions_equals_softmax(arch, output, task, batch, device):
+    """Same tokens and likelihood: the CRF starts where the system without one ended."""
     words = ("--label-smoothing", "0")
     plain = build(task, arch, *words, seed=4).to(device)
     crf = build(task, arch, *words, "--output", output, "--crf-candidates", "9999").to(device)
@@ -48,8 +48,8 @@ def test_without_transitions_a_crf_is_a_softmax(arch, output, task, batch, devic
     assert isinstance(plain.head, SoftmaxHead) and isinstance(crf.head, CrfHead)
     source = batch["net_input"]["src_tokens"]
     options = OPTIONS.get(arch, {})
-    found = translations(crf, task, source, **options)
-    assert found == translations(plain, task, source, **options)
+    actual = translations(crf, task, source, **options)
+    assert actual == translations(plain, task, source, **options)
     mine, theirs = (loss_terms(model, task, batch) for model in (crf, plain))
     last = "_4" if "refinement" in arch else ""
     torch.testing.assert_close(mine[f"crf_loss{last}"].sum, theirs[f"nar_loss{last}"].sum)
@@ -58,7 +58,7 @@ def test_without_transitions_a_crf_is_a_softmax(arch, output, task, batch, devic
 
 
 @pytest.mark.parametrize("arch", WITH_A_HEAD)
-def test_transitions_and_paths_count(arch, task, batch, device):
+def test_transitions_and_paths_change_the_output(arch, task, batch, device):
     model = build(task, arch, "--output", "crf", seed=2).to(device)
     torch.nn.init.normal_(model.crf.transitions.target.weight, std=3)
     source, options = batch["net_input"]["src_tokens"], OPTIONS.get(arch, {})
@@ -70,21 +70,23 @@ def test_transitions_and_paths_count(arch, task, batch, device):
     assert alone == several
 
 
-def test_the_lattice_of_the_last_pass_is_searched(task, batch, device):
-    """Refinement with a CRF: what its last features give, by the layer's own decoding."""
+def test_lattice_of_the_last_pass_is_searched(task, batch, device):
+    """Refinement with a CRF equals the layer's own decoding of the last features."""
     words = ("--output", "dcrf", "--length-predictor", "offset")
     model = build(task, "nart_refinement_tiny", *words, seed=2).to(device)
     seen = []
     search = model.head.search
     model.head.search = lambda *of: seen.append(of) or search(*of)
-    found = translations(model, task, batch["net_input"]["src_tokens"], refinement_iterations=3)
+    hypotheses = translations(
+        model, task, batch["net_input"]["src_tokens"], refinement_iterations=3
+    )
     features, _, mask, _ = seen[0]
     with torch.inference_mode():
         logits = model.forbid(model.decoder.output_projection(features))
         _, tokens = model.crf.decode(logits, mask, features)
     rows, eos = [row[keep].tolist() for row, keep in zip(tokens, mask)], task.tgt_dict.eos()
     assert min(map(len, rows)) > 4
-    assert [h[0] for h in found] == [[*row, eos][: [*row, eos].index(eos) + 1] for row in rows]
+    assert [h[0] for h in hypotheses] == [[*row, eos][: [*row, eos].index(eos) + 1] for row in rows]
 
 
 def test_refinement_with_a_crf_trains_and_generates(data, tmp_path, capsys):
@@ -98,7 +100,7 @@ def test_refinement_with_a_crf_trains_and_generates(data, tmp_path, capsys):
     hub.from_pretrained(checkpoint, data, crf_paths=2).translate(["heute"])
 
 
-def test_presets_and_options_are_one(task):
+def test_preset_equals_option(task):
     preset, option = build(task, "nart_dcrf_tiny"), build(task, "nart_tiny", "--output", "dcrf")
     assert preset.state_dict().keys() == option.state_dict().keys()
     assert preset.head.dynamic and option.head.dynamic
@@ -107,12 +109,12 @@ def test_presets_and_options_are_one(task):
 @pytest.mark.parametrize(
     "words", [("--crf-rank", "8"), ("--crf-candidates", "3"), ("--nar-loss-weight", "1.0")]
 )
-def test_options_of_a_crf_without_one(words, task):
+def test_crf_options_without_a_crf_are_refused(words, task):
     with pytest.raises(UserError, match=f"{words[0]} is for a CRF, but --output is softmax"):
         build(task, "nart_tiny", *words)
 
 
-def test_a_lattice_answers_as_the_layer_does(device):
+def test_lattice_equals_layer(device):
     torch.manual_seed(0)
     crf = LinearChainCRF(7, rank=2, candidates=7).to(device)
     torch.nn.init.normal_(crf.transitions.target.weight)
@@ -121,8 +123,8 @@ def test_a_lattice_answers_as_the_layer_does(device):
     likelihood = lattice.log_likelihood(lattice.path_of(targets))
     torch.testing.assert_close(likelihood, crf.log_likelihood(emissions, targets, mask))
     torch.testing.assert_close(lattice.log_probs(lattice.path_of(targets)).sum(1), likelihood)
-    drawn = lattice.sample(2000, torch.Generator(device).manual_seed(1))
-    share = torch.nn.functional.one_hot(drawn[:, :, 1], 7).double().mean(dim=1)
+    samples = lattice.sample(2000, torch.Generator(device).manual_seed(1))
+    share = torch.nn.functional.one_hot(samples[:, :, 1], 7).double().mean(dim=1)
     unary, _ = lattice.marginals()
     torch.testing.assert_close(share, unary[:, 1].double(), atol=0.05, rtol=0)
     shifted = replace(lattice, emissions=lattice.emissions + 1)

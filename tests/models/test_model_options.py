@@ -1,4 +1,4 @@
-"""Numbers that an architecture cannot have are refused by the name of their option."""
+"""Invalid values of model options are refused, with the name of the option."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def test_every_number_has_a_lower_bound():
 
 
 @pytest.mark.parametrize(
-    ("system", "option", "value", "wanted"),
+    ("system", "option", "value", "expected"),
     [
         ("nart", "--encoder-layers", "0", "at least 1"),
         ("nart", "--embed-dim", "2", "at least 4"),
@@ -40,11 +40,11 @@ def test_every_number_has_a_lower_bound():
         ("nart_fertility", "--finetune-weight", "nan", "a finite number at least 0 and at most 1"),
     ],
 )
-def test_numbers_out_of_range(system, option, value, wanted, task):
-    with pytest.raises(ValueError, match=f"^{option} must be {wanted}, not {value}$"):
+def test_numbers_out_of_range_are_refused(system, option, value, expected, task):
+    with pytest.raises(ValueError, match=f"^{option} must be {expected}, not {value}$"):
         build(task, f"{system}_tiny", option, value)
 
 
-def test_width_must_divide_among_the_heads(task):
+def test_width_must_be_a_multiple_of_the_heads(task):
     with pytest.raises(ValueError, match="--embed-dim 18 must be a multiple of --attention-heads"):
         build(task, "nart_tiny", "--embed-dim", "18")

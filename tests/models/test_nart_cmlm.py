@@ -1,10 +1,10 @@
-"""Mask-predict: what is masked, what is learned, what is said again."""
+"""Mask-predict: masks, loss and repeated predictions."""
 
 import itertools
 
 import pytest
 import torch
-from toys import batch_of, build, build_teacher, learn_by_heart, load_task
+from toys import batch_of, build, build_teacher, load_task, overfit
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
@@ -31,7 +31,7 @@ def engine(task, model, **options):
 
 
 def passes_of(model, source, lengths, iterations):
-    """Decodes targets of these lengths: what each pass was given, as (tokens, masked)."""
+    """Decodes targets of these lengths; returns (tokens, masked) of each pass, and the result."""
     seen, features = [], model.features
 
     def spy(states, tokens, masked, mask):
@@ -44,7 +44,7 @@ def passes_of(model, source, lengths, iterations):
     return seen, model.decode(Request(model.encode(source), proposal, options))
 
 
-def test_loss_is_that_of_masked_tokens(model, batch, device, monkeypatch):
+def test_loss_covers_only_masked_tokens(model, batch, device, monkeypatch):
     target = batch["target"]
     masked = lowest(torch.rand(target.shape, device=device), target.ne(1), target.ne(1).sum(1) // 2)
     monkeypatch.setattr(nart_cmlm, "random_positions", lambda mask, seed: masked)
@@ -61,7 +61,7 @@ def test_loss_is_that_of_masked_tokens(model, batch, device, monkeypatch):
     )
 
 
-def test_what_is_not_masked_is_seen(model, batch, device):
+def test_unmasked_tokens_are_read(model, batch, device):
     target, states = batch["target"], model.encode(batch["net_input"]["src_tokens"])
     mask = target.ne(1)
     masked = mask & (torch.arange(target.size(1), device=device) == 0)
@@ -70,20 +70,20 @@ def test_what_is_not_masked_is_seen(model, batch, device):
     assert ((one - two).abs().amax(dim=1) > 1e-3).all()
 
 
-def test_validation_hides_the_same_each_time(model, batch):
+def test_validation_masks_are_fixed(model, batch):
     pair = batch["net_input"]["src_tokens"], batch["target"]
     assert model(*pair)[0].sum == model(*pair)[0].sum
     model.train()
     assert len({model(*pair)[0].sum.item() for _ in range(5)}) > 1
 
 
-def test_smoothing_is_what_is_asked_for(task, model, batch, device):
+def test_label_smoothing_is_applied(task, model, batch, device):
     smooth = build(task, "nart_cmlm_tiny", "--label-smoothing", "0.3").to(device)
     pair = batch["net_input"]["src_tokens"], batch["target"]
     assert model(*pair)[0].sum != smooth(*pair)[0].sum
 
 
-def test_one_iteration_says_everything_at_once(model, batch, device):
+def test_one_iteration_predicts_all_tokens(model, batch, device):
     source = batch["net_input"]["src_tokens"]
     lengths = torch.tensor([[3], [5], [4], [1], [6], [2]], device=device)
     seen, decoded = passes_of(model, source, lengths, 1)
@@ -99,26 +99,26 @@ def test_one_iteration_says_everything_at_once(model, batch, device):
     "length, iterations, expected",
     [(5, 4, [5, 3, 2, 1]), (7, 3, [7, 4, 2]), (6, 6, [6, 5, 4, 3, 2, 1]), (2, 4, [2, 1, 1, 0])],
 )
-def test_number_that_is_masked_again(length, iterations, expected, model, batch, device):
-    """floor(T (I - t) / I); beside a longer target as alone."""
+def test_number_of_masked_tokens_per_iteration(length, iterations, expected, model, batch, device):
+    """floor(T (I - t) / I), also beside a longer target."""
     source = batch["net_input"]["src_tokens"][:2]
     seen, _ = passes_of(model, source, torch.tensor([[length], [9]], device=device), iterations)
     assert [int(masked[0].sum()) for _, masked in seen] == expected
 
 
-def test_the_least_sure_are_said_again_and_the_others_stay(model, batch, device):
+def test_least_certain_tokens_are_predicted_again(model, batch, device):
     source = batch["net_input"]["src_tokens"]
     lengths = torch.full((len(source), 1), 7, device=device)
     seen, decoded = passes_of(model, source, lengths, 7)
     for (before, was), (after, _) in itertools.pairwise(seen):
-        assert torch.equal(before[~was], after[~was]), "what is not masked is not said again"
+        assert torch.equal(before[~was], after[~was]), "unmasked tokens must not change"
     first = model.forbid(model.emissions(model.encode(source), *seen[0], decoded.mask))
     surest = first.log_softmax(dim=2).max(dim=2).values.argmax(dim=1)
     assert torch.equal((~seen[1][1]).int().argmax(dim=1), surest)
     assert decoded.iterations == 7
 
 
-def test_specials_are_never_said(task, model, batch, device):
+def test_special_symbols_are_never_predicted(task, model, batch, device):
     specials = [task.tgt_dict.bos(), task.tgt_dict.pad()]
     bias = torch.zeros(len(task.tgt_dict), device=device)
     bias[specials] = 100
@@ -129,11 +129,11 @@ def test_specials_are_never_said(task, model, batch, device):
         assert not set(hypotheses[0].tokens.tolist()) & set(specials)
 
 
-def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
+def test_model_overfits_and_more_iterations_do_no_harm(task, batch, device):
     torch.manual_seed(0)
     words = ("--embed-dim", "32", "--encoder-layers", "1", "--decoder-layers", "1")
     model = build(task, "nart_cmlm_tiny", *words).to(device)
-    expected = learn_by_heart(task, model, batch, updates=250, lr=5e-3)
+    expected = overfit(task, model, batch, updates=250, lr=5e-3)
     source = batch["net_input"]["src_tokens"]
     right = []
     for iterations in (1, 4, 10):
@@ -142,7 +142,7 @@ def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
     assert right == sorted(right) and right[-1] == len(expected), right
 
 
-def test_starts_from_a_teachers_decoder(task):
+def test_warm_start_from_a_teachers_decoder(task):
     teacher = build_teacher(task, "transformer")
     model = build(task, "nart_cmlm_tiny")
     report = warm_start(model, teacher.state_dict(), "teacher.pt")
@@ -151,6 +151,6 @@ def test_starts_from_a_teachers_decoder(task):
     assert torch.equal(model.decoder.layers[1].encoder_attn.q_proj.weight, theirs)
 
 
-def test_what_cannot_be_is_refused(data, model):
+def test_stopping_rule_is_refused(data, model):
     with pytest.raises(UserError, match="--refinement-stop has no effect on NartCmlm"):
         load_task(data, refinement_stop="equality").build_engine(model)

@@ -1,8 +1,8 @@
-"""NART-CTC: what it may say, that it learns, and its beam's candidates."""
+"""NART-CTC: possible outputs, training, and the candidates of its beam."""
 
 import pytest
 import torch
-from toys import batch_of, build, build_teacher, learn_by_heart, load_task
+from toys import batch_of, build, build_teacher, load_task, overfit
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.generation import passes
@@ -22,29 +22,29 @@ def engine(task, model, beam):
 
 @pytest.mark.parametrize("likely_blank", [False, True])
 @pytest.mark.parametrize("beam", [1, 4])
-def test_specials_and_blanks_are_never_said(beam, likely_blank, task, batch, device):
-    """However probable; nor is anything longer than k times its source."""
+def test_special_symbols_and_blanks_are_never_output(beam, likely_blank, task, batch, device):
+    """Even if they are probable. No output is longer than k times its source."""
     model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
     specials = [task.tgt_dict.bos(), task.tgt_dict.pad(), task.tgt_dict.eos()]
     source = batch["net_input"]["src_tokens"]
     frames = model.frames
 
-    def eager(states):
+    def biased(states):
         logits, blank, mask = frames(states)
         logits[..., specials] = 100
         return logits, blank + (5 if likely_blank else -100), mask
 
-    model.frames = eager
+    model.frames = biased
     for sentence, hypotheses in enumerate(engine(task, model, beam)(source)):
         longest = 2 * int(source[sentence].ne(task.src_dict.pad()).sum())
         for hypothesis in hypotheses:
             *words, end = hypothesis.tokens.tolist()
             assert end == task.tgt_dict.eos() and not set(words) & set(specials)
-            assert max(words, default=0) < len(task.tgt_dict), "the blank is no word"
+            assert max(words, default=0) < len(task.tgt_dict), "the output contains a blank"
             assert len(words) <= longest
 
 
-def test_a_beam_offers_candidates_ranked_by_probability(task, batch, device):
+def test_beam_candidates_are_ranked_by_probability(task, batch, device):
     model = build(task, "nart_ctc_tiny").to(device)
     for hypotheses in engine(task, model, 5)(batch["net_input"]["src_tokens"]):
         assert len(hypotheses) > 1
@@ -54,32 +54,32 @@ def test_a_beam_offers_candidates_ranked_by_probability(task, batch, device):
             assert h.score == pytest.approx(h.token_scores.sum().item(), rel=1e-4)
 
 
-def test_an_empty_output_has_its_probability(task, batch, device):
-    """It is among the candidates where the blank is probable, and not for that the best."""
+def test_empty_output_has_its_probability(task, batch, device):
+    """It is a candidate if the blank is probable, but need not be the best one."""
     model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
-    source, frames, found = batch["net_input"]["src_tokens"][:, -3:], model.frames, {}
+    source, frames, expected = batch["net_input"]["src_tokens"][:, -3:], model.frames, {}
 
     def likely_blanks(states):
         logits, blank, mask = frames(states)
         logits = model.forbid(logits)
         logits[..., 5] += 8.0  # one word at any frame: many paths, each a little less probable
-        blank = logits.logsumexp(dim=2) + 0.1  # a little more probable than all else together
-        found["blanks"] = -torch.nn.functional.softplus(-(blank - logits.logsumexp(dim=2)))
-        found["empty"] = found["blanks"].masked_fill(~mask, 0.0).sum(dim=1)
+        blank = logits.logsumexp(dim=2) + 0.1  # a little more probable than all others together
+        expected["blanks"] = -torch.nn.functional.softplus(-(blank - logits.logsumexp(dim=2)))
+        expected["empty"] = expected["blanks"].masked_fill(~mask, 0.0).sum(dim=1)
         return logits, blank, mask
 
     model.frames = likely_blanks
     (greedy, *_), several = (engine(task, model, n)(source) for n in (1, 100))
     assert greedy[0].tokens.tolist() == [task.tgt_dict.eos()]
-    assert greedy[0].score == pytest.approx(found["empty"][0].item(), rel=1e-3)
+    assert greedy[0].score == pytest.approx(expected["empty"][0].item(), rel=1e-3)
     for sentence, hypotheses in enumerate(several):
         scores = {len(h.tokens): h.score for h in reversed(hypotheses)}
-        assert scores[1] == pytest.approx(found["empty"][sentence].item(), rel=1e-3)
+        assert scores[1] == pytest.approx(expected["empty"][sentence].item(), rel=1e-3)
         assert len(hypotheses[0].tokens) > 1
 
 
-def test_a_teacher_reads_no_more_than_was_said(task, batch, device, monkeypatch):
-    """Frames are three times as many as source tokens, words are few."""
+def test_teacher_reads_no_more_than_the_outputs(task, batch, device, monkeypatch):
+    """There are three times as many frames as source tokens, but few words."""
     widths, source = [], batch["net_input"]["src_tokens"]
     of_a_sentence = 3 * source.size(1) * (len(task.tgt_dict) + 1)
     most = dict.fromkeys(passes.ELEMENTS_PER_PASS, 2 * of_a_sentence)
@@ -99,14 +99,14 @@ def test_a_teacher_reads_no_more_than_was_said(task, batch, device, monkeypatch)
     assert all(width == longest for width, longest in widths)
 
 
-def test_learns_by_heart(task, batch, device):
+def test_model_overfits(task, batch, device):
     model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
-    expected = learn_by_heart(task, model, batch, updates=250, lr=1e-2)
-    said = engine(task, model, 1)(batch["net_input"]["src_tokens"])
-    assert [h[0].tokens.tolist() for h in said] == expected
+    expected = overfit(task, model, batch, updates=250, lr=1e-2)
+    hypotheses = engine(task, model, 1)(batch["net_input"]["src_tokens"])
+    assert [h[0].tokens.tolist() for h in hypotheses] == expected
 
 
-def test_targets_that_do_not_fit_are_counted_as_a_share(task, batch, device):
+def test_share_of_too_long_targets_is_logged(task, batch, device):
     from fairseq.logging import metrics
 
     model = build(task, "nart_ctc_tiny", "--ctc-split", "1").to(device)
@@ -119,7 +119,7 @@ def test_targets_that_do_not_fit_are_counted_as_a_share(task, batch, device):
     assert aggregate.get_smoothed_values()["too_long"] == 1.0
 
 
-def test_lengths_mean_nothing_to_ctc(task, data, device):
+def test_length_candidates_are_refused(task, data, device):
     model, task = build(task, "nart_ctc_tiny").to(device), load_task(data, length_candidates=3)
     with pytest.raises(ValueError, match="--length-candidates has no effect on NartCtc"):
         task.build_engine(model)

@@ -1,8 +1,8 @@
-"""Iterative refinement: what a pass sees, what is learned, when it stops."""
+"""Iterative refinement: inputs of a pass, losses and stopping."""
 
 import pytest
 import torch
-from toys import batch_of, build, learn_by_heart, load_task
+from toys import batch_of, build, load_task, overfit
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
@@ -25,12 +25,12 @@ def engine(task, model, **options):
     return Engine(model, **ends, options=model.Decoding(**options))
 
 
-def said(hypotheses):
+def best_tokens(hypotheses):
     return [h[0].tokens.tolist() for h in hypotheses]
 
 
 def passes_of(model):
-    """Fills the list that it returns with what each refinement was given and said."""
+    """Returns a list to which each refinement appends its inputs and its logits."""
     seen, refine = [], model.refine
 
     def spy(states, tokens, features, mask):
@@ -42,7 +42,7 @@ def passes_of(model):
     return seen
 
 
-def test_one_pass_is_nart(task, batch, device):
+def test_one_pass_equals_nart(task, batch, device):
     words = ("--decoder-input", "hard_uniform", "--length-predictor", "classifier")
     nart = build(task, "nart_tiny", *words, seed=3).to(device)
     one = ("--train-iterations", "1")
@@ -57,13 +57,13 @@ def test_one_pass_is_nart(task, batch, device):
     assert all(x.grad is not None for x in refinement.parameters() if x.requires_grad)
     source = batch["net_input"]["src_tokens"]
     first = engine(task, refinement.eval(), length_candidates=3)(source)
-    assert said(first) == said(engine(task, nart.eval(), length_candidates=3)(source))
+    assert best_tokens(first) == best_tokens(engine(task, nart.eval(), length_candidates=3)(source))
     assert {h[0].iterations for h in first} == {1}
     with pytest.raises(ValueError, match="--refinement-iterations has no effect on this NartRefin"):
         engine(task, refinement, refinement_iterations=2)
 
 
-def test_tokens_and_states_of_the_pass_before_are_both_read(task, batch, device):
+def test_refinement_reads_previous_tokens_and_states(task, batch, device):
     model, (source, target) = build(task, "nart_refinement_tiny").to(device), pair(batch)
     states, mask = model.encode(source), target.ne(task.tgt_dict.pad())
     features, _ = model.run_decoder(states, mask)
@@ -72,8 +72,8 @@ def test_tokens_and_states_of_the_pass_before_are_both_read(task, batch, device)
         assert (model.refine(states, tokens, other, mask) - one).abs().max() > 1e-3
 
 
-def test_a_pass_sees_what_the_pass_before_said(task, batch, device):
-    """Nothing else: neither the reference nor earlier passes."""
+def test_refinement_reads_only_the_previous_output(task, batch, device):
+    """Neither the reference nor earlier outputs."""
     model = build(task, "nart_refinement_tiny").to(device)
     seen = passes_of(model)
     source, target = pair(batch)
@@ -89,8 +89,10 @@ def test_a_pass_sees_what_the_pass_before_said(task, batch, device):
 
 
 @pytest.mark.parametrize("probability, expected", [("1", 3), ("0", 0), ("0.5", None)])
-def test_denoising(probability, expected, task, batch, device, monkeypatch):
-    """In training the next tokens are a corrupted reference, by a share that falls."""
+def test_denoising_corrupts_references_in_training(
+    probability, expected, task, batch, device, monkeypatch
+):
+    """The share of corrupted words decreases with each pass."""
     shares = []
 
     def spy(tokens, words, share, first_word, vocab_size):
@@ -115,7 +117,7 @@ def test_denoising(probability, expected, task, batch, device, monkeypatch):
     assert [bool((tokens == 7).all()) for tokens, _, _ in seen] == [expected == 3] * 3
 
 
-def test_gradients_flow_through_hidden_states_alone(task, batch, device):
+def test_gradients_flow_only_through_hidden_states(task, batch, device):
     words = ("--train-iterations", "2", "--denoising-probability", "0")
     model = build(task, "nart_refinement_tiny", *words).to(device)
     weight = model.decoder.layers[0].fc1.weight
@@ -133,8 +135,8 @@ def test_gradients_flow_through_hidden_states_alone(task, batch, device):
 
 @pytest.mark.parametrize("rule", ["equality", "jaccard", "unchanged"])
 @pytest.mark.parametrize("candidates", [1, 3])
-def test_adaptive_is_fixed_with_its_own_number(rule, candidates, task, batch, device):
-    """Each row ends by itself, beside candidates that go on, and says what so many passes say."""
+def test_adaptive_equals_a_fixed_number_of_iterations(rule, candidates, task, batch, device):
+    """Each row stops by itself, with the output of as many fixed iterations."""
     model = build(task, "nart_refinement_tiny", seed=6).to(device)
     states = model.encode(batch["net_input"]["src_tokens"])
     proposal = model.propose(states, model.Decoding(length_candidates=candidates))
@@ -146,7 +148,7 @@ def test_adaptive_is_fixed_with_its_own_number(rule, candidates, task, batch, de
     most = 12
     adaptive = decode(most, rule)
     numbers = adaptive.iterations.view(-1, candidates)
-    assert numbers.min() < most and numbers.max() <= most, "else this says nothing"
+    assert numbers.min() < most and numbers.max() <= most, "the test needs a row that stops early"
     if rule == "unchanged":
         assert len(numbers.unique()) > 1
         assert candidates == 1 or any(len(row.unique()) > 1 for row in numbers)
@@ -158,49 +160,53 @@ def test_adaptive_is_fixed_with_its_own_number(rule, candidates, task, batch, de
         assert (fixed.iterations == number).all()
 
 
-def test_a_fixed_point_is_what_more_iterations_say(task, batch, device):
-    """A decoder that says the same whatever it is given has ended after the window."""
+def test_fixed_point_equals_more_iterations(task, batch, device):
+    """A decoder with constant output stops as soon as the rule can compare passes."""
     model = build(task, "nart_refinement_tiny").to(device)
     refine = model.refine
-    asked = []
+    sizes = []
 
     def constant(states, tokens, features, mask):
-        asked.append(len(tokens))
+        sizes.append(len(tokens))
         return refine(states, 0 * tokens, 0 * features, mask)
 
     model.refine = constant
     source = batch["net_input"]["src_tokens"]
     adaptive = engine(task, model, refinement_stop="equality")(source)
-    assert len(asked) <= 5 < 20
+    assert len(sizes) <= 5 < 20
     assert {h[0].iterations for h in adaptive} <= {5, 6}
-    assert sum(asked) == sum(h[0].iterations - 1 for h in adaptive), "an ended one is not computed"
-    assert said(adaptive) == said(engine(task, model, refinement_iterations=20)(source))
+    assert sum(sizes) == sum(h[0].iterations - 1 for h in adaptive), "a stopped row was computed"
+    assert best_tokens(adaptive) == best_tokens(
+        engine(task, model, refinement_iterations=20)(source)
+    )
 
 
-def test_specials_are_never_said(task, batch, device):
+def test_special_symbols_are_never_predicted(task, batch, device):
     model = build(task, "nart_refinement_tiny").to(device)
     specials = [task.tgt_dict.bos(), task.tgt_dict.pad()]
     bias = torch.zeros(len(task.tgt_dict), device=device)
     bias[specials] = 100
     model.decoder.output_projection.register_forward_hook(lambda *call: call[2] + bias)
-    for tokens in said(
+    for tokens in best_tokens(
         engine(task, model, refinement_iterations=3)(batch["net_input"]["src_tokens"])
     ):
         assert not set(tokens) & set(specials)
 
 
-def test_learns_by_heart_and_more_iterations_do_no_harm(task, batch, device):
+def test_model_overfits_and_more_iterations_do_no_harm(task, batch, device):
     torch.manual_seed(0)
     model = build(task, "nart_refinement_tiny", "--train-iterations", "3").to(device)
-    expected = learn_by_heart(task, model, batch, updates=150, lr=1e-2)
+    expected = overfit(task, model, batch, updates=150, lr=1e-2)
     source = batch["net_input"]["src_tokens"]
     for iterations in (3, 10):
-        assert said(engine(task, model, refinement_iterations=iterations)(source)) == expected
+        assert (
+            best_tokens(engine(task, model, refinement_iterations=iterations)(source)) == expected
+        )
     adaptive = engine(task, model, refinement_stop="jaccard")(source)
-    assert said(adaptive) == expected and {h[0].iterations for h in adaptive} <= {5, 6}
+    assert best_tokens(adaptive) == expected and {h[0].iterations for h in adaptive} <= {5, 6}
 
 
-def test_both_decoders_start_from_a_decoder(task):
+def test_warm_start_fills_both_decoders(task):
     nart = build(task, "nart_tiny", seed=3)
     model = build(task, "nart_refinement_tiny", seed=4)
     report = warm_start(model, nart.state_dict(), "nart.pt")
@@ -215,7 +221,7 @@ def test_both_decoders_start_from_a_decoder(task):
     assert not model.refiner.layers[0].fc1.weight.any() and model.decoder.layers[0].fc1.weight.any()
 
 
-def test_what_cannot_be_is_refused(task, data):
+def test_options_without_effect_are_refused(task, data):
     with pytest.raises(ValueError, match="--train-iterations 1 trains none"):
         words = ("--train-iterations", "1", "--denoising-probability", "0.9")
         build(task, "nart_refinement_tiny", *words)

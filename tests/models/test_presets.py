@@ -1,4 +1,4 @@
-"""Every row of the table of architectures builds, decodes a batch and learns from one."""
+"""Every architecture builds, decodes a batch and has gradients for all weights."""
 
 from dataclasses import fields
 
@@ -16,7 +16,7 @@ SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LE
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
-def test_all_are_registered():
+def test_all_architectures_are_registered():
     kinds = [f"nart_teacher{kind}" for kind in ("", "_deep", "_lstm", "_conv")]
     teachers = [t for kind in kinds for t in (kind, *(f"{kind}_{size}" for size in SIZES))]
     assert {*ARCHS, *teachers} <= set(ARCH_MODEL_REGISTRY)
@@ -38,9 +38,9 @@ def _decode(model, task, batch):
 
 
 def _learn(model, task, batch):
-    """The loss; gradients are in the model."""
+    """Computes gradients; returns the loss."""
     source, target, side = batch["net_input"]["src_tokens"], batch["target"], {}
-    if model.side_inputs:  # all of the target to the first token
+    if model.side_inputs:  # the first token produces the whole target
         counts = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
         side["fertilities"] = torch.zeros_like(source).scatter_(1, _first(task, source), counts)
     loss = torch.stack([term.weight * term.sum for term in model(source, target, **side)]).sum()
@@ -49,7 +49,7 @@ def _learn(model, task, batch):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_decodes_and_learns(arch, task, device):
+def test_architecture_decodes_and_learns(arch, task, device):
     words = () if arch.endswith(("tiny", "cpu")) else ("--encoder-layers", "1")
     model, batch = build(task, arch, *words).to(device), batch_of(task, device, rows=3)
     hypotheses = _decode(model, task, batch)
@@ -57,20 +57,20 @@ def test_decodes_and_learns(arch, task, device):
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
     _learn(model, task, batch)
     without = [n for n, p in model.named_parameters() if p.grad is None]
-    assert not without, "these weights are dead"
+    assert not without, "weights without a gradient"
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_gpu_computes_what_a_cpu_does(system, task, device, monkeypatch):
-    """Losses, gradients and translations; what is drawn is drawn on the CPU for both."""
+def test_gpu_equals_cpu(system, task, device, monkeypatch):
+    """In losses, gradients and translations. Random numbers come from the CPU for both."""
     if device.type == "cpu":
         pytest.skip("for make test PYTEST='--device cuda:0'")
     for name in ("rand", "randint"):
-        monkeypatch.setattr(torch, name, _drawn_on_the_cpu(getattr(torch, name)))
-    losses, gradients, said = [], [], []
+        monkeypatch.setattr(torch, name, _sampled_on_the_cpu(getattr(torch, name)))
+    losses, gradients, outputs = [], [], []
     for where in (torch.device("cpu"), device):
         model, batch = build(task, f"{system}_tiny").to(where), batch_of(task, where)
-        said.append([[x.tokens.tolist() for x in h] for h in _decode(model, task, batch)])
+        outputs.append([[x.tokens.tolist() for x in h] for h in _decode(model, task, batch)])
         torch.manual_seed(1)
         losses.append(_learn(model.train(), task, batch))
         gradients.append({n: p.grad.cpu() for n, p in model.named_parameters()})
@@ -78,18 +78,18 @@ def test_a_gpu_computes_what_a_cpu_does(system, task, device, monkeypatch):
     for name, gradient in gradients[0].items():
         error = (gradients[1][name] - gradient).norm() / gradient.norm().clamp(min=1e-3)
         assert error < 1e-3, f"{name}: {error}"
-    assert said[1] == said[0]
+    assert outputs[1] == outputs[0]
 
 
-def _drawn_on_the_cpu(draw):
-    def drawn(*args, device="cpu", **kwargs):
-        return draw(*args, **kwargs).to(device)
+def _sampled_on_the_cpu(function):
+    def sample(*args, device="cpu", **kwargs):
+        return function(*args, **kwargs).to(device)
 
-    return drawn
+    return sample
 
 
-def test_sizes_are_the_stated_ones(task):
-    """`_cpu` without our shrinking words: 4 layers, width 256, FFN 1024, 4 heads."""
+def test_sizes_are_as_documented(task):
+    """`_cpu`, with its own widths: 4 layers, width 256, FFN 1024, 4 heads."""
     model = build(task, "nart_cpu", "--embed-dim", "256", "--ffn-embed-dim", "1024")
     assert len(model.encoder.layers) == len(model.decoder.layers) == 4
     assert model.encoder.layers[0].self_attn.heads == 4

@@ -1,4 +1,4 @@
-"""What ties the three systems together, and what their losses are."""
+"""NART, NART-CRF and NART-DCRF: warm starts, losses and decoding."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def batch(task, device):
 
 
 def fresh(task, arch, device, *words):
-    """A student with the transitions it starts training with."""
+    """A student with the transitions of the start of training."""
     model = build(task, arch, *words).to(device)
     if getattr(model, "crf", None):
         torch.nn.init.zeros_(model.crf.transitions.target.weight)
@@ -33,15 +33,15 @@ def decode(model, states, lengths):
 
 
 @pytest.mark.parametrize("length_predictor", ["offset", "classifier"])
-def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
+def test_nart_crf_and_dcrf_start_equal(task, batch, length_predictor, device):
     """A warm start begins exactly where NART ended: same outputs, same likelihood."""
     words = ("--length-predictor", length_predictor, "--label-smoothing", "0")
     source, target = batch
     nart = build(task, "nart_tiny", *words, seed=3).to(device)
     expected = {term.name: term for term in nart(source, target)}
     lengths = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
-    said = decode(nart, nart.encode(source), lengths)
-    mask = said.mask
+    decoded = decode(nart, nart.encode(source), lengths)
+    mask = decoded.mask
     for arch in ("nart_crf_tiny", "nart_dcrf_tiny"):
         crf = fresh(task, arch, device, *words, "--crf-candidates", "100000")
         warm_start(crf, nart.state_dict(), "nart.pt")
@@ -50,8 +50,10 @@ def test_step_zero_nart_crf_dcrf_are_one(task, batch, length_predictor, device):
         torch.testing.assert_close(terms["nar_loss"].sum, expected["nar_loss"].sum)
         assert terms["nar_loss"].weight == 0.5 and terms["crf_loss"].weight == 1.0
         same = decode(crf, crf.encode(source), lengths)
-        assert torch.equal(same.tokens[mask], said.tokens[mask])
-        torch.testing.assert_close(same.log_probs[mask], said.log_probs[mask], rtol=1e-4, atol=1e-4)
+        assert torch.equal(same.tokens[mask], decoded.tokens[mask])
+        torch.testing.assert_close(
+            same.log_probs[mask], decoded.log_probs[mask], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_dcrf_starts_where_crf_ended(task, batch, device):
@@ -65,16 +67,16 @@ def test_dcrf_starts_where_crf_ended(task, batch, device):
 
 
 @pytest.mark.parametrize("arch", ["nart_crf_tiny", "nart_dcrf_tiny"])
-def test_crf_loss_is_the_layers_own(arch, task, batch, device):
-    """Also where the reference is not among the best, and its gradient reaches the states."""
+def test_crf_loss_equals_the_layers(arch, task, batch, device):
+    """Also if the reference is not among the candidates. The gradient reaches the decoder."""
     (source, target), model = batch, build(task, arch, "--crf-candidates", "3").to(device)
     mask, weight = target.ne(task.tgt_dict.pad()), model.decoder.layers[0].fc1.weight
-    found = model(source, target)[0].sum
+    actual = model(source, target)[0].sum
     features, emissions = model.run_decoder(model.encode(source), mask)
     states = model.head.states(features)
     expected = -model.crf.log_likelihood(emissions, target, mask, states).sum()
-    torch.testing.assert_close(found, expected)
-    ours, theirs = (torch.autograd.grad(x, weight)[0] for x in (found, expected))
+    torch.testing.assert_close(actual, expected)
+    ours, theirs = (torch.autograd.grad(x, weight)[0] for x in (actual, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
@@ -85,18 +87,18 @@ def test_crf_loss_is_the_layers_own(arch, task, batch, device):
         ("nart_crf_tiny", "--nar-loss-weight", "nar_loss"),
     ],
 )
-def test_terms_weigh_what_is_asked_for(arch, option, name, task, batch, device):
+def test_loss_weights_are_applied(arch, option, name, task, batch, device):
     model = build(task, arch, option, "3").to(device)
     assert {term.name: term.weight for term in model(*batch)}[name] == 3
 
 
-def test_a_weight_of_no_loss_is_refused(task):
+def test_weight_without_its_loss_is_refused(task):
     words = ("--length-predictor", "offset", "--length-loss-weight", "0.5")
     with pytest.raises(ValueError, match=r"--length-loss-weight 0\.5 .*; offset has none"):
         build(task, "nart_tiny", *words)
 
 
-def test_rank_and_smoothing_are_those_asked_for(task, batch, device):
+def test_rank_and_label_smoothing_are_applied(task, batch, device):
     assert build(task, "nart_crf_tiny", "--crf-rank", "5").crf.transitions.rank == 5
     for arch in ("nart_tiny", "nart_crf_tiny"):
         losses = [
@@ -107,7 +109,7 @@ def test_rank_and_smoothing_are_those_asked_for(task, batch, device):
 
 
 @pytest.mark.parametrize("which", ["dropout", "attention-dropout", "activation-dropout"])
-def test_each_dropout_is_for_training_alone(which, task, batch, device):
+def test_dropout_is_only_for_training(which, task, batch, device):
     model = build(task, "nart_tiny", "--length-predictor", "offset", f"--{which}", "0.5").to(device)
     assert model(*batch)[0].sum == model(*batch)[0].sum
     model.train()
@@ -115,8 +117,8 @@ def test_each_dropout_is_for_training_alone(which, task, batch, device):
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_decoder_is_the_teachers_without_causal_mask(before, task, batch, device):
-    """What a warm start rests on: embeddings, positions and the order of layers and norms."""
+def test_decoder_equals_the_teachers_without_causal_mask(before, task, batch, device):
+    """A warm start relies on it: embeddings, positions and the order of layers and norms."""
     sides = ["--encoder-normalize-before", "--decoder-normalize-before"]
     teacher = build_teacher(task, "transformer", *sides[: 2 * before]).to(device)
     model = build(task, "nart_cmlm_tiny", *["--normalize-before"][:before]).to(device)
@@ -130,8 +132,8 @@ def test_decoder_is_the_teachers_without_causal_mask(before, task, batch, device
     torch.testing.assert_close(ours[mask], theirs[mask], rtol=1e-4, atol=1e-4)
 
 
-def test_decoding_differs_with_trained_transitions(task, batch, device):
-    """Otherwise the equalities above would say nothing."""
+def test_transitions_change_the_output(task, batch, device):
+    """Otherwise the equalities above would prove nothing."""
     source, target = batch
     lengths = target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True)
     nart = build(task, "nart_tiny", seed=3).to(device)
@@ -145,18 +147,18 @@ def test_crf_log_probs_sum_to_the_likelihood(task, batch, device):
     source, target = batch
     model = build(task, "nart_dcrf_tiny", "--crf-candidates", "7").to(device)
     states = model.encode(source)
-    said = decode(model, states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
-    mask = said.mask
+    decoded = decode(model, states, target.ne(task.tgt_dict.pad()).sum(dim=1, keepdim=True))
+    mask = decoded.mask
     features, emissions = model.run_decoder(states, mask)
     emissions[..., model.forbidden] = float("-inf")
-    likelihood = model.crf.log_likelihood(emissions, said.tokens, mask, features)
-    torch.testing.assert_close(said.log_probs.sum(dim=1), likelihood, rtol=1e-4, atol=1e-4)
-    assert not said.log_probs[~mask].any()
+    likelihood = model.crf.log_likelihood(emissions, decoded.tokens, mask, features)
+    torch.testing.assert_close(decoded.log_probs.sum(dim=1), likelihood, rtol=1e-4, atol=1e-4)
+    assert not decoded.log_probs[~mask].any()
 
 
 @pytest.mark.parametrize("source_map", ["pad", "hard_uniform", "soft_uniform"])
-def test_candidates_together_are_candidates_alone(source_map, task, batch, device):
-    """N targets of a sentence read one source; they are what N sentences would be."""
+def test_candidates_do_not_depend_on_each_other(source_map, task, batch, device):
+    """N targets of a sentence share its source; the result equals that of N sentences."""
     model = build(task, "nart_dcrf_tiny", "--decoder-input", source_map).to(device)
     states = model.encode(batch[0])
     lengths = torch.tensor([3, 7, 5], device=device).expand(len(batch[0]), -1)
@@ -170,14 +172,14 @@ def test_candidates_together_are_candidates_alone(source_map, task, batch, devic
 
 
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_dcrf_tiny"])
-def test_specials_are_never_said(arch, task, device):
+def test_special_symbols_are_never_predicted(arch, task, device):
     model = build(task, arch).to(device)
     bias = torch.zeros(len(task.tgt_dict), device=device)
     bias[[task.tgt_dict.bos(), task.tgt_dict.pad()]] = 100
     model.decoder.output_projection.register_forward_hook(lambda *call: call[2] + bias)
     source = torch.tensor([[5, 6, 2]], device=device)
-    said = decode(model, model.encode(source), torch.tensor([[4]], device=device))
-    assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(said.tokens.flatten().tolist())
+    decoded = decode(model, model.encode(source), torch.tensor([[4]], device=device))
+    assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(decoded.tokens.flatten().tolist())
 
 
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"])
@@ -207,8 +209,8 @@ def test_targets_of_one_token(arch, task, device):
     assert all(x.grad is None or x.grad.isfinite().all() for x in model.parameters())
 
 
-def test_warm_start_refuses_two_embeddings_where_there_is_one(task):
-    """One of them would win by chance."""
+def test_warm_start_refuses_embeddings_that_are_not_shared(task):
+    """Otherwise an arbitrary one would be used."""
     nart = build(task, "nart_tiny")
     weights = {k: v.clone() for k, v in build(task, "nart_tiny", seed=5).state_dict().items()}
     warm_start(nart, weights, "tied.pt")

@@ -1,4 +1,4 @@
-"""Teachers of every kind: sizes, training in bf16, search, all that a checkpoint is used for."""
+"""Teachers of every kind: sizes, training in bf16, search and every use of a checkpoint."""
 
 import math
 
@@ -34,7 +34,7 @@ MILLIONS = {
     "nart_teacher_lstm": (1.2, 8.3, 8.3, 47.8),
     "nart_teacher_conv": (1.0, 7.6, 9.5, 45.2),
 }
-"""Weights in tiny, cpu, small, base; those of vocabulary and positions left out."""
+"""Weights in tiny, cpu, small and base, without those of vocabulary and positions."""
 
 
 @pytest.fixture(scope="module", params=TEACHERS)
@@ -44,7 +44,7 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def trained(kind, data, tmp_path_factory):
-    """A checkpoint of a small one, trained for a second or two in bf16."""
+    """A checkpoint of a small teacher, trained briefly in bf16."""
     words = [*TEACHERS[kind], "--bf16", "--max-update", "90", "--warmup-updates", "10"]
     words += ["--lr", "2e-2" if kind == "lstm" else "1e-2", "--dropout", "0"]
     words += ["--save-interval", "99", "--validate-interval", "99"]
@@ -52,20 +52,20 @@ def trained(kind, data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("system", MILLIONS)
-def test_sizes_are_the_stated_ones(system, task):
-    found = []
+def test_sizes_are_as_documented(system, task):
+    millions = []
     for size in SIZES:
         words = [task.cfg.data, "--arch", f"{system}_{size}", "--max-tokens", "1"]
         args = options.parse_args_and_arch(options.get_training_parser(), words)
         plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
         named = plain.build_model(args).named_parameters()
         counts = [p.numel() for name, p in named if "embed_" not in name and "fc3" not in name]
-        found.append(round(sum(counts) / 1e6, 1))
-    assert tuple(found) == MILLIONS[system]
+        millions.append(round(sum(counts) / 1e6, 1))
+    assert tuple(millions) == MILLIONS[system]
 
 
-def test_embeddings_are_shared_where_dictionaries_are(kind, task, tmp_path):
-    """One matrix for both sides and the output; ConvS2S: for the target side and the output."""
+def test_embeddings_are_shared_with_a_joined_dictionary(kind, task, tmp_path):
+    """Both sides and the output share one matrix; in ConvS2S, the target side and the output."""
     model = build_teacher(task, kind)
     matrices = {id(p) for p in model.parameters() if len(p) == len(task.tgt_dict) and p.dim() == 2}
     assert len(matrices) == (2 if kind == "conv" else 1)
@@ -80,7 +80,7 @@ def test_embeddings_are_shared_where_dictionaries_are(kind, task, tmp_path):
 
 
 def test_training_in_bf16_lowers_the_loss(trained, task):
-    """Below log2 V bits, a guess among all symbols, and below what frequencies alone would do."""
+    """Well below log2 V bits, the loss of a uniform guess, and below that of word frequencies."""
     loss = torch.load(trained, weights_only=True)["extra_state"]["val_loss"]
     assert 0 < loss < 0.75 * math.log2(len(task.tgt_dict))
 
@@ -102,13 +102,13 @@ def test_beam_scores_are_teacher_forced_scores(trained, task, device):
             tokens = hypothesis["tokens"][None]
             candidates = Candidates(tokens, tokens > 0, torch.zeros(tokens.shape))
             log_probs = rescorer.log_probs(encoded, torch.tensor([row], device=device), candidates)
-            said = hypothesis["positional_scores"]
-            torch.testing.assert_close(log_probs[0], said, rtol=1e-3, atol=1e-3)
+            expected = hypothesis["positional_scores"]
+            torch.testing.assert_close(log_probs[0], expected, rtol=1e-3, atol=1e-3)
             total = rescorer.score(log_probs, candidates.mask).item()
             assert total == pytest.approx(hypothesis["score"].item(), abs=1e-2)
 
 
-def test_a_beam_finds_no_less_than_greed(trained, task, device):
+def test_beam_search_scores_above_greedy_search(trained, task, device):
     model, batch = load_teacher(str(trained), task).to(device), batch_of(task, device, rows=17)
     greedy, beam = (
         [best["score"].item() for best, *_ in search(model, task, batch, beam=width)]
@@ -117,7 +117,7 @@ def test_a_beam_finds_no_less_than_greed(trained, task, device):
     assert sum(beam) > sum(greedy)
 
 
-def test_step_by_step_is_all_at_once(kind, task, device):
+def test_incremental_decoding_equals_full_decoding(kind, task, device):
     model, batch = build_teacher(task, kind).to(device), batch_of(task, device)
     previous = batch["net_input"]["prev_output_tokens"]
     encoded = model.encoder(
@@ -134,7 +134,7 @@ def test_step_by_step_is_all_at_once(kind, task, device):
     torch.testing.assert_close(torch.cat(steps, dim=1)[real], whole[real], rtol=1e-4, atol=1e-4)
 
 
-def test_sources_as_long_as_asked_for(kind, task):
+def test_max_source_positions_are_usable(kind, task):
     model = build_teacher(task, kind, "--max-source-positions", "1500")
     assert 1400 < model.max_positions()[0] <= 1500
     source = torch.randint(4, len(task.src_dict), (1, 1400))
@@ -158,28 +158,28 @@ def test_generate_interactive_and_distill_agree(trained, data, task, tmp_path, c
     assert (tmp_path / "out/test.distilled.en").read_text("utf-8").splitlines() == texts
 
 
-def test_rescoring_by_program(trained, data, student, capsys):
-    """The score in H- lines is the teacher's: that of P- lines, normalised."""
+def test_generate_prints_the_teachers_scores(trained, data, student, capsys):
+    """The score in H- lines is the teacher's: the normalized scores of P- lines."""
     words = ["--length-candidates", "5", "--rescore-with", str(trained)]
     fairseq_generate(data, student, *words, "--rescore-normalization", "mean")
     output = capsys.readouterr().out
     scores, tokens = lines_of(output, "H"), lines_of(output, "P")
     for i in range(17):
-        parts = [float(score) for score in tokens[i][0].split()]
+        token_scores = [float(score) for score in tokens[i][0].split()]
         mean = float(scores[i][0].split("\t")[0])
-        assert mean == pytest.approx(sum(parts) / len(parts), abs=1e-3)
+        assert mean == pytest.approx(sum(token_scores) / len(token_scores), abs=1e-3)
     fairseq_generate(data, student, "--length-candidates", "5")
     own = lines_of(capsys.readouterr().out, "P")
     assert own != tokens
 
 
-def test_only_as_many_layers_are_a_start(kind, trained, task):
+def test_init_from_needs_equal_layers(kind, trained, task):
     words = ["--init-from", str(trained)]
     if kind == "transformer":
         assert build(task, "nart_tiny", *words)
         return
-    there = {"deep": "4 encoder and 1", "lstm": "0 encoder and 0", "conv": "0 encoder and 0"}[kind]
-    with pytest.raises(ValueError, match=f"{there} decoder layers .* there, 2 encoder and 2 "):
+    layers = {"deep": "4 encoder and 1", "lstm": "0 encoder and 0", "conv": "0 encoder and 0"}[kind]
+    with pytest.raises(ValueError, match=f"{layers} decoder layers .* there, 2 encoder and 2 "):
         build(task, "nart_tiny", *words)
     if kind == "deep":
         words += ["--encoder-layers", "4", "--decoder-layers", "1"]

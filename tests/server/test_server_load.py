@@ -47,7 +47,7 @@ def test_wrong_answers(tmp_path):
 def test_refused_requests(tmp_path):
     with served(FakeModel(seconds=0.01), waiting=1) as client:
         done = load(client.address, made(tmp_path))
-        assert done.returncode == 1 and "status 503: 1 requests wait" in done.stdout
+        assert done.returncode == 1 and "status 503: too many requests wait" in done.stdout
         (tmp_path / "bad").write_text(f"{POISON}\n")
         done = load(client.address, tmp_path / "bad")
     assert (

@@ -8,21 +8,21 @@ import pytest
 from fake_model import FakeModel, expected
 from served import served
 
-pytestmark = pytest.mark.skipif(not browser.program(), reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not browser.find_browser(), reason="no Chromium on this machine")
 MARKUP = "<script>window.ran=1</script> sagt <img/src=x/onerror=window.ran=1> <b>fett</b>"
 
 
 @pytest.fixture(scope="module")
 def page():
-    with browser.opened() as page:
+    with browser.open_page() as page:
         yield page
 
 
 @pytest.fixture
 def place(client, page):
     """The address of the server, with nothing noted of pages before."""
-    page.said.clear()
-    page.asked.clear()
+    page.messages.clear()
+    page.requests.clear()
     return client.address
 
 
@@ -61,7 +61,7 @@ def shows(page, text):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_markup_is_text(width, scheme, page, place, tmp_path):
+def test_markup_is_text(width, scheme, page, place):
     """The translation and its lattice are seen, nothing runs, nothing is fetched elsewhere."""
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     page.call("Emulation.setEmulatedMedia", features=media)
@@ -90,9 +90,8 @@ def test_markup_is_text(width, scheme, page, place, tmp_path):
     assert page.value("window.ran") is None
     assert page.value("document.querySelectorAll('img, b, main script').length") == 0
     assert page.value("document.documentElement.scrollWidth") <= width == page.value("innerWidth")
-    assert {url.rpartition("/")[0] for url in page.asked} <= {place, "data:,", ""}, page.asked
-    assert not page.said, page.said
-    page.shoot(tmp_path / "page.png")
+    assert {url.rpartition("/")[0] for url in page.requests} <= {place, "data:,", ""}, page.requests
+    assert not page.messages, page.messages
 
 
 def test_policy_stops_scripts(page, place):
@@ -103,7 +102,7 @@ def test_policy_stops_scripts(page, place):
         page.value(made)
     page.value("fetch('http://192.0.2.1/').catch(() => 0).then(() => window.done = 1), 0")
     wait(page, "window.done")
-    assert any("Content Security Policy" in said for said in page.said)
+    assert any("Content Security Policy" in message for message in page.messages)
     assert page.value("window.ran") is None
 
 
@@ -182,8 +181,8 @@ def test_without_crf_and_without_server(page):
         page.open(f"{plain.address}/", 1280)
         type_in(page, "b a")
         shows(page, "a b")
-    page.asked.clear()
+    page.requests.clear()
     type_in(page, " c")
     wait(page, "document.getElementById('problem').textContent === 'The server does not answer.'")
     assert page.value("document.getElementById('crf').hidden")
-    assert not any("lattice" in url for url in page.asked)
+    assert not any("lattice" in url for url in page.requests)

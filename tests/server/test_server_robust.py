@@ -162,7 +162,7 @@ def test_too_many_waiting_are_told_to_come_back():
         assert statuses[0] == 200 and statuses[-1] == 503
         for status, headers, body in answers:
             if status == 503:
-                assert headers["Retry-After"] and "2 requests wait" in json.loads(body)["error"]
+                assert headers["Retry-After"] and "(at most 2)" in json.loads(body)["error"]
         assert client.translate(["b a"]) == ["a b"]
 
 

@@ -1,4 +1,4 @@
-"""Models prepared for decoding on a CPU: what is replaced, what stays, what is refused."""
+"""Models whose linear layers are packed for decoding on a CPU."""
 
 import copy
 import pickle
@@ -12,13 +12,13 @@ from fairseq_nart.layers.linear import Int8Linear, PackedLinear
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.tasks._cpu_decoding import pack
 
-pytestmark = pytest.mark.usefixtures("small_layers_are_packed")
+pytestmark = pytest.mark.usefixtures("pack_small_layers")
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def features(model, source, mask) -> tuple[EncoderStates, torch.Tensor]:
-    """The encoder's states of `source`, and what the decoder makes of their start."""
+    """The encoder's states of `source`, and logits with their first embeddings as decoder input."""
     states = model.encode(source)
     x = states.embeddings[:, : mask.size(1)]
     return states, model.decoder.output_projection(model.decoder(x, mask, states))
@@ -27,8 +27,8 @@ def features(model, source, mask) -> tuple[EncoderStates, torch.Tensor]:
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_fertility_tiny", "nart_refinement_tiny"])
 @torch.no_grad()
-def test_a_model_keeps_its_states(arch, int8, task):
-    """All but the projections that are joined is replaced, once, and tied embeddings stay tied."""
+def test_packed_model_computes_the_same(arch, int8, task):
+    """All but the joined projections are replaced, only once, and tied embeddings stay tied."""
     model, source = build(task, arch).eval(), batch_of(task, "cpu")["net_input"]["src_tokens"]
     masks = [torch.ones(5, 3).bool(), torch.arange(4) < torch.tensor([[4], [2], [3], [4], [1]])]
     before = [features(model, source, mask) for mask in masks]
@@ -36,10 +36,10 @@ def test_a_model_keeps_its_states(arch, int8, task):
     for _ in range(2):
         pack(model, int8)
     for mask, (states, logits) in zip([*masks, masks[0]], [*before, before[0]]):
-        after, found = features(model, source, mask)
+        after, packed = features(model, source, mask)
         for x, y in (
             (states.output[states.mask], after.output[states.mask]),
-            (logits[mask], found[mask]),
+            (logits[mask], packed[mask]),
         ):
             if int8:
                 assert 0 < (x - y).std() < 0.05 * x.std()
@@ -54,13 +54,12 @@ def test_a_model_keeps_its_states(arch, int8, task):
 
 
 @torch.no_grad()
-def test_a_packed_model_may_still_move(task, device):
-    """To another precision, and to a GPU where there is one."""
+def test_packed_model_can_change_device_and_precision(task, device):
     model, source = build(task, "nart_tiny"), batch_of(task, "cpu")["net_input"]["src_tokens"]
     pack(model, int8=False)
     expected = model.encode(source).output
-    there = model.to(device).encode(source.to(device)).output.cpu()
-    torch.testing.assert_close(there, expected, rtol=1e-3, atol=1e-3)
+    moved = model.to(device).encode(source.to(device)).output.cpu()
+    torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3)
     rounded = model.cpu().bfloat16().encode(source).output.float()
     assert not torch.equal(rounded, expected)
     torch.testing.assert_close(rounded, expected, rtol=0.1, atol=0.1)
@@ -68,8 +67,8 @@ def test_a_packed_model_may_still_move(task, device):
 
 @pytest.mark.parametrize("int8", [False, True])
 @torch.no_grad()
-def test_a_packed_model_may_be_copied_pickled_and_changed(int8, task):
-    """Its packed weights are those it has now."""
+def test_packed_model_can_be_copied_pickled_and_changed(int8, task):
+    """Packed weights follow changes of the weights."""
     models = [build(task, "nart_tiny", seed=seed).eval() for seed in (0, 1)]
     source = batch_of(task, "cpu")["net_input"]["src_tokens"]
     for model in models:
@@ -80,15 +79,15 @@ def test_a_packed_model_may_be_copied_pickled_and_changed(int8, task):
     models[0].load_state_dict(models[1].state_dict())
     torch.testing.assert_close(models[0].encode(source).output, other)
     attention = models[0].encoder.layers[0].self_attn
-    for part in (attention.q_proj, attention.v_proj, models[0].encoder.layers[0].fc1):
+    for layer in (attention.q_proj, attention.v_proj, models[0].encoder.layers[0].fc1):
         before = models[0].encode(source).output
-        part.bias.add_(torch.arange(len(part.bias)))
+        layer.bias.add_(torch.arange(len(layer.bias)))
         assert not torch.allclose(models[0].encode(source).output, before)
 
 
 @torch.no_grad()
-def test_integers_do_not_depend_on_what_came_before(task):
-    """Nor does a model stay in float32 that is packed again."""
+def test_int8_does_not_depend_on_earlier_calls(task):
+    """Nor on earlier packing in float32."""
     model, source = build(task, "nart_tiny"), batch_of(task, "cpu")["net_input"]["src_tokens"]
     pack(model, int8=False)
     exact = features(model, source, torch.ones(5, 3).bool())[1]
@@ -101,8 +100,8 @@ def test_integers_do_not_depend_on_what_came_before(task):
 
 @pytest.mark.parametrize("kind", TEACHERS)
 @torch.no_grad()
-def test_a_teacher_that_was_just_loaded(kind, task):
-    """All is replaced but what normalises its weights when it is called."""
+def test_loaded_teacher_is_packed(kind, task):
+    """All layers are replaced except those that normalize their weights when called."""
     trained = build_teacher(task, kind, seed=1)
     batch = batch_of(task, "cpu")["net_input"]
     expected = trained(**batch)[0]
@@ -115,8 +114,8 @@ def test_a_teacher_that_was_just_loaded(kind, task):
     assert all(layer._forward_pre_hooks for layer in plain)
 
 
-def test_a_teacher_goes_where_its_student_is(data, teacher):
-    """In another precision nothing is packed."""
+def test_teacher_gets_the_precision_of_its_student(data, teacher):
+    """Only float32 is packed."""
     task = load_task(data, rescore_with=str(teacher))
     engine = task.build_engine(build(task, "nart_tiny").bfloat16())
     rescorer = engine.rescorer.teacher
@@ -124,8 +123,8 @@ def test_a_teacher_goes_where_its_student_is(data, teacher):
     assert type(rescorer.decoder.layers[0].fc1) is nn.Linear
 
 
-def test_a_model_in_training_is_left_alone(data):
-    """--eval-bleu decodes with the model that is trained."""
+def test_model_in_training_is_not_packed(data):
+    """--eval-bleu decodes with the model in training."""
     for eval_bleu in (True, False):
         task = load_task(data, eval_bleu=eval_bleu, eval_bleu_args="{}", eval_bleu_detok="space")
         model = build(task, "nart_tiny")
@@ -133,7 +132,7 @@ def test_a_model_in_training_is_left_alone(data):
         assert (type(model.decoder.layers[0].fc1) is nn.Linear) == eval_bleu
 
 
-def test_other_arithmetic_is_refused_or_left(task):
+def test_bfloat16_is_not_packed(task):
     model = build(task, "nart_tiny").bfloat16()
     with pytest.raises(ValueError, match=r"--int8 is for float32 on a CPU, not torch\.bfloat16"):
         pack(model, int8=True)
@@ -141,7 +140,7 @@ def test_other_arithmetic_is_refused_or_left(task):
     assert type(model.decoder.layers[0].fc1) is nn.Linear
 
 
-def test_a_torch_without_packed_forms(task, monkeypatch):
+def test_torch_without_packed_layers(task, monkeypatch):
     model = build(task, "nart_tiny")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     pack(model, int8=False)
@@ -152,7 +151,7 @@ def test_a_torch_without_packed_forms(task, monkeypatch):
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_a_layer_that_two_decoders_share_is_packed_once(int8, task, small_layers_are_packed):
+def test_shared_layer_is_packed_once(int8, task, pack_small_layers):
     model = build(task, "nart_refinement_tiny")
     pack(model, int8)
     assert model.refiner.output_projection is model.decoder.output_projection

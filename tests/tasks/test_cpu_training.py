@@ -1,4 +1,4 @@
-"""Teachers train as fairseq trains them, only faster."""
+"""The faster training of teachers gives the same results as fairseq's."""
 
 import copy
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def teacher(task, kind, dropout):
 
 
 @pytest.mark.parametrize("kind", toys.TEACHERS)
-def test_dropout_is_ours_at_the_rate_asked_for(kind, task):
+def test_dropout_is_replaced_with_the_same_rate(kind, task):
     model = teacher(task, kind, 0.3)
     drops = [module for module in model.modules() if isinstance(module, FairseqDropout)]
     assert drops and all(type(module) is FastDropout for module in drops)
@@ -40,7 +40,7 @@ def test_dropout_is_ours_at_the_rate_asked_for(kind, task):
 
 
 @pytest.mark.parametrize("kind", toys.TEACHERS)
-def test_losses_and_gradients_are_those_of_fairseq(kind, task, monkeypatch):
+def test_losses_and_gradients_equal_fairseq(kind, task, monkeypatch):
     task.load_dataset("train")
     data = task.dataset("train")
     sample = data.collater([data[i] for i in range(4)])  # some of them padded
@@ -49,7 +49,7 @@ def test_losses_and_gradients_are_those_of_fairseq(kind, task, monkeypatch):
     _cpu_training.use_fast_loss(ours)
     assert type(ours) is type(plain)
     base = super(type(task), task)
-    found = []
+    results = []
     for step, valid_step, criterion in (
         (base.train_step, base.valid_step, plain),
         (task.train_step, task.valid_step, ours),
@@ -59,13 +59,13 @@ def test_losses_and_gradients_are_those_of_fairseq(kind, task, monkeypatch):
         optimizer.backward = torch.Tensor.backward
         logs = [step(sample, model, criterion, optimizer, 1)[2]]
         logs.append(valid_step(sample, model, criterion)[2])
-        found.append((logs, {name: p.grad for name, p in model.named_parameters()}))
+        results.append((logs, {name: p.grad for name, p in model.named_parameters()}))
         monkeypatch.setattr(label_smoothed_cross_entropy, "label_smoothed_nll_loss", None)
-    assert found[0][1]
-    torch.testing.assert_close(*found)
+    assert results[0][1]
+    torch.testing.assert_close(*results)
 
 
-def test_an_adaptive_softmax_keeps_its_own_loss(task):
+def test_adaptive_softmax_keeps_its_loss(task):
     criterion = LabelSmoothedCrossEntropyCriterion(task, True, 0.1)
     criterion.compute_loss = lambda *_, **words: words
     _cpu_training.use_fast_loss(criterion)

@@ -1,4 +1,4 @@
-"""Architectures bring their options; what the user types wins; impossible pairs are refused."""
+"""Options set by architectures, explicit options, and combinations that are refused."""
 
 import pytest
 from fairseq import options
@@ -13,7 +13,7 @@ def parse(data, *words):
     return options.parse_args_and_arch(options.get_training_parser(), [str(data), *words])
 
 
-def test_student_brings_everything(data):
+def test_student_architecture_sets_all_options(data):
     args = parse(data, "--arch", "nart_dcrf_cpu", "--max-tokens", "9")
     assert (args.task, args.criterion, args.optimizer) == (TASK, "nart", "adam")
     assert (args.lr_scheduler, args.adam_betas) == ("inverse_sqrt", "(0.9, 0.98)")
@@ -21,7 +21,7 @@ def test_student_brings_everything(data):
 
 
 @pytest.mark.parametrize(("kind", "clip"), [("", 0), ("_deep", 0), ("_lstm", 1), ("_conv", 1)])
-def test_teacher_brings_everything(kind, clip, data):
+def test_teacher_architecture_sets_all_options(kind, clip, data):
     args = parse(data, "--arch", f"nart_teacher{kind}_cpu", "--max-tokens", "9")
     assert (args.task, args.criterion) == (TASK, "label_smoothed_cross_entropy")
     assert (args.label_smoothing, args.dropout) == (0.1, 0.3)
@@ -30,7 +30,7 @@ def test_teacher_brings_everything(kind, clip, data):
     assert args.share_input_output_embed if kind == "_conv" else args.share_all_embeddings
 
 
-def test_what_the_user_types_wins(data):
+def test_explicit_options_override_the_architecture(data):
     words = ["--lr", "0.5", "--optimizer", "sgd", "--lr-scheduler=fixed", "--embed-dim", "24"]
     args = parse(data, "--arch=nart_tiny", *words, "--encoder-layers", "1", "--seed", "7")
     assert (args.lr, args.optimizer, args.lr_scheduler) == ([0.5], "sgd", "fixed")
@@ -38,20 +38,20 @@ def test_what_the_user_types_wins(data):
     assert not hasattr(args, "adam_betas") and args.warmup_updates == 0
 
 
-def test_part_of_what_comes_along_can_be_typed(data):
+def test_single_options_can_be_overridden(data):
     args = parse(data, "--arch", "nart_tiny", "--warmup-updates", "7", "--adam-betas", "(0.8, 0.9)")
     assert (args.warmup_updates, args.adam_betas) == (7, "(0.8, 0.9)")
     assert (args.lr_scheduler, args.optimizer) == ("inverse_sqrt", "adam")
 
 
-def test_validation_bleu_chooses_the_best_checkpoint(data):
+def test_eval_bleu_chooses_the_best_checkpoint(data):
     args = parse(data, "--arch", "nart_tiny", "--eval-bleu")
     assert args.best_checkpoint_metric == "bleu" and args.maximize_best_checkpoint_metric
     args = parse(data, "--arch", "nart_tiny", "--eval-bleu", "--best-checkpoint-metric", "loss")
     assert not args.maximize_best_checkpoint_metric
 
 
-def test_another_task_stays_another_task(data):
+def test_other_tasks_are_not_changed(data):
     args = parse(data, "--arch", "transformer", "--task", "translation", "--optimizer", "adam")
     assert (args.task, args.criterion) == ("translation", "cross_entropy")
 
@@ -63,7 +63,7 @@ def test_generation_uses_our_task(data):
 
 
 @pytest.mark.parametrize(
-    ("program", "words", "named"),
+    ("program", "words", "expected"),
     [
         (
             train,
@@ -76,12 +76,12 @@ def test_generation_uses_our_task(data):
     ],
 )
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_shows_our_options(program, words, named, word, capsys, monkeypatch):
+def test_help_shows_our_options(program, words, expected, word, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["fairseq", *words, word])
     with pytest.raises(SystemExit) as end:
         program.cli_main()
-    said = capsys.readouterr().out
-    assert end.value.code == 0 and all(f"  {option} " in said for option in named)
+    output = capsys.readouterr().out
+    assert end.value.code == 0 and all(f"  {option} " in output for option in expected)
 
 
 def criterion_for(data, *words, **options):
@@ -91,23 +91,23 @@ def criterion_for(data, *words, **options):
     return task.build_criterion(cfg.criterion)
 
 
-def test_student_with_a_teachers_criterion(data):
+def test_student_with_another_criterion_is_refused(data):
     with pytest.raises(ValueError, match="type --criterion nart, or leave"):
         criterion_for(data, "--arch", "nart_tiny", *SMALL, "--criterion", "cross_entropy")
 
 
-def test_teacher_with_our_criterion(data):
+def test_teacher_with_our_criterion_is_refused(data):
     with pytest.raises(ValueError, match="type --criterion label_smoothed_cross_entropy"):
         words = [*SMALL_TEACHER, "--criterion", "nart"]
         criterion_for(data, "--arch", "nart_teacher_tiny", *words)
 
 
-def test_training_in_integers(data):
+def test_training_in_int8_is_refused(data):
     with pytest.raises(ValueError, match="--int8 is for decoding: leave it out"):
         criterion_for(data, "--arch", "nart_tiny", *SMALL, int8=True)
 
 
-def test_student_in_another_task(data):
+def test_student_in_another_task_is_refused(data):
     from fairseq import tasks
 
     cfg = convert_namespace_to_omegaconf(
@@ -138,6 +138,6 @@ def test_flags_of_an_architecture_can_be_switched_off(arch, flag, data, capsys):
         parse(data, "--arch", "nart_tiny", "--max-tokens", "9", off)
 
 
-def test_a_model_without_its_flag(data, task):
+def test_switched_off_flag_reaches_the_model(data, task):
     model = build(task, "nart_fertility_tiny", "--no-mask-self-attention-diagonal")
     assert model.cfg.mask_self_attention_diagonal is False

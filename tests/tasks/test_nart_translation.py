@@ -27,19 +27,19 @@ from fairseq_nart.teacher.loading import load_teacher
 
 @pytest.fixture(scope="module")
 def other_data(tmp_path_factory):
-    """Data with other dictionaries: made from another part of the grammar's output."""
+    """Data with other dictionaries, from another seed of the grammar."""
     text = tmp_path_factory.mktemp("other_text")
     write_text(text, {"train": 30, "valid": 5, "test": 5}, seed=9)
     return binarise(text, tmp_path_factory.mktemp("other") / "bin", "--joined-dictionary")
 
 
-def test_values_are_looked_at_before_anything_is_read(data):
-    """Not when a training validates for the first time."""
+def test_option_values_are_checked_at_setup(data):
+    """Not at the first validation of a training."""
     with pytest.raises(ValueError, match="--length-candidates must be odd"):
         load_task(data, length_candidates=2)
 
 
-def test_alpha_of_a_rule_without_one(data):
+def test_alpha_for_a_rule_without_alpha_is_refused(data):
     options = {"rescore_with": "any.pt", "rescore_alpha": 1.0}
     with pytest.raises(
         ValueError, match=r"--rescore-alpha has no effect with .* mean: leave it out"
@@ -49,18 +49,18 @@ def test_alpha_of_a_rule_without_one(data):
 
 
 @pytest.mark.parametrize("alpha", ["nan", "inf"])
-def test_alpha_that_is_no_number(alpha, data):
+def test_alpha_that_is_not_finite_is_refused(alpha, data):
     with pytest.raises(ValueError, match=f"--rescore-alpha must be a finite number, not {alpha}"):
         load_task(data, rescore_with="any.pt", rescore_alpha=float(alpha))
 
 
 @pytest.mark.parametrize("option", [{"rescore_normalization": "mean"}, {"rescore_alpha": 1.0}])
-def test_rescoring_without_a_teacher(option, data):
+def test_rescoring_options_without_teacher_are_refused(option, data):
     with pytest.raises(ValueError, match=r"--rescore-\w+ needs a teacher: give"):
         load_task(data, **option)
 
 
-def test_left_padded_targets(data):
+def test_left_padded_targets_are_refused(data):
     with pytest.raises(ValueError, match="leave --left-pad-target out"):
         load_task(data, left_pad_target=True)
 
@@ -79,30 +79,30 @@ def test_parallel_decoding_refuses_beam_search_options(task):
             task.build_generator(several, Namespace())
 
 
-def test_autoregressive_model_refuses_our_options(data, teacher):
+def test_autoregressive_model_refuses_parallel_options(data, teacher):
     for option in (["--length-candidates", "3"], ["--dedup"], ["--rescore-with", str(teacher)]):
         with pytest.raises(ValueError, match=f"{option[0]} has no effect on an autoregressive"):
             fairseq_generate(data, teacher, *option)
 
 
-def test_autoregressive_model_in_integers(data, teacher, capsys):
-    """The same translations, nearly; and it is not the same arithmetic."""
+def test_autoregressive_model_in_int8(data, teacher, capsys):
+    """Scores differ from those in float32, but only a little."""
     scores = []
     for words in ([], ["--int8"]):
         fairseq_generate(data, teacher, "--beam", "2", *words)
-        found = lines_of(capsys.readouterr().out, "H")
-        scores.append([float(found[i][0].split("\t")[0]) for i in range(17)])
+        lines = lines_of(capsys.readouterr().out, "H")
+        scores.append([float(lines[i][0].split("\t")[0]) for i in range(17)])
     assert scores[0] != scores[1]
     differences = [abs(one - other) for one, other in zip(*scores)]
     assert statistics.fmean(differences) < 0.05 and max(differences) < 0.15
 
 
-def test_student_as_teacher(data, student):
+def test_student_as_teacher_is_refused(data, student):
     with pytest.raises(ValueError, match=r"checkpoint_last\.pt holds a non-autoregressive model"):
         load_teacher(str(student), load_task(data))
 
 
-def test_teacher_of_the_other_direction(data, teacher, tmp_path):
+def test_teacher_of_the_other_direction_is_refused(data, teacher, tmp_path):
     state = torch.load(teacher, weights_only=True)
     state["task_state"]["languages"] = ["en", "de"]
     torch.save(state, tmp_path / "back.pt")
@@ -111,7 +111,7 @@ def test_teacher_of_the_other_direction(data, teacher, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["teacher", "student"])
-def test_other_dictionary_is_named_with_its_first_difference(which, other_data, request):
+def test_other_dictionary_error_names_the_first_difference(which, other_data, request):
     checkpoint = request.getfixturevalue(which)
     with pytest.raises(DictionaryError, match=r"another source dictionary .* entry \d+ is '"):
         if which == "teacher":
@@ -120,8 +120,8 @@ def test_other_dictionary_is_named_with_its_first_difference(which, other_data, 
             fairseq_generate(other_data, checkpoint)
 
 
-def test_foreign_teacher_with_other_dictionary(other_data, teacher, tmp_path):
-    """A checkpoint that does not carry its symbols: sizes tell, or its data directory."""
+def test_teacher_without_symbols_and_other_dictionary_is_refused(other_data, teacher, tmp_path):
+    """Its data folder is compared instead of its symbols, or else the sizes of its embeddings."""
     state = torch.load(teacher, weights_only=True)
     state.pop("task_state")
     bare = tmp_path / "bare.pt"
@@ -134,7 +134,7 @@ def test_foreign_teacher_with_other_dictionary(other_data, teacher, tmp_path):
         load_teacher(str(bare), load_task(other_data))
 
 
-def test_missing_teacher(data, tmp_path):
+def test_missing_teacher_is_reported(data, tmp_path):
     with pytest.raises((CheckpointError, OSError), match=r"nowhere\.pt"):
         load_teacher(str(tmp_path / "nowhere.pt"), load_task(data))
 
@@ -145,7 +145,7 @@ def test_first_difference():
     assert "entry 2, 'c', is only here" in first_difference(["a", "b"], ["a", "b", "c"])
 
 
-def test_length_offset_comes_from_the_training_data(data, task):
+def test_length_offset_is_estimated_from_training_data(data, task):
     task.load_dataset("train")
     pairs = task.dataset("train")
     differences = [len(pair["target"]) - len(pair["source"]) for pair in pairs]
@@ -153,26 +153,26 @@ def test_length_offset_comes_from_the_training_data(data, task):
     task.begin_epoch(1, model)
     assert model.lengths.offset.item() == round(sum(differences) / len(differences))
     model.lengths.offset.fill_(7)
-    task.begin_epoch(2, model)  # of another shard, perhaps
+    task.begin_epoch(2, model)  # perhaps of another shard
     assert model.lengths.offset == 7
 
 
 @pytest.mark.parametrize("totals, bleu", [([0, 0], 0.0), ([0, 4], 100.0)])
-def test_bleu_where_outputs_are_empty(totals, bleu, data):
+def test_bleu_of_empty_outputs(totals, bleu, data):
     task = load_task(data, eval_bleu=True)
     logs = [{"ntokens": 1, "nsentences": 1} for _ in totals]
     for log, total in zip(logs, totals):
         names = [f"_bleu_{what}_{n}" for what in ("counts", "totals") for n in range(4)]
         log |= dict.fromkeys([*names, "_bleu_sys_len", "_bleu_ref_len"], total)
-    with metrics.aggregate() as found:
+    with metrics.aggregate() as aggregate:
         task.reduce_metrics(logs, NartCriterion(task))
-    assert found.get_smoothed_values()["bleu"] == bleu
-    with metrics.aggregate() as found:  # a training's
+    assert aggregate.get_smoothed_values()["bleu"] == bleu
+    with metrics.aggregate() as aggregate:  # logs of training
         task.reduce_metrics([{"ntokens": 1, "nsentences": 1}], NartCriterion(task))
-    assert "bleu" not in found.get_smoothed_values()
+    assert "bleu" not in aggregate.get_smoothed_values()
 
 
-def test_two_dictionaries_share_nothing(tmp_path):
+def test_separate_dictionaries_are_not_shared(tmp_path):
     write_text(tmp_path, {"train": 30})
     task = load_task(binarise(tmp_path, tmp_path / "bin"))
     model = build(task, "nart_tiny")
@@ -181,7 +181,7 @@ def test_two_dictionaries_share_nothing(tmp_path):
     assert len(model.decoder.output_projection.weight) == len(task.tgt_dict)
 
 
-def test_long_lines_are_cut_with_a_warning(data, caplog):
+def test_long_lines_are_truncated_with_a_warning(data, caplog):
     task = load_task(data, max_source_positions=6)
     line = torch.arange(4, 14)
     line[-1] = task.src_dict.eos()
@@ -201,13 +201,13 @@ def test_subword_scheme():
     assert scheme("a", "b") is None
 
 
-def test_init_from_another_task_state_is_checked(other_data, student):
+def test_init_from_other_dictionary_is_refused(other_data, student):
     task = load_task(other_data)
     with pytest.raises(DictionaryError, match="another source dictionary"):
         build(task, "nart_dcrf_tiny", "--init-from", str(student))
 
 
-def test_init_from_a_teacher(task, teacher):
+def test_init_from_teacher(task, teacher):
     model = build(task, "nart_tiny", "--init-from", str(teacher))
     weights = checkpoint_utils.load_checkpoint_to_cpu(str(teacher))["model"]
     for name in ("encoder.embed_tokens.weight", "decoder.layers.1.encoder_attn.q_proj.weight"):

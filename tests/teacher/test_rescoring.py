@@ -1,4 +1,4 @@
-"""Teacher scores against fairseq's own scorer, for every kind of teacher; the choice they make."""
+"""Teacher scores, compared with fairseq's scorer, and the choice of a candidate."""
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from fairseq_nart.teacher.rescoring import TeacherRescorer
 EOS, PAD = 2, 1
 
 
-def test_several_passes_say_what_one_says(task, device, monkeypatch):
-    """The teacher reads the source of each candidate, not the first of the batch again."""
+def test_scores_do_not_depend_on_passes(task, device, monkeypatch):
+    """The teacher reads the source of each candidate, not always the first of the batch."""
     source = batch_of(task, device)["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(build_teacher(task, "transformer").to(device), EOS, "gnmt", 0.6)
     options = NartDecoding(length_candidates=9)
@@ -29,21 +29,21 @@ def test_several_passes_say_what_one_says(task, device, monkeypatch):
         assert mine[0].tokens.tolist() == theirs[0].tokens.tolist()
 
 
-@pytest.mark.usefixtures("small_layers_are_packed")
+@pytest.mark.usefixtures("pack_small_layers")
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", TEACHERS)
 @torch.no_grad()
-def test_equals_fairseqs_scorer(kind, packed, task, device):
+def test_scores_equal_fairseqs_scorer(kind, packed, task, device):
     """Mean log-probability of the references, as --score-reference prints it; rows permuted."""
     teacher, batch = build_teacher(task, kind).to(device), batch_of(task, device)
     expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     if packed:
         pack(teacher, int8=False)
-    mask, asked = batch["target"].ne(PAD), []
+    mask, sizes = batch["target"].ne(PAD), []
     if kind == "transformer":
         teacher.decoder.output_projection.register_forward_hook(
-            lambda *call: asked.append(call[2][..., 0].numel())
+            lambda *call: sizes.append(call[2][..., 0].numel())
         )
     encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
     for order in ([4, 2, 2, 0, 1, 3], [0, 1]):  # a second pass over the same encoding
@@ -60,24 +60,24 @@ def test_equals_fairseqs_scorer(kind, packed, task, device):
             )
             assert not token_scores[end:].any()
         if kind == "transformer":
-            assert asked.pop() == mask[rows.unique()].sum(), "none for padding"
+            assert sizes.pop() == mask[rows.unique()].sum(), "padding must not be computed"
 
 
 def test_equal_candidates_are_scored_once(task, monkeypatch):
     rescorer = TeacherRescorer(build_teacher(task, "transformer"), EOS, "mean", 0.0)
-    batch, asked, plain = batch_of(task, "cpu"), [], rescorer.distributions
+    batch, sizes, plain = batch_of(task, "cpu"), [], rescorer.distributions
     monkeypatch.setattr(
-        rescorer, "distributions", lambda *words: asked.append(len(words[1])) or plain(*words)
+        rescorer, "distributions", lambda *words: sizes.append(len(words[1])) or plain(*words)
     )
     encoded = rescorer.encode(batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"])
     rows, same = torch.tensor([0, 0, 1]), torch.tensor([3, 3, 3])  # of two sentences
     tokens = batch["target"][same]
     mask = tokens.ne(PAD)
     rescorer.log_probs(encoded, rows, Candidates(tokens, mask, mask.float()))
-    assert asked == [2]
+    assert sizes == [2]
 
 
-def test_the_choice_is_the_teachers_best(task, device):
+def test_best_candidate_is_the_teachers_best(task, device):
     """Among the same candidates, recomputed one by one with fairseq's scorer."""
     model = build(task, "nart_dcrf_tiny").to(device)
     teacher, batch = build_teacher(task, "transformer").to(device), batch_of(task, device)
@@ -88,7 +88,7 @@ def test_the_choice_is_the_teachers_best(task, device):
     unscored = Engine(model, eos=EOS, pad=PAD, options=nine)(source)
     scorer = SequenceScorer(task.tgt_dict)
     for row, (mine, candidates) in enumerate(zip(chosen, unscored)):
-        found = {}
+        scores = {}
         for candidate in candidates:
             net_input = {
                 "src_tokens": source[row : row + 1],
@@ -98,15 +98,15 @@ def test_the_choice_is_the_teachers_best(task, device):
             sample = {"net_input": net_input, "target": candidate.tokens[None].to(device)}
             ((theirs,),) = scorer.generate([teacher], sample)
             total, length = theirs["positional_scores"].sum().item(), len(candidate.tokens)
-            found[tuple(candidate.tokens.tolist())] = total / ((5 + length) / 6) ** 0.6
-        assert {tuple(h.tokens.tolist()) for h in mine} == found.keys()
-        assert mine[0].score == pytest.approx(max(found.values()), abs=1e-4)
+            scores[tuple(candidate.tokens.tolist())] = total / ((5 + length) / 6) ** 0.6
+        assert {tuple(h.tokens.tolist()) for h in mine} == scores.keys()
+        assert mine[0].score == pytest.approx(max(scores.values()), abs=1e-4)
         for hypothesis in mine:
-            expected = found[tuple(hypothesis.tokens.tolist())]
+            expected = scores[tuple(hypothesis.tokens.tolist())]
             assert hypothesis.score == pytest.approx(expected, abs=1e-4)
 
 
-def test_one_candidate_rescored_is_not_rescored(task, device):
+def test_rescoring_one_candidate_changes_nothing(task, device):
     model = build(task, "nart_tiny").to(device)
     source = batch_of(task, device)["net_input"]["src_tokens"]
     rescorer = TeacherRescorer(build_teacher(task, "transformer").to(device), EOS, "gnmt", 0.6)
@@ -117,8 +117,8 @@ def test_one_candidate_rescored_is_not_rescored(task, device):
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_what_is_too_long_for_the_teacher_is_refused(side, task, device):
-    """fairseq's convolutional models count two positions less than they are asked for."""
+def test_sentence_too_long_for_the_teacher_is_refused(side, task, device):
+    """fairseq's convolutional models have two positions fewer than configured."""
     teacher = build_teacher(task, "conv", f"--max-{side}-positions", "12").to(device)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     tokens, rows = torch.full((1, 11), 5, device=device), torch.zeros(1, dtype=torch.long)
@@ -129,7 +129,7 @@ def test_what_is_too_long_for_the_teacher_is_refused(side, task, device):
     assert rescorer.distributions(encoded, rows.to(device), tokens[:, 1:]).isfinite().all()
 
 
-def test_rules_of_normalisation():
+def test_normalization_rules():
     total, length = torch.tensor([-6.0]), torch.tensor([7])
     assert normalize(total, length, "sum", 0.6).item() == -6
     assert normalize(total, length, "mean", 0.6).item() == pytest.approx(-6 / 7)

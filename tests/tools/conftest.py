@@ -1,4 +1,4 @@
-"""A clock that tests of times move by themselves."""
+"""A fake clock for tests of timing."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def work(monkeypatch):
-    """Work that takes as long as it says, on a clock that nothing else moves."""
+    """Advances a fake clock by the given seconds, which it returns."""
     now = [0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 

@@ -1,4 +1,4 @@
-"""Alignment: repaired fertilities, links from files, a teacher and eflomal; plain refusals."""
+"""Alignment: repaired fertilities, links from files, a teacher and eflomal; refused inputs."""
 
 import json
 import random
@@ -29,28 +29,28 @@ def repaired(*sentences):
     return [x.tolist() for x in np.split(flat, np.cumsum(sources)[:-1])], counts
 
 
-def test_repair_by_hand():
-    found, counts = repaired(
+def test_repair_in_an_example():
+    actual, counts = repaired(
         (3, 4, [(0, 0), (2, 1), (1, 3)]),  # target 2 goes with target 1
-        (3, 3, [(0, 1), (1, 1), (2, 1), (2, 2)]),  # three owners: the diagonal's; 0 follows it
+        (3, 3, [(0, 1), (1, 1), (2, 1), (2, 2)]),  # the link near the diagonal; 0 follows it
         (2, 5, []),  # spread
         (0, 2, []),  # an empty source
         (2, 0, []),  # an empty target
         (2, 2, [(0, 0), (1, 1), (1, 1)]),  # the same link twice is one
     )
-    assert found == [[1, 1, 2, 1], [0, 2, 1, 1], [3, 2, 1], [3], [0, 0, 1], [1, 1, 1]]
+    assert actual == [[1, 1, 2, 1], [0, 2, 1, 1], [3, 2, 1], [3], [0, 0, 1], [1, 1, 1]]
     assert counts["target_words"] == 16
     assert counts["unaligned_target_words"] == 1 + 1 + 5 + 2
     assert counts["target_words_with_several_links"] == 1
     assert counts["sentences_without_links"] == 2
 
 
-def test_too_many_for_one_token_go_to_its_neighbours():
-    found, counts = repaired(
+def test_excess_fertility_goes_to_neighbours():
+    actual, counts = repaired(
         (3, 120, [(1, j) for j in range(120)]), (1, 120, [(0, j) for j in range(120)])
     )
-    assert found[0] == [49, 49, 22, 1]
-    assert found[1] == [72, 49] and counts["fertilities_clamped_in_training"] == 1
+    assert actual[0] == [49, 49, 22, 1]
+    assert actual[1] == [72, 49] and counts["fertilities_clamped_in_training"] == 1
     assert counts["sentences_with_fertilities_beyond_49"] == 2
 
 
@@ -62,10 +62,10 @@ def any_sentence(draw):
 
 
 @given(st.lists(any_sentence(), min_size=1, max_size=4))
-def test_repaired_fertilities_are_true(sentences):
-    """They sum to the targets, each sentence's do not depend on the others', and ends own ends."""
-    found, _ = repaired(*sentences)
-    for one, (source, target, links) in zip(found, sentences):
+def test_repaired_fertilities_are_consistent(sentences):
+    """They sum to the targets, do not depend on other sentences, and EOS produces EOS."""
+    actual, _ = repaired(*sentences)
+    for one, (source, target, links) in zip(actual, sentences):
         assert len(one) == source + 1 and sum(one) == target + 1
         assert max(one) <= 49 or min(one) >= 49
         assert repaired((source, target, links))[0] == [one]
@@ -75,7 +75,7 @@ def test_repaired_fertilities_are_true(sentences):
 
 @pytest.fixture
 def small(data, tmp_path):
-    """A copy of the data that tests may write beside."""
+    """A copy of the data to which tests can write."""
     return shutil.copytree(data, tmp_path / "bin")
 
 
@@ -101,24 +101,24 @@ def diagonal(split, file):
     return lines
 
 
-def test_links_of_a_file(small, run, tmp_path):
+def test_links_from_a_file(small, run, tmp_path):
     split, file = split_of(small), tmp_path / "valid.links"
     diagonal(split, file)
-    said = run("--pharaoh", file, "--splits", "valid")
-    assert said.status == 0 and "20 sentences; 0.0% of the target words" in said.out
-    made = fertilities_file(small, "valid", "de", "en")
-    flat, start = np.load(made), 0
+    result = run("--pharaoh", file, "--splits", "valid")
+    assert result.status == 0 and "20 sentences; 0.0% of the target words" in result.out
+    output = fertilities_file(small, "valid", "de", "en")
+    flat, start = np.load(output), 0
     for source, target in zip(split.source.sizes, split.target.sizes):
         one = flat[start : start + source].tolist()
         words, ones = source - 1, min(source - 1, target - 1)
         rest = max(0, target - source)
         assert one == [*[1] * (ones - 1), 1 + rest, *[0] * (words - ones), 1]
         start += source
-    manifest = json.loads(made.with_suffix(".json").read_text())
+    manifest = json.loads(output.with_suffix(".json").read_text())
     assert manifest["sentences"] == 20 and manifest["made_with"]["method"] == "pharaoh"
-    before = made.stat().st_mtime_ns
+    before = output.stat().st_mtime_ns
     assert "nothing to do" in run("--pharaoh", file, "--splits", "valid").out
-    assert made.stat().st_mtime_ns == before
+    assert output.stat().st_mtime_ns == before
     file.write_text(file.read_text().replace("0-0 ", "", 1))
     assert "nothing to do" not in run("--pharaoh", file, "--splits", "valid").out
     assert not list(small.glob("*.tmp"))
@@ -137,16 +137,16 @@ def test_links_of_a_file(small, run, tmp_path):
         (lambda lines: ["-1-0", *lines[1:]], "valid.links, line 1: '-1-0' is not a list"),
     ],
 )
-def test_bad_links_are_named(change, expected, small, run, tmp_path):
+def test_invalid_links_are_reported(change, expected, small, run, tmp_path):
     file = tmp_path / "valid.links"
     lines = change(diagonal(split_of(small), file))
     file.write_text("".join(f"{line}\n" for line in lines))
-    said = run("--pharaoh", file, "--splits", "valid")
-    assert said.status == 1 and expected in said.err and said.err.count("\n") == 1
+    result = run("--pharaoh", file, "--splits", "valid")
+    assert result.status == 1 and expected in result.err and result.err.count("\n") == 1
     assert not list(small.glob("*fertilities*"))
 
 
-def test_other_refusals(run, teacher, student, tmp_path, monkeypatch):
+def test_invalid_arguments_are_refused(run, teacher, student, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "eflomal", None)
     for words, expected in (
         (["--eflomal"], "pip install fairseq-nart[eflomal]"),
@@ -160,33 +160,33 @@ def test_other_refusals(run, teacher, student, tmp_path, monkeypatch):
         ),
         (["--teacher", teacher, "--splits", "nowhere"], "has no split 'nowhere'"),
     ):
-        said = run(*words)
-        assert said.status == 1 and expected in said.err and said.err.count("\n") == 1
+        result = run(*words)
+        assert result.status == 1 and expected in result.err and result.err.count("\n") == 1
 
 
-def test_forgotten_parts_and_another_direction(small, run, teacher):
-    said = run("--teacher", teacher, "-s", "en", "-t", "de")
-    assert said.status == 1 and "translates de to en, not en to de" in said.err
+def test_missing_shard_and_other_direction_are_refused(small, run, teacher):
+    result = run("--teacher", teacher, "-s", "en", "-t", "de")
+    assert result.status == 1 and "translates de to en, not en to de" in result.err
     for file in small.glob("train.*"):
         shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
-    said = run("--teacher", teacher)
-    assert said.status == 1 and "train1, which fairseq-train reads as a shard of" in said.err
+    result = run("--teacher", teacher)
+    assert result.status == 1 and "train1, which fairseq-train reads as a shard of" in result.err
     assert run("--teacher", teacher, "--splits", "train", "train1").status == 0
 
 
-def test_what_a_teacher_cannot_read_has_no_links(task, data):
+def test_sentences_too_long_for_the_teacher_have_no_links(task, data):
     model = build_teacher(task, "conv")
     model.max_positions = lambda: (9, 8)
     teacher = SimpleNamespace(model=model, target=task.tgt_dict, record={}, path="teacher.pt")
     split = split_of(data)
-    (found,) = AttentionAligner(teacher, None, 4096).links(split)
+    (links,) = AttentionAligner(teacher, None, 4096).links(split)
     fit = (split.source.sizes <= 9) & (split.target.sizes <= 8)
-    assert set(found.sentence.tolist()) == set(np.flatnonzero(fit).tolist()) != set(range(20))
+    assert set(links.sentence.tolist()) == set(np.flatnonzero(fit).tolist()) != set(range(20))
 
 
-def test_a_teachers_attention(small, run, teacher):
-    said = run("--teacher", teacher)
-    assert said.status == 0, said.err
+def test_links_from_a_teacher(small, run, teacher):
+    result = run("--teacher", teacher)
+    assert result.status == 0, result.err
     manifest = json.loads(
         fertilities_file(small, "train", "de", "en").with_suffix(".json").read_text()
     )
@@ -194,19 +194,19 @@ def test_a_teachers_attention(small, run, teacher):
 
 
 @pytest.mark.parametrize("kind", TEACHERS)
-def test_attention_is_that_of_each_sentence_alone(kind, task, data):
-    """Batches and padding change nothing; the end of sentence owns no word."""
+def test_attention_does_not_depend_on_the_batch(kind, task, data):
+    """Nor on padding; no word is linked to EOS."""
     model = build_teacher(task, kind)
     teacher = SimpleNamespace(model=model, target=task.tgt_dict, record={}, path="teacher.pt")
     split = split_of(data)
     (together,) = AttentionAligner(teacher, None, 4096).links(split)
     (alone,) = AttentionAligner(teacher, None, 1).links(split)
-    for found in (together, alone):
-        assert (found.source < split.source.sizes[found.sentence] - 1).all()
-        assert len(found.target) == sum(split.target.sizes - 1)
+    for links in (together, alone):
+        assert (links.source < split.source.sizes[links.sentence] - 1).all()
+        assert len(links.target) == sum(split.target.sizes - 1)
     tables = [sorted(zip(*(x.tolist() for x in vars(f).values()))) for f in (together, alone)]
     assert tables[0] == tables[1]
-    # The third word of a sentence, by hand.
+    # The third word of a sentence, computed separately.
     model.cpu()
     source, target = split.source[4][None].long(), split.target[4][None].long()
     previous = torch.tensor([[task.tgt_dict.eos(), *target[0, :2].tolist()]])
@@ -219,8 +219,8 @@ def test_attention_is_that_of_each_sentence_alone(kind, task, data):
     assert (4, expected, 2) in tables[0]
 
 
-def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
-    """By a stand-in with its interface: one corpus in, forward links out."""
+def test_eflomal_reads_token_ids_of_all_splits(small, run, monkeypatch):
+    """With a stand-in that has eflomal's interface."""
     seen = []
 
     class Aligner:
@@ -233,8 +233,8 @@ def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
                     file.write(" ".join(f"{last}-{j}" for j in range(len(target.split()))) + "\n")
 
     monkeypatch.setitem(sys.modules, "eflomal", SimpleNamespace(Aligner=Aligner))
-    said = run("--eflomal")
-    assert said.status == 0, said.err
+    result = run("--eflomal")
+    assert result.status == 0, result.err
     (corpus,) = seen
     assert len(corpus) == 220
     train, valid = split_of(small, "train"), split_of(small, "valid")
@@ -247,13 +247,13 @@ def test_eflomal_gets_all_splits_and_ids(small, run, monkeypatch):
     assert run("--eflomal").out.count("nothing to do") == 2 and len(seen) == 1
 
 
-def test_eflomal_finds_the_words_of_a_made_language(tmp_path, capsys):
+def test_eflomal_aligns_a_synthetic_language(tmp_path, capsys):
     pytest.importorskip("eflomal", reason="needs pip install fairseq-nart[eflomal]")
-    draw = random.Random(1)
+    rng = random.Random(1)
     for split, size in (("train", 2000), ("valid", 20)):
-        pairs = [draw.sample(range(100), draw.randint(3, 8)) for _ in range(size)]
+        pairs = [rng.sample(range(100), rng.randint(3, 8)) for _ in range(size)]
         source = [" ".join(f"s{word}" for word in words) for words in pairs]
-        # Backwards; every odd word becomes two.
+        # Reversed, and every odd word becomes two.
         parts = [[f"t{w} u{w}" if w % 2 else f"t{w}" for w in reversed(ws)] for ws in pairs]
         (tmp_path / f"{split}.de").write_text("\n".join(source) + "\n")
         (tmp_path / f"{split}.en").write_text("\n".join(map(" ".join, parts)) + "\n")
@@ -264,7 +264,7 @@ def test_eflomal_finds_the_words_of_a_made_language(tmp_path, capsys):
     assert np.mean(flat == np.concatenate(expected)) > 0.95
 
 
-def learning(data, **options):
+def learning_task(data, **options):
     """A task whose model learns from fertilities."""
     task = load_task(data, **options)
     build(task, "nart_fertility_tiny")
@@ -273,8 +273,8 @@ def learning(data, **options):
 
 
 @pytest.mark.parametrize("left", [True, False])
-def test_batches_have_the_fertilities_where_the_source_stands(left, small, run, tmp_path):
-    task = learning(small, left_pad_source=left)
+def test_fertilities_are_padded_like_the_source(left, small, run, tmp_path):
+    task = learning_task(small, left_pad_source=left)
     with pytest.raises(ValueError, match=r"fertilities\.npy is missing: .*fairseq-nart align"):
         task.load_dataset("train")
     split = split_of(small, "train")
@@ -283,17 +283,17 @@ def test_batches_have_the_fertilities_where_the_source_stands(left, small, run, 
     task.load_dataset("train", combine=True)
     data = task.dataset("train")
     batch = data.collater([data[i] for i in (7, 3, 30, 12)])
-    found, source = batch["side_inputs"]["fertilities"], batch["net_input"]["src_tokens"]
+    counts, source = batch["side_inputs"]["fertilities"], batch["net_input"]["src_tokens"]
     pad = task.src_dict.pad()
-    assert found.shape == source.shape and not found[source == pad].any()
-    assert (source == pad).any() and found.sum(1).tolist() == batch["target"].ne(pad).sum(
+    assert counts.shape == source.shape and not counts[source == pad].any()
+    assert (source == pad).any() and counts.sum(1).tolist() == batch["target"].ne(pad).sum(
         1
     ).tolist()
     flat, sizes = np.load(fertilities_file(small, "train", "de", "en")), split.source.sizes
     for row, number in enumerate(batch["id"].tolist()):
         start = int(sizes[:number].sum())
         expected = flat[start : start + sizes[number]].tolist()
-        assert found[row][source[row] != pad].tolist() == expected
+        assert counts[row][source[row] != pad].tolist() == expected
 
 
 @pytest.mark.parametrize("times", [-1, 2])
@@ -306,7 +306,7 @@ def test_several_training_sets(times, small, run, tmp_path):
     for name, file in zip(names, links):
         diagonal(split_of(small, name), file)
     assert run("--pharaoh", *links, "--splits", *names).status == 0
-    task = learning(small, upsample_primary=times)
+    task = learning_task(small, upsample_primary=times)
     task.load_dataset("train", combine=True)
     data = task.dataset("train")
     first, second = (len(split_of(small, name).source) for name in names)
@@ -319,18 +319,18 @@ def test_several_training_sets(times, small, run, tmp_path):
 @pytest.mark.parametrize(
     "option", [{"truncate_source": True, "max_source_positions": 6}, {"num_batch_buckets": 2}]
 )
-def test_options_that_change_the_sources(option, small, run, tmp_path):
+def test_options_that_change_the_sources_are_refused(option, small, run, tmp_path):
     diagonal(split_of(small), tmp_path / "links")
     run("--pharaoh", tmp_path / "links", "--splits", "valid")
     name = next(iter(option)).replace("_", "-")
     with pytest.raises(ValueError, match=f"--{name} cannot be used with fertilities: leave it out"):
-        learning(small, **option).load_dataset("valid")
+        learning_task(small, **option).load_dataset("valid")
 
 
-def test_fertilities_of_other_data(small, run, tmp_path):
+def test_fertilities_of_other_data_are_refused(small, run, tmp_path):
     diagonal(split_of(small), tmp_path / "links")
     run("--pharaoh", tmp_path / "links", "--splits", "valid")
-    file, task = fertilities_file(small, "valid", "de", "en"), learning(small)
+    file, task = fertilities_file(small, "valid", "de", "en"), learning_task(small)
     flat = np.load(file)
     flat[0] += 1
     np.save(file, flat)
@@ -341,4 +341,4 @@ def test_fertilities_of_other_data(small, run, tmp_path):
         task.load_dataset("valid")
     decoding = load_task(small)
     build(decoding, "nart_fertility_tiny")
-    decoding.load_dataset("valid")  # to decode needs none
+    decoding.load_dataset("valid")  # decoding needs no fertilities

@@ -1,4 +1,4 @@
-"""`fairseq-nart bench` on small models: what it records, what it goes on with, what it refuses."""
+"""`fairseq-nart bench` on small models: records, resuming and refused inputs."""
 
 import json
 import os
@@ -43,7 +43,7 @@ SWEEP = '[[sweep]]\nsystem = "NART-DCRF, 1 length"\nparameter = "crf_candidates"
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_core():
-    """No tries of two threads, which wait for one another where other tests have the cores."""
+    """Prevents trials with two threads, which stall beside other tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fairseq_nart.tools.benchmark.circumstances.cores", lambda: 1)
         yield
@@ -51,7 +51,7 @@ def _one_core():
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Seven sentences, one of them without words."""
+    """Seven sentences, one of them blank."""
     folder = tmp_path_factory.mktemp("text")
     toys.write_text(folder, {"train": 200, "test": 7})
     lines = (folder / "test.de").read_text("utf-8").splitlines()
@@ -61,10 +61,10 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bench(data, text, teacher, student, tmp_path_factory):
-    """Runs the tool on some of the systems; the exit status."""
+    """Runs the tool on some of the systems; returns the exit status."""
 
     def run(out, names=tuple(SYSTEMS), more="", **words):
-        head = f'binarised = "{data}"\n[[test]]\nname = "made"\n'
+        head = f'binarised = "{data}"\n[[test]]\nname = "toy"\n'
         head += f'source = "{text}/test.de"\nreferences = "{text}/test.en"\n'
         systems = (f"[[system]]\n{SYSTEMS.get(name, name)}" for name in names)
         plan = tmp_path_factory.mktemp("plan") / "plan.toml"
@@ -115,7 +115,7 @@ def test_every_system_has_every_record(ran):
     ]
 
 
-def test_parts_are_those_a_system_has(ran):
+def test_parts_match_the_system(ran):
     parts = {x.system: set(x.seconds) for x in of_kind(ran, Parts)}
     one = {"batch", "encoder", "length", "decoder", "candidates", "transitions", "viterbi"}
     one |= {"clean", "pick"}
@@ -137,7 +137,7 @@ def test_blank_lines_are_translated_but_not_timed(ran):
 
 
 def test_text_takes_longer_than_tokens(ran):
-    """The inner of two clocks that run at once."""
+    """Both are measured at once, tokens inside text."""
     seconds = {(x.system, x.scope): x.seconds for x in of_kind(ran, Latency)}
     for name in SYSTEMS:
         for whole, inner in zip(seconds[name, "text"], seconds[name, "tokens"]):
@@ -152,7 +152,7 @@ def test_precision_int8(bench, student, tmp_path):
     assert len((tmp_path / "run" / record.outputs).read_text("utf-8").splitlines()) == 7
 
 
-def test_refining_systems_say_how_often(bench, data, tmp_path):
+def test_refining_systems_record_iterations(bench, data, tmp_path):
     words = ["--arch", "nart_cmlm_tiny", *toys.SMALL, "--max-update", "1", "--disable-validation"]
     checkpoint = toys.fairseq_train(data, tmp_path / "cmlm", *words)
     system = f'family = "CMLM"\ncheckpoint = "{checkpoint}"\nrefinement_iterations = 3\n'
@@ -162,7 +162,7 @@ def test_refining_systems_say_how_often(bench, data, tmp_path):
     assert taken == {"CMLM, 3 iterations": [3] * 7, "NART-DCRF, 1 length": None}
 
 
-def test_outputs_are_those_of_the_python_api(ran, data, text, teacher, student):
+def test_outputs_equal_the_python_api(ran, data, text, teacher, student):
     lines = (text / "test.de").read_text("utf-8").splitlines()
     for name, more in (
         ("NART-DCRF, 1 length", {}),
@@ -175,7 +175,7 @@ def test_outputs_are_those_of_the_python_api(ran, data, text, teacher, student):
         assert len(record.predicted_lengths) == len(record.reference_lengths) == 7
 
 
-def test_one_candidate_is_argmax(ran, data, text, student):
+def test_one_candidate_equals_argmax(ran, data, text, student):
     """A chain over one candidate per position has nothing to choose."""
     argmax = hub.from_pretrained(student, data=data)
     argmax.model.head = SoftmaxHead()
@@ -186,23 +186,23 @@ def test_one_candidate_is_argmax(ran, data, text, student):
     assert outputs == argmax.translate(lines)
 
 
-def test_a_report_is_made_of_it(ran):
+def test_run_can_be_reported(ran):
     of = compare([ran], "Transformer, beam 2", "Transformer, beam 2", "13a")
     for name in SYSTEMS:
-        assert of.quality(name, "made") and of.speed_up(name, "made", "text")
+        assert of.quality(name, "toy") and of.speed_up(name, "toy", "text")
 
 
-def test_a_finished_run_measures_nothing_again(bench, ran):
+def test_finished_run_is_not_measured_again(bench, ran):
     before = (ran / FILE).read_bytes()
     assert bench(ran, more=SWEEP) == 0
     assert (ran / FILE).read_bytes() == before
 
 
-def test_a_cut_run_goes_on(bench, tmp_path):
-    """Rounds that were measured stay; a round that was cut is measured again."""
+def test_interrupted_run_resumes(bench, tmp_path):
+    """Complete rounds are kept, and an incomplete one is measured again."""
     names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
     assert bench(out, names, stages=["latency"]) == 0
-    file = out / "latency" / "made.jsonl"
+    file = out / "latency" / "toy.jsonl"
     rounds = file.read_text().splitlines(keepends=True)
     assert len(rounds) == 3
     whole = (out / FILE).read_text().splitlines(keepends=True)
@@ -218,7 +218,7 @@ def test_a_cut_run_goes_on(bench, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "system, said",
+    "system, message",
     [
         (
             'family = "x"\nname = "NART-DCRF, 1 length"\ncheckpoint = "{student}"\ndedup = true\n',
@@ -244,20 +244,20 @@ def test_a_cut_run_goes_on(bench, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_is_refused(bench, ran, capfd, system, said):
+def test_invalid_systems_are_refused(bench, ran, capfd, system, message):
     before = (ran / FILE).read_bytes()
     assert bench(ran, [system]) == 1
-    assert said in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     assert (ran / FILE).read_bytes() == before
 
 
-def test_a_gpu_that_is_not_there(bench, ran, capfd, monkeypatch):
+def test_missing_gpu_is_reported(bench, ran, capfd, monkeypatch):
     monkeypatch.setattr("fairseq_nart.tools.bench._device", lambda: "cpu")
     assert bench(ran, device="cuda") == 1
     assert "--device cuda: torch sees no GPU" in capfd.readouterr().err
 
 
-def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypatch, capsys):
+def test_systems_of_a_missing_ctranslate2_are_skipped(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("fairseq_nart.tools._ctranslate2.is_installed", lambda: False)
     names = ["Transformer, greedy, CTranslate2 int8", "NART-DCRF, 1 length"]
     assert bench(tmp_path / "run", names, stages=["parts"]) == 0
@@ -265,7 +265,7 @@ def test_without_ctranslate2_its_systems_are_left_out(bench, tmp_path, monkeypat
     assert [x.name for x in of_kind(tmp_path / "run", System)] == names[1:]
 
 
-def test_what_is_timed_runs_in_the_layout_that_is_recorded(bench, tmp_path, monkeypatch):
+def test_systems_are_timed_in_the_recorded_layout(bench, tmp_path, monkeypatch):
     name, out = "NART-DCRF, 1 length", tmp_path / "run"
     call, used, now = Worker.call, set(), [0]
 
@@ -280,25 +280,25 @@ def test_what_is_timed_runs_in_the_layout_that_is_recorded(bench, tmp_path, monk
     out.mkdir()
     tried = {"latency": [[1, 1, 0.1], [2, 1, 0.2]], "throughput": [[1, 1, 0.2], [2, 1, 0.1]]}
     file = out / "threads.json"
-    file.write_text(json.dumps({f"{name}: {what}": found for what, found in tried.items()}))
+    file.write_text(json.dumps({f"{name}: {what}": trials for what, trials in tried.items()}))
     assert bench(out, [name], stages=["latency", "throughput"], repeats=3) == 0
     assert used == {("warm_up", 1), ("time", 1), ("throughput", 2)}
 
 
-def test_lengths_are_those_of_each_sentence(ran, data, text, student):
+def test_lengths_are_recorded_by_sentence(ran, data, text, student):
     (record,) = (x for x in of_kind(ran, Translation) if x.system == "NART-DCRF, 1 length")
     sources, references = (
         (text / f"test.{side}").read_text("utf-8").splitlines() for side in ("de", "en")
     )
-    model, found = hub.from_pretrained(student, data=data), {}
+    model, lengths = hub.from_pretrained(student, data=data), {}
     for (place,), source in model.batches(sources, 1):
-        found[place] = int(model.model.predict_lengths(model.model.encode(source)).clamp(min=1))
-    assert record.predicted_lengths == [found[n] for n in range(len(sources))]
-    assert len(set(found.values())) > 1
+        lengths[place] = int(model.model.predict_lengths(model.model.encode(source)).clamp(min=1))
+    assert record.predicted_lengths == [lengths[n] for n in range(len(sources))]
+    assert len(set(lengths.values())) > 1
     assert record.reference_lengths == [len(line.split()) + 1 for line in references]
 
 
-def test_a_gpu_has_every_record(bench, device, tmp_path):
+def test_gpu_run_has_every_record(bench, device, tmp_path):
     if device.type == "cpu":
         pytest.skip("for make test PYTEST='--device cuda:0'")
     names = [name for name in SYSTEMS if "CTranslate2" not in name]
@@ -307,23 +307,23 @@ def test_a_gpu_has_every_record(bench, device, tmp_path):
         assert {x.system for x in of_kind(tmp_path / "run", kind)} == set(names)
 
 
-def test_other_sentences_are_refused_and_nothing_is_lost(bench, ran, text, capsys):
+def test_other_sentences_are_refused_without_loss(bench, ran, text, capsys):
     before = {file: file.read_bytes() for file in ran.rglob("*") if file.is_file()}
     lines = (text / "test.de").read_text("utf-8")
     (text / "test.de").write_text(lines.replace("der", "die"), "utf-8")
     assert bench(ran) == 1
     (text / "test.de").write_text(lines, "utf-8")
-    assert "'made' was measured with other sentences" in capsys.readouterr().err
+    assert "'toy' was measured with other sentences" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in ran.rglob("*") if file.is_file()} == before
 
 
-def test_more_sentences_are_timed_anew(bench, tmp_path):
+def test_more_sentences_are_timed_again(bench, tmp_path):
     names, out = ["NART-DCRF, 1 length"], tmp_path / "run"
     for sentences in (2, 4, 4):
         assert bench(out, names, stages=["latency", "parts"], sentences=sentences) == 0
     for kind in (Parts, Memory):
         assert [x.sentences for x in of_kind(out, kind)] == [[0, 4], [0, 1, 4, 5]]
-    assert len(of_kind(out, Operations)) == 1  # of the first of five, which is the same
+    assert len(of_kind(out, Operations)) == 1  # of every fifth sentence, here the same one
     scoped = [len(x.seconds) for x in of_kind(out, Latency) if x.scope == "tokens"]
     assert scoped == [2, 4]
 
@@ -334,7 +334,7 @@ def test_another_vocabulary_is_refused(bench, ran, monkeypatch, capsys):
     assert "now it is another: rename the system" in capsys.readouterr().err
 
 
-def test_a_folder_without_records_is_begun_anew(bench, tmp_path):
+def test_folder_without_records_is_a_new_run(bench, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     (out / FILE).write_text("")
@@ -343,9 +343,9 @@ def test_a_folder_without_records_is_begun_anew(bench, tmp_path):
 
 
 def test_terminated_benchmarks_leave_no_process(student, data, text, tmp_path):
-    """Those of the systems stand still most of the time, so they would not notice by themselves."""
+    """Those of the systems mostly wait, so they would not notice by themselves."""
     plan = tmp_path / "plan.toml"
-    test = f'name = "made"\nsource = "{text}/test.de"\nreferences = "{text}/test.en"\n'
+    test = f'name = "toy"\nsource = "{text}/test.de"\nreferences = "{text}/test.en"\n'
     system = f'family = "NART"\ncheckpoint = "{student}"\n'
     plan.write_text(f'binarised = "{data}"\n[[test]]\n{test}[[system]]\n{system}')
     words = [str(plan), "--out", str(tmp_path / "run"), "--device", "cpu", "--repeats", "1000"]

@@ -8,42 +8,42 @@ from fairseq_nart.tools.benchmark.clock import PartsClock
 
 
 @pytest.fixture
-def room(work):
-    room = types.SimpleNamespace()
-    room.inner = lambda: work(2)
-    room.outer = lambda: room.inner() + work(1) + room.inner()
-    return room
+def owner(work):
+    owner = types.SimpleNamespace()
+    owner.inner = lambda: work(2)
+    owner.outer = lambda: owner.inner() + work(1) + owner.inner()
+    return owner
 
 
-def test_inner_parts_are_not_counted_twice(room):
+def test_inner_parts_are_not_counted_twice(owner):
     waited = []
     clock = PartsClock(lambda: waited.append(None))
-    with clock.around([(room, "outer", "decoder"), (room, "inner", "viterbi")]):
-        assert room.outer() == 5
+    with clock.around([(owner, "outer", "decoder"), (owner, "inner", "viterbi")]):
+        assert owner.outer() == 5
     assert clock.seconds == {"decoder": 1, "viterbi": 4}
     assert len(waited) == 6
 
 
-def test_a_part_in_a_part_of_the_same_name(room):
+def test_nested_parts_of_one_name_are_counted_once(owner):
     clock = PartsClock(lambda: None)
-    with clock.around([(room, "outer", "decoder"), (room, "inner", "decoder")]):
-        room.outer()
+    with clock.around([(owner, "outer", "decoder"), (owner, "inner", "decoder")]):
+        owner.outer()
     assert clock.seconds == {"decoder": 5}
 
 
-def test_functions_are_in_order(room):
-    before = room.outer
+def test_functions_are_restored(owner):
+    before = owner.outer
     clock = PartsClock(lambda: None)
-    with clock.around([(room, "outer", "decoder")]):
-        assert room.outer is not before
-    assert room.outer is before
+    with clock.around([(owner, "outer", "decoder")]):
+        assert owner.outer is not before
+    assert owner.outer is before
 
 
-def test_a_part_that_fails_is_counted(work):
-    room = types.SimpleNamespace(fail=lambda: work(1) / 0, after=lambda: work(2))
+def test_failed_part_is_counted(work):
+    owner = types.SimpleNamespace(fail=lambda: work(1) / 0, after=lambda: work(2))
     clock = PartsClock(lambda: None)
-    with clock.around([(room, "fail", "encoder"), (room, "after", "decoder")]):
+    with clock.around([(owner, "fail", "encoder"), (owner, "after", "decoder")]):
         with pytest.raises(ZeroDivisionError):
-            room.fail()
-        room.after()
+            owner.fail()
+        owner.after()
     assert clock.seconds == {"encoder": 1, "decoder": 2}

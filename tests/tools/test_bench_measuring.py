@@ -1,4 +1,4 @@
-"""What is timed and counted, on engines that take as long as they say; pieces and plans."""
+"""What is timed and counted, on engines with a fake clock."""
 
 import sys
 import types
@@ -23,14 +23,14 @@ from fairseq_nart.tools.benchmark.session import Text
 
 
 class Slow:
-    """To encode takes 1, a sentence 10, to decode 100, and the first translation 1,000 more."""
+    """Encoding takes 1, a sentence 10, decoding 100, and the first translation 1,000 more."""
 
     def __init__(self, work):
         self.work, self.cold, self.wait = work, 1000, lambda: None
 
-    def encode(self, pieces):
+    def encode(self, tokens):
         self.work(1)
-        return pieces
+        return tokens
 
     def decode(self, target):
         self.work(100)
@@ -46,7 +46,7 @@ class Slow:
         return [(self, "translate", "decoder")]
 
 
-def test_what_is_timed(work):
+def test_timing_includes_the_right_steps(work):
     def measuring():
         return Measuring(Slow(work), Subwords(None))
 
@@ -55,16 +55,16 @@ def test_what_is_timed(work):
     assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
 
 
-def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
-    """Else processes that stand still hold what the next ones need."""
-    asked = iter([("warm_up", ("a",)), ("time", ("a",)), ("rest", ()), ("parts", ("a",))])
+def test_memory_is_returned_except_after_trials(work, monkeypatch):
+    """Otherwise waiting processes hold memory that others need."""
+    requests = iter([("warm_up", ("a",)), ("time", ("a",)), ("rest", ()), ("parts", ("a",))])
     seen = []
     engine = Slow(work)
     engine.name, engine.libraries, engine.lengths, engine.can_stream = "slow", (), None, False
 
     class Talk:
         def recv(self):
-            for request in asked:
+            for request in requests:
                 return request
             raise EOFError
 
@@ -76,17 +76,17 @@ def test_memory_is_returned_after_all_but_turns(work, monkeypatch):
     monkeypatch.setattr(worker, "_engine", lambda *_: engine)
     monkeypatch.setattr(allocator, "return_free_memory", lambda: seen.append("returned"))
     worker._serve(Talk(), None, None, lambda: Subwords(None), "cpu")
-    both = ["returned", "answered"]  # first of all a worker says what it is
+    both = ["returned", "answered"]  # a worker first describes itself
     assert seen == [*both, "answered", "answered", *both, *both]
 
 
-def test_a_sentence_warms_up_once(work):
+def test_sentence_is_warmed_up_once(work):
     measuring = Measuring(Slow(work), Subwords(None))
-    met = []
-    measuring._time = met.append
+    warmed_up = []
+    measuring._time = warmed_up.append
     measuring.warm_up(["a", "b"])
     measuring.warm_up(["b", "c", "c"])
-    assert met == ["a", "b", "c"]
+    assert warmed_up == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,9 @@ def test_a_sentence_warms_up_once(work):
         ({"crf_paths": 2}, chain, "_backtrace", "viterbi"),
     ],
 )
-def test_what_a_part_is(options, owner, function, part, data, student, teacher, monkeypatch, work):
+def test_part_includes_its_functions(
+    options, owner, function, part, data, student, teacher, monkeypatch, work
+):
     options = {**options, "rescore_with": str(teacher)} if options else options
     engine = FairseqEngine(SystemPlan("x", "x", student, options=options), data, "cpu")
     plain = getattr(owner, function)
@@ -112,17 +114,18 @@ def test_what_a_part_is(options, owner, function, part, data, student, teacher, 
 
 @pytest.mark.parametrize("packed_from", [0, 2**60])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_operations_are_those_of_the_sizes(precision, packed_from, data, student, monkeypatch):
-    """In whatever kernels they are computed."""
+def test_operations_match_the_sizes(precision, packed_from, data, student, monkeypatch):
+    """With all kernels."""
     monkeypatch.setattr(linear, "WORTH_PACKING", packed_from)
     monkeypatch.setattr(ByLengthModel, "predict_lengths", lambda _, states: states.lengths - 2)
     engine = FairseqEngine(SystemPlan("x", "x", student, precision=precision), data, "cpu")
     measuring, line = Measuring(engine, Subwords(None)), "der mann " * 4
-    measuring.time([line])  # what is kept from the first call on
+    measuring.time([line])  # fills the caches
     d, ffn, layers, source, target, words, rank, k = 16, 32, 2, 9, 7, 224, 32, 64
     products = layers * (source * 4 * d * d + 2 * source * source * d + source * 2 * d * ffn)
     own = target * 4 * d * d + 2 * target * target * d
-    positional = own if precision == "bfloat16" else own - target * 2 * d * d  # queries, keys kept
+    # In float32 and int8, queries and keys are cached.
+    positional = own if precision == "bfloat16" else own - target * 2 * d * d
     other = target * 2 * d * d + source * 2 * d * d + 2 * target * source * d
     products += layers * (own + positional + other + target * 2 * d * ffn) + target * d * words
     dynamic = 2 * d * d + d * rank * rank
@@ -134,12 +137,12 @@ def test_operations_of_an_lstm(data, student):
     engine = FairseqEngine(SystemPlan("x", "x", student), data, "cpu")
     layer, rows = torch.nn.LSTM(8, 4, bidirectional=True), torch.zeros(5, 3, 8)
     with torch.inference_mode():
-        found = engine.operations(lambda: layer(rows))
-    assert found == 2 * 5 * 3 * 2 * (8 + 4) * 4 * 4
+        operations = engine.operations(lambda: layer(rows))
+    assert operations == 2 * 5 * 3 * 2 * (8 + 4) * 4 * 4
 
 
-def test_of_each_sentence_the_median_counts(tmp_path):
-    """Over more sentences than have a turn together; first it is warmed up, last it rests."""
+def test_latency_is_the_median_by_sentence(tmp_path):
+    """With more sentences than one block holds. Warm-up comes first and rest last."""
     lines, seen, calls = [str(n) for n in range(12)], Counter(), []
 
     def call(what, block=()):
@@ -152,14 +155,14 @@ def test_of_each_sentence_the_median_counts(tmp_path):
         return [Timed(9, int(x) + (0, 1, 20)[seen[x] - 1], int(x)) for x in block]
 
     worker = types.SimpleNamespace(plan=types.SimpleNamespace(name="x"), call=call)
-    rounds = stages._Rounds(tmp_path / "made.jsonl", {})
-    stages._run_trials(rounds, Text("made", "", lines, lines, list(range(12))), [worker], 3)
-    found = stages._medians(rounds.of("x"), 12)
-    assert [(x.tokens, x.target_tokens) for x in found] == [(n + 1, n) for n in range(12)]
+    rounds = stages._Rounds(tmp_path / "toy.jsonl", {})
+    stages._run_trials(rounds, Text("toy", "", lines, lines, list(range(12))), [worker], 3)
+    medians = stages._medians(rounds.of("x"), 12)
+    assert [(x.tokens, x.target_tokens) for x in medians] == [(n + 1, n) for n in range(12)]
     assert calls == ["warm_up"] + ["time"] * 6 + ["rest"]
 
 
-def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):
+def test_ctranslate2_gets_the_options_of_the_plan(monkeypatch, tmp_path):
     seen = {}
     fake = types.SimpleNamespace(Translator=lambda folder, **words: seen.update(words))
     monkeypatch.setitem(sys.modules, "ctranslate2", fake)
@@ -168,5 +171,5 @@ def test_ctranslate2_does_as_planned(monkeypatch, tmp_path):
     assert (seen["compute_type"], seen["intra_threads"], search.max_len_b) == ("int8", 2, 200)
     translator = types.SimpleNamespace(translate_batch=lambda _, **words: seen.update(words))
     submit(translator, [["a"]], search, 7)
-    found = [seen[x] for x in ("beam_size", "length_penalty", "max_decoding_length")]
-    assert found == [1, 0.5, 8]
+    options = [seen[x] for x in ("beam_size", "length_penalty", "max_decoding_length")]
+    assert options == [1, 0.5, 8]

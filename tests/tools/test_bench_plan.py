@@ -1,4 +1,4 @@
-"""What a benchmark's TOML file means, and what is wrong with a wrong one."""
+"""The plan of a benchmark: how it is read, and errors in it."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ from fairseq_nart.tools.tune import Score
 HEAD = """
 binarised = "data"
 [[test]]
-name = "made"
+name = "toy"
 source = "test.de"
 references = "test.en"
 """
@@ -23,7 +23,7 @@ SWEEP = '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
 
 @pytest.fixture
 def plan(tmp_path):
-    """Reads a plan given as text, beside which all files are that it may name."""
+    """Reads a plan from text. The files that it can name exist."""
     (tmp_path / "data").mkdir()
     for name in ("test.de", "test.en", "nart.pt", "teacher.pt", "k8.pt", "k16.pt"):
         (tmp_path / name).touch()
@@ -36,25 +36,25 @@ def plan(tmp_path):
     return read
 
 
-def test_a_vocabulary_is_dictionaries_and_sentencepiece(plan, tmp_path):
-    found = []
+def test_vocabulary_hash_covers_dictionaries_and_sentencepiece(plan, tmp_path):
+    hashes = []
     for name, text in (("data/dict.de.txt", "a 1"), ("data/dict.en.txt", "b 1"), ("spm", "c")):
         (tmp_path / name).write_text(text)
-        found.append(plan(SYSTEM).vocabulary_sha256)
+        hashes.append(plan(SYSTEM).vocabulary_sha256)
     read = replace(plan(SYSTEM), sentencepiece=tmp_path / "spm")
-    assert len({*found, read.vocabulary_sha256}) == 3  # the plan as it stands names no `spm`
+    assert len({*hashes, read.vocabulary_sha256}) == 3  # the plan as it stands names no `spm`
 
 
-def test_a_list_stands_for_a_system_with_each_value(plan):
+def test_list_gives_one_system_per_value(plan):
     systems = plan(SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "teacher.pt"').systems
     assert [system.name for system in systems] == ["NART, 1 length", "NART, 9 lengths"]
     one, nine = (system.words for system in systems)
-    assert one == ["--length-candidates", "1"]  # there is nothing to choose among
+    assert one == ["--length-candidates", "1"]  # a single candidate is not ranked
     assert nine[:3] == ["--length-candidates", "9", "--rescore-with"]
     assert nine[3].endswith("/teacher.pt")
 
 
-def test_names_tell_systems_apart(plan):
+def test_names_are_distinct(plan):
     text = SYSTEM + 'engine = "ctranslate2"\nprecision = ["float32", "int8"]\nbeam = [4, 1]\n'
     text += SYSTEM + 'precision = "bfloat16"\nlenpen = [1, 2]\ndedup = true\n'
     text += SYSTEM + 'name = "Mine"\nbeam = 4\n'
@@ -72,7 +72,7 @@ def test_names_tell_systems_apart(plan):
     assert read.systems[4].words == ["--lenpen", "1", "--dedup"]
 
 
-def test_checkpoints_in_a_list(plan, capsys):
+def test_list_of_checkpoints(plan, capsys):
     text = SYSTEM.replace('"nart.pt"', '["nart.pt", "none.pt", "k8.pt"]')
     systems = plan(text, skip_missing=True).systems
     assert [system.name for system in systems] == ["NART, nart", "NART, k8"]
@@ -81,7 +81,7 @@ def test_checkpoints_in_a_list(plan, capsys):
         plan(SYSTEM.replace("nart.pt", "none.pt"), skip_missing=True)
 
 
-def test_one_candidate_is_not_ranked_and_so_stands_once(plan):
+def test_single_candidate_is_listed_once(plan):
     text = SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "nart.pt"\nrescore_alpha = [1, 2]\n'
     names = [system.name for system in plan(text).systems]
     assert names == [
@@ -98,7 +98,7 @@ def test_one_candidate_is_not_ranked_and_so_stands_once(plan):
     assert ["rescore_with" in system.options for system in systems] == [False, True]
 
 
-def test_a_sweep_keeps_what_the_system_overrides(plan):
+def test_sweep_keeps_overrides_of_the_system(plan):
     text = SYSTEM + "model_overrides = \"{'crf_rank': 8}\"\n"
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [4]\n'
     read = plan(text)
@@ -106,7 +106,7 @@ def test_a_sweep_keeps_what_the_system_overrides(plan):
     assert system.words == ["--model-overrides", "{'crf_rank': 8, 'crf_candidates': 4}"]
 
 
-def test_sweeps_change_one_number(plan):
+def test_sweep_changes_one_parameter(plan):
     text = SYSTEM + '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [1, 4]\n'
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_rank"\n'
     text += 'checkpoints = {8 = "k8.pt", 16 = "k16.pt"}\n'
@@ -120,7 +120,7 @@ def test_sweeps_change_one_number(plan):
     ]
 
 
-def test_a_tuned_rule_is_what_tune_found(plan, tmp_path, capsys):
+def test_tuned_rule_is_read_from_tune(plan, tmp_path, capsys):
     text = SYSTEM + 'length_candidates = [1, 9]\nrescore_with = "teacher.pt"\ntuned = "tune"\n'
     assert plan(SYSTEM + "beam = 3\n" + text, skip_missing=True).systems[0].options == {"beam": 3}
     assert capsys.readouterr().out.count("is left out: ") == 2
@@ -136,7 +136,7 @@ def test_a_tuned_rule_is_what_tune_found(plan, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("", "system is missing"),
         ("[[systems]]\n" + SYSTEM, "unknown key 'systems'"),
@@ -159,16 +159,16 @@ def test_a_tuned_rule_is_what_tune_found(plan, tmp_path, capsys):
         ("= 3", "plan.toml"),
     ],
 )
-def test_what_is_wrong_is_said(plan, text, said):
+def test_errors_are_reported(plan, text, message):
     with pytest.raises(ValueError) as error:
         plan(text)
-    assert said in str(error.value) and "plan.toml" in str(error.value)
+    assert message in str(error.value) and "plan.toml" in str(error.value)
 
 
-def test_missing_checkpoints_can_be_left_out(plan, capsys):
-    lacking = '[[system]]\nfamily = "CRF"\ncheckpoint = "none.pt"\n'
+def test_missing_checkpoints_can_be_skipped(plan, capsys):
+    missing = '[[system]]\nfamily = "CRF"\ncheckpoint = "none.pt"\n'
     trained = 'checkpoints = {8 = "none.pt", 16 = "k16.pt"}'
-    text = lacking + SWEEP.format("NART", "crf_rank", trained)
+    text = missing + SWEEP.format("NART", "crf_rank", trained)
     text += SWEEP.format("NART", "crf_rank", 'checkpoints = {8 = "none.pt"}')
     text += SWEEP.format("CRF", "crf_candidates", "values = [1]")
     read = plan(SYSTEM + text, skip_missing=True)
@@ -177,13 +177,13 @@ def test_missing_checkpoints_can_be_left_out(plan, capsys):
     assert "CRF is left out: " in capsys.readouterr().out
 
 
-def test_missing_test_set_is_named(plan, tmp_path):
+def test_missing_test_set_is_reported(plan, tmp_path):
     (tmp_path / "test.en").unlink()
     with pytest.raises(ValueError, match=r"references: .*test\.en does not exist"):
         plan(SYSTEM)
 
 
-def test_the_documentation_shows_a_valid_plan(tmp_path):
+def test_documented_plan_is_valid(tmp_path):
     page = Path(__file__).parents[2] / "docs/benchmark.md"
     (text,) = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.S)
     for name in re.findall(r'"([\w/.]+\.\w+|DATA)"', text):

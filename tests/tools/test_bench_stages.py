@@ -1,4 +1,4 @@
-"""In what order a benchmark measures what, on systems that take as long as they say."""
+"""The order of a benchmark's measurements, on systems with given times."""
 
 import contextlib
 import types
@@ -13,7 +13,7 @@ from fairseq_nart.tools.benchmark.plan import SystemPlan
 from fairseq_nart.tools.benchmark.session import Session, Text, _Layouts
 
 
-def test_repeats_of_latency_are_spread_over_the_other_stages(monkeypatch, tmp_path):
+def test_latency_is_interleaved_with_other_stages(monkeypatch, tmp_path):
     order = []
     for name in ("latency", "parts_and_memory", "translations", "throughput", "sweeps"):
         monkeypatch.setattr(
@@ -34,8 +34,8 @@ def test_repeats_of_latency_are_spread_over_the_other_stages(monkeypatch, tmp_pa
     assert [name for name, *_ in order][:2] == ["latency", "parts_and_memory"] and len(order) == 5
 
 
-def test_layouts_are_looked_at_in_turns(tmp_path, monkeypatch):
-    """And the median decides, where a mean or a minimum would choose the other."""
+def test_layouts_are_tried_in_interleaved_trials(tmp_path, monkeypatch):
+    """The median decides. Here the mean or the minimum would choose the other layout."""
     seconds = {("a", 1): [3, 3, 3, 3, 1], ("a", 2): [2, 2, 9, 2, 9], ("b", 1): [1], ("b", 2): [2]}
     seen = []
 
@@ -54,18 +54,18 @@ def test_layouts_are_looked_at_in_turns(tmp_path, monkeypatch):
         return types.SimpleNamespace(plan=plan, call=call)
 
     monkeypatch.setattr("fairseq_nart.tools.benchmark.circumstances.cores", lambda: 2)
-    file, text = tmp_path / "threads.json", Text("made", "", ["x"], ["x"], [0])
+    file, text = tmp_path / "threads.json", Text("toy", "", ["x"], ["x"], [0])
     workers = [worker("a"), worker("b")]
-    found = _Layouts(file)
-    found.find(workers, text, "latency")
+    layouts = _Layouts(file)
+    layouts.find(workers, text, "latency")
     assert seen == [(name, threads) for name in "ab" for threads in (1, 2)] * 5
-    assert [found.best(x.plan, "latency").threads for x in workers] == [2, 1]
+    assert [layouts.best(x.plan, "latency").threads for x in workers] == [2, 1]
     again = _Layouts(file)
     again.find(workers, text, "latency")
     assert len(seen) == 20 and again.best(workers[0].plan, "latency").threads == 2
 
 
-def test_our_integers_are_left_out_on_a_gpu(capsys):
+def test_int8_is_skipped_on_a_gpu(capsys):
     plans = [SystemPlan(p, p, Path("x.pt"), precision=p) for p in ("int8", "float32")]
     session = Session.__new__(Session)
     session.plan, session.device = types.SimpleNamespace(systems=plans), "cuda"
@@ -81,8 +81,8 @@ def test_our_integers_are_left_out_on_a_gpu(capsys):
         session._runnable()
 
 
-def test_throughput_is_measured_until_it_fell_twice(monkeypatch):
-    """Of the same sentences by all systems; of two looks the faster counts."""
+def test_throughput_is_measured_until_it_falls_twice(monkeypatch):
+    """All systems translate the same sentences. The faster of two trials counts."""
     monkeypatch.setattr("fairseq_nart.tools.benchmark.circumstances.cores", lambda: 2)
     rates = {  # sentences per second in batches of 1, 2, 4, ...
         "rises": [1, 2, 3, 4, 5, 6, 7, 8],
@@ -105,18 +105,18 @@ def test_throughput_is_measured_until_it_fell_twice(monkeypatch):
         records[fields["system"], fields["batch"]] = types.SimpleNamespace(**fields)
 
     session = types.SimpleNamespace(
-        texts=[Text("made", "", [*"abc", "", *"def"], [], [])],
+        texts=[Text("toy", "", [*"abc", "", *"def"], [], [])],
         find_layouts=lambda *_: None,
         layout=lambda *_: None,
         known=lambda kind, system, batch, **_: records.get((system, batch)),
         write=write,
     )
     stages.throughput(session, [worker(name) for name in rates], 128)
-    found = {
+    measured = {
         name: [x.sentences_per_second for (y, _), x in records.items() if y == name]
         for name in rates
     }
-    assert found == {**rates, "falls twice": [2, 4, 3, 1]}
+    assert measured == {**rates, "falls twice": [2, 4, 3, 1]}
     for size in (1, 8, 128):
         taken = {lines for _, batch, lines in seen if batch == size}
         # Without blank lines, and as many as the batch asks for, although the text has but six.

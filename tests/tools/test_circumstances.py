@@ -9,7 +9,7 @@ from fairseq_nart.tools.benchmark import circumstances
 
 
 def test_commit_is_that_of_this_package(tmp_path, monkeypatch):
-    """Not of a repository that it happens to be installed in."""
+    """Not that of a repository in which it is installed."""
 
     def git(*words):
         who = ("-c", "user.name=x", "-c", "user.email=x@y")

@@ -1,4 +1,4 @@
-"""Distillation: resumed = uninterrupted, shards = whole, CTranslate2 = fairseq; plain refusals."""
+"""Distillation: resumed = uninterrupted, shards = whole, CTranslate2 = fairseq; refused inputs."""
 
 import json
 import shutil
@@ -26,8 +26,8 @@ COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
 
 
-def able(data, folder, arch, encoder_layers, updates):
-    """Trained until most of its translations come to an end."""
+def train_teacher(data, folder, arch, encoder_layers, updates):
+    """A teacher, trained until most of its translations end with EOS."""
     words = ["--arch", arch, "--max-update", updates, "--lr", "1e-2", "--dropout", "0"]
     words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
     words += ["--encoder-layers", encoder_layers, "--decoder-layers", "1"]
@@ -38,12 +38,14 @@ def able(data, folder, arch, encoder_layers, updates):
 
 @pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory):
-    return able(data, tmp_path_factory.mktemp("able"), "nart_teacher_tiny", "1", "120")
+    return train_teacher(data, tmp_path_factory.mktemp("able"), "nart_teacher_tiny", "1", "120")
 
 
 @pytest.fixture(scope="module")
 def deep(data, tmp_path_factory):
-    return able(data, tmp_path_factory.mktemp("deep"), "nart_teacher_deep_tiny", "2", "160")
+    return train_teacher(
+        data, tmp_path_factory.mktemp("deep"), "nart_teacher_deep_tiny", "2", "160"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +62,20 @@ def small(data, tmp_path_factory):
 
 @pytest.fixture
 def run(small, teacher, tmp_path, capsys):
-    """Runs the command; gives its exit status and what it printed."""
+    """Runs the command; returns its exit status and output."""
 
     def command(*words, data=small, path=teacher, out=tmp_path / "out", backend="fairseq"):
         line = ["distill", str(data), "--path", str(path), "--out", str(out), "--beam", "2"]
         status = main([*line, "--backend", backend, *words])
-        said = capsys.readouterr()
-        return SimpleNamespace(status=status, out=said.out, err=said.err, folder=out)
+        printed = capsys.readouterr()
+        return SimpleNamespace(status=status, out=printed.out, err=printed.err, folder=out)
 
     return command
 
 
 @pytest.fixture(scope="module")
 def whole(small, teacher, tmp_path_factory):
-    """A finished distillation by fairseq, in one go."""
+    """A finished distillation by fairseq, without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
     words = ["--path", str(teacher), "--out", str(out), "--beam", "2", "--backend", "fairseq"]
     assert main(["distill", str(small), *words]) == 0
@@ -81,14 +83,14 @@ def whole(small, teacher, tmp_path_factory):
 
 
 @pytest.fixture
-def begun(whole, tmp_path):
-    """That distillation as a kill in the middle leaves it: 20 sentences and a torn one."""
+def interrupted(whole, tmp_path):
+    """That distillation after a kill: 20 sentences and a partial line."""
     out = tmp_path / "out"
     shutil.copytree(whole / "parts", out / "parts")
-    part = out / "parts" / "train.0-of-1.tsv"
-    lines = part.read_bytes().splitlines(keepends=True)
+    shard = out / "parts" / "train.0-of-1.tsv"
+    lines = shard.read_bytes().splitlines(keepends=True)
     assert len(lines) == COUNT
-    part.write_bytes(b"".join(lines[:20]) + lines[20][:-3])
+    shard.write_bytes(b"".join(lines[:20]) + lines[20][:-3])
     return out
 
 
@@ -114,8 +116,8 @@ def text_of(folder):
     return (folder / "train.distilled.en").read_text("utf-8").split("\n")[:-1]
 
 
-def test_the_teachers_translations_in_order(small, whole, teacher, capsys):
-    """Against fairseq-generate, one sentence at a time: a limit there is a batch's."""
+def test_translations_equal_fairseq_generate(small, whole, teacher, capsys):
+    """With batches of one sentence, because fairseq's length limit applies to a batch."""
     words = ["--gen-subset", "train", "--beam", "2", "--max-len-a", "1.2", "--max-len-b", "10"]
     fairseq_generate(small, teacher, *words, "--batch-size", "1")
     expected = lines_of(capsys.readouterr().out, "H")
@@ -125,11 +127,11 @@ def test_the_teachers_translations_in_order(small, whole, teacher, capsys):
     assert sum(same) == COUNT - 1 and not same[7], "all but the blank one"
 
 
-def test_the_set_is_whole_and_trains(small, whole, tmp_path):
-    """Targets are the text, everything else is the data's; a student takes an update."""
-    made = data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
+def test_distilled_set_is_complete_and_trains(small, whole, tmp_path):
+    """Targets equal the text, and all other files are copies. A student can train on it."""
+    targets = data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
     dictionary = load_task(small).tgt_dict
-    for tokens, line in zip(made, text_of(whole), strict=True):
+    for tokens, line in zip(targets, text_of(whole), strict=True):
         assert tokens[-1] == dictionary.eos() and dictionary.string(tokens) == line
     for file in small.iterdir():
         if not file.name.startswith("train.de-en.en"):
@@ -141,8 +143,8 @@ def test_the_set_is_whole_and_trains(small, whole, tmp_path):
 def test_manifest(small, whole, teacher):
     manifest = json.loads((whole / "distill.json").read_text("utf-8"))
     train = manifest["splits"]["train"]
-    lines, made = text_of(whole), data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
-    assert (train["sentences"], train["target_tokens"]) == (COUNT, made.sizes.sum())
+    lines, targets = text_of(whole), data_utils.load_indexed_dataset(str(whole / "train.de-en.en"))
+    assert (train["sentences"], train["target_tokens"]) == (COUNT, targets.sizes.sum())
     assert train["share_empty"] == pytest.approx(1 / COUNT, abs=1e-6)
     unknown = sum("<unk>" in line.split() for line in lines)
     assert train["share_with_unknown"] == pytest.approx(unknown / COUNT, abs=1e-6)
@@ -152,7 +154,7 @@ def test_manifest(small, whole, teacher):
     assert manifest["runs"][0]["backend"] == "fairseq"
 
 
-def test_finished_stays_as_it_is(whole, run, monkeypatch):
+def test_finished_distillation_is_not_changed(whole, run, monkeypatch):
     monkeypatch.setattr(distill, "open_backend", None)
     before = contents(whole)
     again = run(out=whole)
@@ -162,14 +164,14 @@ def test_finished_stays_as_it_is(whole, run, monkeypatch):
     assert contents(whole) == before
 
 
-def test_resumed_is_uninterrupted(begun, whole, run, translated):
-    assert run(out=begun).status == 0
+def test_resumed_equals_uninterrupted(interrupted, whole, run, translated):
+    assert run(out=interrupted).status == 0
     assert sum(translated) == COUNT - 20
-    assert contents(begun) == contents(whole)
+    assert contents(interrupted) == contents(whole)
 
 
 @pytest.mark.parametrize("lost", [BUILT, BUILT[1:], BUILT[2:], []])
-def test_killed_while_building(lost, whole, run, tmp_path, monkeypatch):
+def test_resumes_after_a_kill_while_building(lost, whole, run, tmp_path, monkeypatch):
     monkeypatch.setattr(distill, "open_backend", None)
     out = tmp_path / "out"
     shutil.copytree(whole, out)
@@ -179,7 +181,7 @@ def test_killed_while_building(lost, whole, run, tmp_path, monkeypatch):
     assert contents(out) == contents(whole) and (out / "distill.json").exists()
 
 
-def test_shards_are_the_whole(whole, run):
+def test_shards_equal_the_whole(whole, run):
     first, last = (run("--num-shards", "3", "--shard-id", shard) for shard in "02")
     assert first.status == last.status == 0
     assert "missing: shard 1 (10 sentences), shard 2 (10 sentences)" in first.out
@@ -196,15 +198,15 @@ def test_several_splits(run):
     assert list(manifest["splits"]) == ["train", "valid"]
 
 
-def test_a_forgotten_part_of_train(small, run, tmp_path):
+def test_missing_shard_of_train_is_refused(small, run, tmp_path):
     data = shutil.copytree(small, tmp_path / "parts")
     for file in data.glob("train.*"):
         shutil.copy(file, file.with_name(file.name.replace("train", "train1")))
-    said = run(data=data)
-    assert said.status == 1 and "train1, which fairseq-train reads as a shard of" in said.err
+    result = run(data=data)
+    assert result.status == 1 and "train1, which fairseq-train reads as a shard of" in result.err
 
 
-def test_no_targets(small, run, tmp_path):
+def test_data_without_targets(small, run, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(small, data)
     for file in data.glob("train.de-en.en.*"):
@@ -215,8 +217,8 @@ def test_no_targets(small, run, tmp_path):
     assert manifest["splits"]["train"]["bleu_against_original"] is None
 
 
-def test_a_distilled_set_is_data_like_others(whole, run, monkeypatch):
-    """A kill before its own manifest is written does not leave that of the data."""
+def test_distilled_set_can_be_distilled_again(whole, run, monkeypatch):
+    """A kill before its manifest is written does not leave a copy of the data's."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -231,8 +233,8 @@ def test_a_distilled_set_is_data_like_others(whole, run, monkeypatch):
 
 
 @pytest.mark.parametrize(("which", "distinct"), [("teacher", 50), ("deep", 20)])
-def test_ctranslate2_is_fairseq(which, distinct, data, run, tmp_path, request):
-    """In float32; rounding may decide between two translations that are as good as each other."""
+def test_ctranslate2_equals_fairseq(which, distinct, data, run, tmp_path, request):
+    """In float32. Rounding can decide between two translations with equal scores."""
     pytest.importorskip("ctranslate2")
     path, texts = request.getfixturevalue(which), []
     for backend in ("fairseq", "ctranslate2"):
@@ -244,7 +246,7 @@ def test_ctranslate2_is_fairseq(which, distinct, data, run, tmp_path, request):
     assert len(set(texts[0])) > distinct and same >= 196, same
 
 
-def test_ctranslate2_with_odd_sources(whole, run):
+def test_ctranslate2_with_unusual_sources(whole, run):
     pytest.importorskip("ctranslate2")
     done = run("--compute-type", "float32", backend="auto")
     assert done.status == 0 and "backend: ctranslate2" in done.out
@@ -253,7 +255,7 @@ def test_ctranslate2_with_odd_sources(whole, run):
 
 
 def test_padding_is_never_chosen(small, run, teacher, tmp_path):
-    """Even by a teacher that would rather say it than a full stop."""
+    """Even by a teacher that prefers it to a full stop."""
     pytest.importorskip("ctranslate2")
     state, dictionary = torch.load(teacher, weights_only=True), load_task(small).tgt_dict
     for name, weight in state["model"].items():
@@ -266,30 +268,33 @@ def test_padding_is_never_chosen(small, run, teacher, tmp_path):
         assert done.status == 0 and not {"<pad>", "<blank>"} & set(words)
 
 
-def test_without_ctranslate2(run, monkeypatch):
+def test_missing_ctranslate2(run, monkeypatch):
     monkeypatch.setattr("fairseq_nart.tools._ctranslate2.is_installed", lambda: False)
-    asked = run(backend="ctranslate2")
-    assert asked.status == 1 and "pip install fairseq-nart[ctranslate2]" in asked.err
-    typed = run("--compute-type", "int8", backend="auto")
-    assert typed.status == 1 and "--compute-type int8 is for --backend ctranslate2" in typed.err
+    required = run(backend="ctranslate2")
+    assert required.status == 1 and "pip install fairseq-nart[ctranslate2]" in required.err
+    with_option = run("--compute-type", "int8", backend="auto")
+    assert (
+        with_option.status == 1
+        and "--compute-type int8 is for --backend ctranslate2" in with_option.err
+    )
     done = run(backend="auto")
     assert done.status == 0 and "backend: fairseq" in done.out and "is not installed" in done.out
 
 
 @pytest.mark.parametrize(("kind", "model"), [("lstm", "lstm"), ("conv", "fconv")])
-def test_a_teacher_that_ctranslate2_does_not_know(kind, model, small, run, tmp_path):
+def test_teacher_that_ctranslate2_does_not_support(kind, model, small, run, tmp_path):
     pytest.importorskip("ctranslate2")
     words = [*TEACHERS[kind], "--max-update", "1", "--disable-validation"]
     other = fairseq_train(small, tmp_path / kind, *words)
-    asked = run(path=other, backend="ctranslate2")
-    assert asked.status == 1 and f"Model '{model}' used by" in asked.err
+    required = run(path=other, backend="ctranslate2")
+    assert required.status == 1 and f"Model '{model}' used by" in required.err
     done = run(path=other, backend="auto")
     assert done.status == 0 and "backend: fairseq" in done.out
     assert len(text_of(done.folder)) == COUNT
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "message"),
     [
         (["--beam", "3"], "--beam 2, and now --beam is 3"),
         (["--max-len-a", "2"], "--max-len-a 1.2, and now"),
@@ -300,23 +305,25 @@ def test_a_teacher_that_ctranslate2_does_not_know(kind, model, small, run, tmp_p
         (["--data", "other"], "sentences of train 31, and now sentences of train is 200"),
     ],
 )
-def test_other_options_do_not_go_on(words, named, begun, data, run, teacher, tmp_path):
-    """What is there stays; --max-tokens changes nothing and may change."""
-    before = (begun / "parts" / "train.0-of-1.tsv").read_bytes()
+def test_resuming_with_other_options_is_refused(
+    words, message, interrupted, data, run, teacher, tmp_path
+):
+    """Existing translations are kept. --max-tokens does not affect them, so it can differ."""
+    before = (interrupted / "parts" / "train.0-of-1.tsv").read_bytes()
     others = {"data": data} if words[0] == "--data" else {}
     if words[0] == "--path":
         state = torch.load(teacher, weights_only=True)
         torch.save({**state, "last_optimizer_state": None}, tmp_path / "other.pt")
         others = {"path": tmp_path / "other.pt"}
-    done = run(*([] if others else words), out=begun, **others)
-    assert done.status == 1 and named in done.err and "another --out" in done.err
+    done = run(*([] if others else words), out=interrupted, **others)
+    assert done.status == 1 and message in done.err and "another --out" in done.err
     assert done.err.count("\n") == 1
-    assert (begun / "parts" / "train.0-of-1.tsv").read_bytes() == before
-    assert run("--max-tokens", "50", out=begun).status == 0
+    assert (interrupted / "parts" / "train.0-of-1.tsv").read_bytes() == before
+    assert run("--max-tokens", "50", out=interrupted).status == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "message"),
     [
         (["--num-shards", "2", "--shard-id", "2"], "--shard-id must be 0 to 1"),
         (["--shard-id", "-1"], "--shard-id must be 0 to 0"),
@@ -331,13 +338,13 @@ def test_other_options_do_not_go_on(words, named, begun, data, run, teacher, tmp
         (["--compute-type", "int8"], "--compute-type is for --backend ctranslate2"),
     ],
 )
-def test_impossible_options(words, named, run):
+def test_invalid_options_are_refused(words, message, run):
     done = run(*words)
-    assert done.status == 1 and named in done.err and done.err.count("\n") == 1
+    assert done.status == 1 and message in done.err and done.err.count("\n") == 1
     assert not done.folder.exists()
 
 
-def test_impossible_files(small, run, student, tmp_path):
+def test_invalid_files_are_refused(small, run, student, tmp_path):
     (tmp_path / "link").symlink_to(small)
     refused = {
         "is the data set itself": run(out=small),
@@ -357,11 +364,11 @@ def test_impossible_files(small, run, student, tmp_path):
     with open(data / "dict.de.txt", "a") as dictionary:
         dictionary.write("further 1\n")
     refused["another source dictionary"] = run(data=data)
-    for named, done in refused.items():
-        assert done.status == 1 and named in done.err and done.err.count("\n") == 1, done.err
+    for message, done in refused.items():
+        assert done.status == 1 and message in done.err and done.err.count("\n") == 1, done.err
 
 
-def test_sources_beyond_the_teacher(small, run, teacher, tmp_path):
+def test_sources_too_long_for_the_teacher_keep_their_targets(small, run, teacher, tmp_path):
     state = torch.load(teacher, weights_only=True)
     state["cfg"]["model"].max_source_positions = 12
     torch.save(state, tmp_path / "short.pt")
@@ -373,8 +380,8 @@ def test_sources_beyond_the_teacher(small, run, teacher, tmp_path):
     assert 0 < len(long) < COUNT
     assert done.status == 0
     assert f"{len(long)} of train keep their targets: too long for the teacher\n" in done.out
-    made = data_utils.load_indexed_dataset(str(done.folder / "train.de-en.en"))
-    assert [i for i in range(COUNT) if torch.equal(made[i], target[i])] == long
+    targets = data_utils.load_indexed_dataset(str(done.folder / "train.de-en.en"))
+    assert [i for i in range(COUNT) if torch.equal(targets[i], target[i])] == long
     manifest = json.loads((done.folder / "distill.json").read_text("utf-8"))
     assert manifest["splits"]["train"]["kept_original"] == len(long)
     words = ["--arch", "nart_tiny", *SMALL, "--max-update", "1", "--disable-validation"]

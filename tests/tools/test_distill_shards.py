@@ -30,11 +30,11 @@ def test_shard_errors_name_the_line(tmp_path):
         append(dict.fromkeys(other.indices, "b"))
     with pytest.raises(ValueError, match="2 of 9 sentences are missing: 3, 5"):
         gather([other, shard])
-    for line, named in (
+    for line, message in (
         ("2\tx\n", "line 3 is not"),
         ("x\n", "line 3 is not"),
         ("1\tx\n", "line 3 translates sentence 1 again"),
     ):
         shard.file.write_text(f"1\ta\n7\t\n{line}", "utf-8")
-        with pytest.raises(ValueError, match=named):
+        with pytest.raises(ValueError, match=message):
             shard.read()

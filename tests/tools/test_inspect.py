@@ -1,4 +1,4 @@
-"""One sentence's lattice: what is shown is what the model weighed, and the picture shows it all."""
+"""One sentence's lattice: it equals the model's scores, and the picture shows all of it."""
 
 import contextlib
 import math
@@ -33,8 +33,8 @@ def translator(task, arch, candidates):
     return hub.Translator(model, task)
 
 
-def weighed(of, length):
-    """Emissions (1,T,V) of SENTENCE, and what decodes them."""
+def model_scores(of, length):
+    """Emissions (1,T,V), score and tokens of SENTENCE."""
     ((_, source),) = of.batches([SENTENCE], 1)
     with torch.no_grad():
         features, emissions, mask = of.model.start_decoding(
@@ -53,11 +53,11 @@ def words(of, ids):
 
 
 @BOTH
-def test_shown_is_what_the_model_weighs(arch, task):
-    """All candidates shown: scores add up to the model's, and no path is better, by enumeration."""
+def test_lattice_equals_the_models_scores(arch, task):
+    """With all candidates: scores sum to the model's, and enumeration finds no better path."""
     of = translator(task, arch, candidates=4)
     lattice = decode_lattice(of, SENTENCE, 4, length=5)
-    emissions, score, decoded = weighed(of, 5)
+    emissions, score, decoded = model_scores(of, 5)
     assert lattice.candidates == 4 and lattice.source == SENTENCE
     assert lattice.ranks == [[0, 1, 2, 3]] * 5
     for position, row in enumerate(emissions[0].topk(4, dim=1).indices):
@@ -65,7 +65,7 @@ def test_shown_is_what_the_model_weighs(arch, task):
     log_probs = emissions.log_softmax(dim=2).topk(4, dim=2).values[0].double()
     np.testing.assert_allclose(lattice.emissions, log_probs, rtol=1e-5)
     assert tokens_of(lattice, lattice.argmax) == words(of, emissions.argmax(dim=2)[0])
-    assert lattice.differing, "the toy model must be one whose CRF does something"
+    assert lattice.differing, "the CRF must change the output of the toy model"
 
     paths = all_paths(4, 5)
     scores = all_scores(
@@ -77,12 +77,12 @@ def test_shown_is_what_the_model_weighs(arch, task):
     for path in (lattice.argmax, lattice.viterbi):
         expected = scores[paths.index(tuple(path.columns))] - scores.logsumexp(dim=0)
         assert path.log_prob == pytest.approx(float(expected), abs=1e-3)
-    kept = tokens_of(lattice, lattice.viterbi)
-    assert [w for w in kept if w != "</s>"] == decoded
+    viterbi_tokens = tokens_of(lattice, lattice.viterbi)
+    assert [w for w in viterbi_tokens if w != "</s>"] == decoded
 
 
 @BOTH
-def test_viterbi_is_shown_where_it_is_a_bad_candidate(arch, task):
+def test_viterbi_path_is_shown_beyond_the_best_candidates(arch, task):
     of = translator(task, arch, candidates=9)
     few, every = (decode_lattice(of, SENTENCE, shown, length=7) for shown in (2, 9))
     assert tokens_of(few, few.viterbi) == tokens_of(every, every.viterbi)
@@ -97,13 +97,13 @@ def test_viterbi_is_shown_where_it_is_a_bad_candidate(arch, task):
         np.testing.assert_array_equal(few.emissions[position], ranked)
 
 
-def test_text_is_the_translation(student, data):
+def test_viterbi_text_is_the_translation(student, data):
     of = hub.from_pretrained(student, data)
     for line in (SENTENCE, "der mann", "morgen liest das kind einen brief ."):
         assert decode_lattice(of, line, 6).viterbi.text == of.translate([line])[0]
 
 
-def test_one_candidate_is_argmax(task):
+def test_one_candidate_equals_argmax(task):
     lattice = decode_lattice(
         translator(task, "nart_dcrf_tiny", candidates=1), SENTENCE, 6, length=6
     )
@@ -122,7 +122,7 @@ def test_one_candidate_is_argmax(task):
         (SENTENCE, 6, 1025, "--length must be 1 to 1024, not 1025"),
     ],
 )
-def test_what_cannot_be_looked_at(sentence, shown, length, message, task):
+def test_invalid_input_is_refused(sentence, shown, length, message, task):
     with pytest.raises(ValueError, match=message):
         decode_lattice(translator(task, "nart_crf_tiny", candidates=4), sentence, shown, length)
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_looked_at(sentence, shown, length, message, task):
 # ---- the picture
 
 
-def made(length, names=("one", "two", "three"), seed=0):
+def toy_lattice(length, names=("one", "two", "three"), seed=0):
     """A lattice whose Viterbi path differs at every third position."""
     rng = np.random.default_rng(seed)
     emissions = np.sort(np.log(rng.dirichlet(np.ones(len(names)), length)))[:, ::-1]
@@ -149,31 +149,31 @@ def made(length, names=("one", "two", "three"), seed=0):
 
 
 @pytest.fixture
-def painted(monkeypatch, tmp_path):
-    """Draws, and gives the axes that were drawn on, row by row."""
-    original, seen, looks = picture.canvas, [], []
+def draw_picture(monkeypatch, tmp_path):
+    """Draws a lattice; returns the axes, row by row."""
+    original, seen, checks = picture.canvas, [], []
 
     @contextlib.contextmanager
     def canvas(*words, **options):
         with original(*words, **options) as grid:
             seen[:] = grid
             yield grid
-            for measure in looks:
+            for measure in checks:
                 measure(grid[0])
 
     monkeypatch.setattr(picture, "canvas", canvas)
 
-    def paint(lattice, *before_saving):
-        looks[:] = before_saving
+    def draw_lattice(lattice, *before_saving):
+        checks[:] = before_saving
         draw(lattice, tmp_path / "picture.png")
         pixels = matplotlib.image.imread(tmp_path / "picture.png")
         assert pixels.std() > 0.1, "blank"
         return list(seen)
 
-    return paint
+    return draw_lattice
 
 
-def said(axes):
+def texts_of(axes):
     return [text.get_text() for text in axes.findobj(Text) if text.get_text()]
 
 
@@ -185,10 +185,10 @@ def frames(axes, stroke):
     return [(round(float(x)), round(float(-y))) for x, y in centres]
 
 
-def test_picture_shows_all(painted):
-    lattice = made(7)
-    (axes,) = painted(lattice)
-    words = said(axes)
+def test_picture_shows_the_whole_lattice(draw_picture):
+    lattice = toy_lattice(7)
+    (axes,) = draw_picture(lattice)
+    words = texts_of(axes)
     for position, tokens in enumerate(lattice.tokens):
         assert tokens[0] in words and tokens[1] in words
         assert f"7: {tokens[2]}" in words, "its rank is not its column"
@@ -203,15 +203,15 @@ def test_picture_shows_all(painted):
     for line, stroke, path in ((solid, VITERBI, lattice.viterbi), (dashed, ARGMAX, lattice.argmax)):
         heights = stroke.lift - np.repeat(path.columns, 2)[1:-1]
         np.testing.assert_allclose(line.get_ydata(), heights)
-    heading = said(axes.get_legend())
+    heading = texts_of(axes.get_legend())
     assert "a $x_1$ sentence" in heading
     assert "argmax, log p = \N{MINUS SIGN}12.35:  first $a_b$ text" in heading
     assert "Viterbi, log p = \N{MINUS SIGN}6.79:  second text" in heading
 
 
-def test_heat_maps_share_one_scale(painted):
-    lattice = made(7)
-    (axes,) = painted(lattice)
+def test_heat_maps_share_one_scale(draw_picture):
+    lattice = toy_lattice(7)
+    (axes,) = draw_picture(lattice)
     *panels, bar = axes.child_axes
     assert len(panels) == 6
     limit = np.abs(lattice.transitions).max()
@@ -228,24 +228,24 @@ def test_heat_maps_share_one_scale(painted):
         assert marks == expected
 
 
-def test_long_sentence_goes_on_below(painted):
-    lattice = made(20)
-    grid = painted(lattice)
+def test_long_sentence_has_several_rows(draw_picture):
+    lattice = toy_lattice(20)
+    grid = draw_picture(lattice)
     assert len(grid) == 3
-    found = {}
+    row_of = {}
     for row, axes in enumerate(grid):
-        for word in said(axes):
-            found[word] = row
-    assert [found[f"one{position}"] for position in range(20)] == [0] * 7 + [1] * 7 + [2] * 6
+        for word in texts_of(axes):
+            row_of[word] = row
+    assert [row_of[f"one{position}"] for position in range(20)] == [0] * 7 + [1] * 7 + [2] * 6
     assert sum(len(axes.child_axes) for axes in grid) == 19 + 1
     for row, axes in enumerate(grid):
         assert [x for x, _ in frames(axes, VITERBI)] == list(range(7 if row < 2 else 6))
-        # the second row's line comes from the first row's last position
+        # the second row's line starts at the first row's last position
         assert min(axes.lines[0].get_xdata()) < (0.5 if row == 0 else -0.5)
 
 
-def test_memory_does_not_grow_with_the_texts(painted, monkeypatch):
-    """Sixty positions took gigabytes: each text was measured on a picture of its own."""
+def test_memory_does_not_grow_with_the_texts(draw_picture, monkeypatch):
+    """Each text was once measured on its own picture, which took gigabytes for 60 positions."""
     pictures, init = [], RendererAgg.__init__
 
     def spy(renderer, *size):
@@ -253,27 +253,27 @@ def test_memory_does_not_grow_with_the_texts(painted, monkeypatch):
         init(renderer, *size)
 
     monkeypatch.setattr(RendererAgg, "__init__", spy)
-    painted(made(3))
+    draw_picture(toy_lattice(3))
     few = len(pictures)
-    painted(made(9))
+    draw_picture(toy_lattice(9))
     assert len(pictures) == 2 * few <= 6
 
 
-def test_one_position(painted):
-    (axes,) = painted(made(1))
-    assert "one0" in said(axes) and len(axes.child_axes) == 1
+def test_one_position(draw_picture):
+    (axes,) = draw_picture(toy_lattice(1))
+    assert "one0" in texts_of(axes) and len(axes.child_axes) == 1
 
 
-def test_beyond_what_can_be_drawn(tmp_path):
+def test_too_long_output_is_refused(tmp_path):
     with pytest.raises(ValueError, match=f"201 target tokens: a picture holds at most {LONGEST}"):
-        draw(made(201), tmp_path / "x.png")
+        draw(toy_lattice(201), tmp_path / "x.png")
 
 
-def test_any_script(painted, recwarn):
-    """Neither mathematics nor unknown characters in tokens stop a picture, or fill the screen."""
+def test_tokens_in_any_script(draw_picture, recwarn):
+    """Math markup and unknown characters in tokens cause no errors or warnings."""
     names = ["$x_1$", "$\\^_$", "\N{LOWER ONE EIGHTH BLOCK}_", "\U00013000", "字", "a" * 40]
-    (axes,) = painted(made(3, names))
-    words = said(axes)
+    (axes,) = draw_picture(toy_lattice(3, names))
+    words = texts_of(axes)
     assert all(f"{name}0" in words for name in names[:-1])
     assert any(word.startswith("7: aaaa") and word.endswith("…") for word in words)
     assert not recwarn.list
@@ -282,7 +282,7 @@ def test_any_script(painted, recwarn):
             assert not text.get_parse_math(), text
 
 
-def test_tokens_stay_in_their_boxes(painted):
+def test_tokens_fit_into_their_boxes(draw_picture):
     boxes = []
 
     def measure(axes):
@@ -291,7 +291,7 @@ def test_tokens_stay_in_their_boxes(painted):
                 boxes.append(text.get_window_extent().transformed(axes.transData.inverted()))
                 assert text.get_fontsize() >= 4.8
 
-    painted(made(3, ["WWWW", "WWWWWWWWWW", "W" * 30]), measure)
+    draw_picture(toy_lattice(3, ["WWWW", "WWWWWWWWWW", "W" * 30]), measure)
     assert len(boxes) == 9
     for box in boxes:
         middle = round(box.x0)
@@ -318,7 +318,7 @@ def inspect(student, data, out, *words):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])
-def test_command(suffix, student, data, tmp_path, capsys):
+def test_inspect_writes_a_picture_and_prints_the_paths(suffix, student, data, tmp_path, capsys):
     out = tmp_path / f"sentence{suffix}"
     assert inspect(student, data, out, "--candidates", "4", "--length", "9") == 0
     assert out.stat().st_size > 5000
@@ -328,8 +328,8 @@ def test_command(suffix, student, data, tmp_path, capsys):
     assert lattice.argmax.text in printed and lattice.viterbi.text in printed
 
 
-def test_describe_says_where_paths_differ():
-    lines = describe(made(5)).splitlines()
+def test_describe_lists_the_differences():
+    lines = describe(toy_lattice(5)).splitlines()
     assert lines == [
         "argmax   log p   -12.35  first $a_b$ text",
         "Viterbi  log p    -6.79  second text",
@@ -339,31 +339,31 @@ def test_describe_says_where_paths_differ():
     ]
 
 
-def refused(capsys, *words):
-    """The one line of a refusal."""
+def refusal(capsys, *words):
+    """The line of a command that must fail."""
     assert inspect(*words) == 1
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
 
-def test_without_a_crf(task, data, tmp_path, capsys, monkeypatch):
+def test_model_without_a_crf_is_refused(task, data, tmp_path, capsys, monkeypatch):
     nart = hub.Translator(build(task, "nart_tiny"), task)
     monkeypatch.setattr(hub, "from_pretrained", lambda *_: nart)
-    line = refused(capsys, "some/nart.pt", data, tmp_path / "x.png")
+    line = refusal(capsys, "some/nart.pt", data, tmp_path / "x.png")
     assert "some/nart.pt is a model without a CRF" in line and "nart_crf or nart_dcrf" in line
     assert not (tmp_path / "x.png").exists()
 
 
-def test_refused_before_the_model_is_loaded(data, tmp_path, capsys):
+def test_arguments_are_checked_before_the_model_is_loaded(data, tmp_path, capsys):
     for out, words, message in (
         ("x", (), "must end in one of .png, .pdf, .svg"),
         ("x.png", ("--candidates", "1"), "--candidates must be 2 to 12, not 1"),
         ("x.png", ("--candidates", "13"), "--candidates must be 2 to 12, not 13"),
     ):
-        assert message in refused(capsys, tmp_path / "gone.pt", data, tmp_path / out, *words)
+        assert message in refusal(capsys, tmp_path / "gone.pt", data, tmp_path / out, *words)
 
 
-def test_without_matplotlib(data, tmp_path, capsys, monkeypatch):
+def test_missing_matplotlib_is_reported(data, tmp_path, capsys, monkeypatch):
     for name in list(sys.modules):
         ours = name in (
             "fairseq_nart.tools.inspection.picture",
@@ -372,5 +372,5 @@ def test_without_matplotlib(data, tmp_path, capsys, monkeypatch):
         if ours or name.split(".")[0] == "matplotlib":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    line = refused(capsys, tmp_path / "gone.pt", data, tmp_path / "x.png")
+    line = refusal(capsys, tmp_path / "gone.pt", data, tmp_path / "x.png")
     assert line == f"fairseq-nart inspect: {NO_MATPLOTLIB}"

@@ -1,17 +1,17 @@
-"""Figures: what is drawn, what is left out, what the captions say, and names that can be read."""
+"""Figures: which are drawn, their captions and their labels."""
 
 import dataclasses
 import itertools
 import statistics
 import struct
 
-import made_run
 import pytest
+import synthetic_run
 from hypothesis import given
 from hypothesis import strategies as st
-from made_run import DATA, TEACHER
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
+from synthetic_run import DATA, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, Throughput, read, write
 from fairseq_nart.tools.report import compare
@@ -42,7 +42,7 @@ ALL = [
 
 @pytest.fixture(scope="module")
 def of(tmp_path_factory):
-    run = made_run.make_run(tmp_path_factory.mktemp("runs") / "run", sentences=40)
+    run = synthetic_run.make_run(tmp_path_factory.mktemp("runs") / "run", sentences=40)
     return compare([run], TEACHER, TEACHER, "13a")
 
 
@@ -87,24 +87,24 @@ def test_all_figures_are_drawn(plots):
         (("translation",), ["bleu_lengths", "bleu_sentence_length", "predicted_length"]),
     ],
 )
-def test_figures_without_records_are_left_out(kinds, drawn, tmp_path):
+def test_figures_without_records_are_skipped(kinds, drawn, tmp_path):
     systems = (TEACHER, "NART, 1 length", "NART, 9 lengths")
-    run = made_run.make_run(tmp_path / "run", sentences=12, systems=systems)
+    run = synthetic_run.make_run(tmp_path / "run", sentences=12, systems=systems)
     of = only(run, *kinds)
     plots = draw(of, tmp_path / "plots") + draw_parts(of, tmp_path / "plots")
     assert [plot.file.stem for plot in plots] == drawn
 
 
 def test_one_system_and_one_sentence(tmp_path):
-    """Nothing to draw a line through, and no error."""
-    run = made_run.make_run(tmp_path / "run", sentences=1, systems=[TEACHER])
+    """Too few points for a line are no error."""
+    run = synthetic_run.make_run(tmp_path / "run", sentences=1, systems=[TEACHER])
     of = compare([run], TEACHER, TEACHER, "13a")
     plots = draw(of, tmp_path / "plots") + draw_parts(of, tmp_path / "plots")
     assert [plot.file.stem for plot in plots] == ["quality_latency", "throughput_batch", "parts"]
 
 
 def test_a_figure_for_each_test_set(tmp_path):
-    run = made_run.make_run(tmp_path / "run", data=("A", "B"), sentences=3, systems=[TEACHER])
+    run = synthetic_run.make_run(tmp_path / "run", data=("A", "B"), sentences=3, systems=[TEACHER])
     plots = draw_parts(compare([run], TEACHER, TEACHER, "13a"), tmp_path)
     assert [plot.file.name for plot in plots] == ["parts_1.png", "parts_2.png"]
     assert [plot.caption[:2] for plot in plots] == ["A.", "B."]
@@ -119,18 +119,7 @@ def test_front():
         assert (name in front(points)) != beaten
 
 
-def lines_instead_of_drawing(monkeypatch):
-    """What a figure of lines would show, by system."""
-    drawn = {}
-
-    def curves(systems, lines, *_, **__):
-        drawn.update(lines)
-
-    monkeypatch.setattr(speed_plots, "curves", curves)
-    return drawn
-
-
-def test_latency_line_is_the_means_of_groups(of, tmp_path, monkeypatch):
+def test_latency_line_joins_the_means_of_groups(of, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(speed_plots, "curves", lambda systems, lines, *_, **__: drawn.update(lines))
     plot = speed_plots.latency_length(of, DATA, tmp_path / "x.png")
@@ -143,8 +132,8 @@ def test_latency_line_is_the_means_of_groups(of, tmp_path, monkeypatch):
     assert f"{of_teacher[-1] / of_teacher[0]:.2f}× for {TEACHER}" in plot.caption  # noqa: RUF001
 
 
-def test_throughput_line_is_in_the_order_of_batches(tmp_path, monkeypatch):
-    run = made_run.make_run(tmp_path / "run", sentences=3, systems=[TEACHER])
+def test_throughput_line_is_ordered_by_batch_size(tmp_path, monkeypatch):
+    run = synthetic_run.make_run(tmp_path / "run", sentences=3, systems=[TEACHER])
     known = next(record for record in read(run) if isinstance(record, Throughput))
     for batch in (256, 2):
         write(run, dataclasses.replace(known, batch=batch, sentences_per_second=5))
@@ -156,18 +145,18 @@ def test_throughput_line_is_in_the_order_of_batches(tmp_path, monkeypatch):
     assert list(x) == [1, 2, 4, 16, 64, 256] and y[1] == y[5] == 5
 
 
-def test_captions_say_what_the_records_say(of, plots):
+def test_captions_match_the_records(of, plots):
     record = of.collection.translations["NART, 1 length", DATA].record
     pairs = list(zip(record.predicted_lengths, record.reference_lengths))
     exact = statistics.fmean(a == b for a, b in pairs)
     near = statistics.fmean(abs(a - b) <= 4 for a, b in pairs)
     off = statistics.fmean(a - b for a, b in pairs)
-    said = plots["predicted_length"].caption
+    caption = plots["predicted_length"].caption
     assert (
         f"NART, 1 length: exact {exact:.1%}, within 4 {near:.1%}, mean difference {off:+.2f}"
-        in said
+        in caption
     )
-    assert "NART, 9 lengths" not in said, "the same checkpoint twice"
+    assert "NART, 9 lengths" not in caption, "the same checkpoint twice"
     fastest = min(of.collection.systems, key=lambda name: of.times(name, DATA, "text").mean)
     assert f"drawn filled: {fastest}; " in plots["quality_latency"].caption
     best = max(
@@ -177,17 +166,19 @@ def test_captions_say_what_the_records_say(of, plots):
     assert f"NART-CRF: {best.lengths}" in plots["bleu_lengths"].caption
 
 
-def test_a_line_over_lengths_holds_what_differs_in_them_alone():
+def test_line_over_lengths_joins_systems_that_differ_only_in_them():
     def system(lengths, name="", checkpoint="a", **options):
         precision = options.pop("precision", "float32")
         number = "NART, 1 length" if lengths == 1 else "NART, 9 lengths"
         about = {"checkpoint": f"{checkpoint}.pt", "checkpoint_sha256": checkpoint * 64}
         about |= {"lengths": lengths, "precision": precision, "name": f"{lengths} {name}"}
-        return made_run.system(number, options={"length_candidates": lengths, **options}, **about)
+        return synthetic_run.system(
+            number, options={"length_candidates": lengths, **options}, **about
+        )
 
     def lines(*systems):
-        found = lines_over_lengths(list(systems))
-        return {name: [system.name for system in line] for name, line in found.items()}
+        by_name = lines_over_lengths(list(systems))
+        return {name: [system.name for system in line] for name, line in by_name.items()}
 
     teacher = {"rescore_with": "t.pt", "rescore_alpha": 2}
     plain = [system(1), system(9, **teacher)]
@@ -230,43 +221,43 @@ def test_spread(wanted, gap):
         assert places == pytest.approx(wanted)
 
 
-def names(axes):
-    """The words of names without the lines that lead to them, and where they stand."""
-    found = [x for x in axes.get_children() if isinstance(x, Annotation)]
-    for name in found:
-        name.get_window_extent()  # puts it into its place
-    return {name.get_text(): Text.get_window_extent(name) for name in found}
+def labels_of(axes):
+    """{label: its box, without the line that leads to it}."""
+    labels = [x for x in axes.get_children() if isinstance(x, Annotation)]
+    for label in labels:
+        label.get_window_extent()  # places the label
+    return {label.get_text(): Text.get_window_extent(label) for label in labels}
 
 
-def test_names_of_points_do_not_cover_each_other():
+def test_labels_of_points_do_not_overlap():
     axes = Figure(figsize=(7, 4.5)).subplots()
     points = [(10, 50, "NART-DCRF, 9 lengths", "k"), (11, 50.5, "NART-CRF, 9 lengths", "k")]
     points += [(20, 50, "Transformer, beam 4", "k"), (40, 60, "NART", "k")]
     axes.plot(*zip(*((x, y) for x, y, _, _ in points)), "o")
     label_points(axes, points)
-    found, frame = list(names(axes).values()), axes.get_window_extent()
-    assert len(found) == 4
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(found, 2))
-    assert all(frame.contains(*box.p0) and frame.contains(*box.p1) for box in found)
+    boxes, frame = list(labels_of(axes).values()), axes.get_window_extent()
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(frame.contains(*box.p0) and frame.contains(*box.p1) for box in boxes)
 
 
-def test_names_of_lines_do_not_cover_each_other():
+def test_labels_of_lines_do_not_overlap():
     axes = Figure(figsize=(5, 2)).subplots()
     ends = [(1, 0.5 + number / 1000, f"system {number}", "k") for number in range(7)]
     for x, y, _, _ in ends:
         axes.plot([0, x], [0, y])
     label_ends(axes, ends)
-    found = names(axes)
-    assert list(found) == [text for _, _, text, _ in ends]
-    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(found.values()))
-    assert all(box.x0 > axes.get_window_extent().x1 for box in found.values())
+    labels = labels_of(axes)
+    assert list(labels) == [text for _, _, text, _ in ends]
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(labels.values()))
+    assert all(box.x0 > axes.get_window_extent().x1 for box in labels.values())
 
 
 def test_panels_by_number_of_lengths(of):
     systems = of.collection.systems
-    found = dict(panels.panels(systems, list(systems)))
-    assert list(found) == ["1 length", "9 lengths", "19 lengths"]
-    for title, members in found.items():
+    by_title = dict(panels.panels(systems, list(systems)))
+    assert list(by_title) == ["1 length", "9 lengths", "19 lengths"]
+    for title, members in by_title.items():
         assert TEACHER in members
         count = int(title.split()[0])
         assert {systems[name].lengths for name in members} == {None, count}
@@ -278,29 +269,29 @@ def test_panels_by_number_of_lengths(of):
 def test_many_systems_without_lengths_have_panels_of_their_own(of):
     systems = dict(of.collection.systems)
     for number in range(3):
-        systems[f"more {number}"] = made_run.system(TEACHER, engine="ctranslate2")
-    found = panels.panels(systems, list(systems))
-    titles = [title for title, _ in found]
+        systems[f"more {number}"] = synthetic_run.system(TEACHER, engine="ctranslate2")
+    by_title = panels.panels(systems, list(systems))
+    titles = [title for title, _ in by_title]
     assert titles[3:] == ["1 length", "9 lengths", "19 lengths"]
     assert set(titles[:3]) == {"fairseq", "ctranslate2", "fairseq_nart"}
-    assert sorted(name for _, members in found for name in members) == sorted(systems)
+    assert sorted(name for _, members in by_title for name in members) == sorted(systems)
 
 
-def test_looks_tell_systems_apart(of):
+def test_line_styles_are_distinct(of):
     systems = of.collection.systems
-    found = line_styles(systems)
+    styles = line_styles(systems)
     for one, other in itertools.combinations(systems, 2):
-        a, b = found[one], found[other]
+        a, b = styles[one], styles[other]
         if systems[one].family == systems[other].family:
             assert a.color == b.color and a.marker != b.marker and a.linestyle != b.linestyle
         else:
             assert a.color != b.color
-    assert len({style.color for style in found.values()}) <= len(COLOURS)
+    assert len({style.color for style in styles.values()}) <= len(COLOURS)
 
 
-def test_looks_of_more_families_than_colours():
+def test_line_styles_of_more_families_than_colours():
     systems = {
-        f"{family} {number}": made_run.system(TEACHER, family=family)
+        f"{family} {number}": synthetic_run.system(TEACHER, family=family)
         for family in map(str, range(2 * len(COLOURS)))
         for number in range(3)
     }
@@ -309,14 +300,14 @@ def test_looks_of_more_families_than_colours():
     )
 
 
-def test_many_points_are_named_by_family(of, tmp_path, monkeypatch):
-    """Each family once, beside its slowest point; what runs it is said where two engines do."""
-    named = []
-    monkeypatch.setattr(speed_plots, "label_ends", lambda axes, ends: named.extend(ends))
+def test_many_points_are_labelled_by_family(of, tmp_path, monkeypatch):
+    """Each family once, at its slowest point, with the engine if there are two."""
+    labels = []
+    monkeypatch.setattr(speed_plots, "label_ends", lambda axes, ends: labels.extend(ends))
     speed_plots.quality_latency(of, DATA, tmp_path / "x.png")
-    found = {text: (x, y) for x, y, text, _ in named}
-    assert "Transformer, fairseq" in found and "Transformer, ctranslate2" in found
+    places = {text: (x, y) for x, y, text, _ in labels}
+    assert "Transformer, fairseq" in places and "Transformer, ctranslate2" in places
     scope = speed_plots.main_scope(of.collection, DATA)
     lengths = ("1 length", "9 lengths", "19 lengths")
     times = [of.times(f"NART, {n}", DATA, scope).mean for n in lengths]
-    assert found["NART"][0] == max(times)
+    assert places["NART"][0] == max(times)

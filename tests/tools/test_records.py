@@ -1,4 +1,4 @@
-"""Records of a benchmark: what is written is read, and what is broken is named."""
+"""Records of a benchmark: writing, reading and errors."""
 
 import dataclasses
 import json
@@ -6,17 +6,17 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import made_run
 import pytest
+import synthetic_run
 
 from fairseq_nart.files import locked
 from fairseq_nart.tools.benchmark.records import FILE, KINDS, Latency, Memory, read, write
 from fairseq_nart.tools.reporting.collection import collect
 
 LATENCY = Latency(
-    **made_run.COMMON,
+    **synthetic_run.COMMON,
     system="NART, 1 length",
-    data="Made De-En",
+    data="Synthetic De-En",
     data_sha256="0" * 64,
     scope="text",
     seconds=[0.5, 1],
@@ -29,9 +29,9 @@ LATENCY = Latency(
 
 def memory(peak):
     return Memory(
-        **made_run.COMMON,
+        **synthetic_run.COMMON,
         system="NART, 1 length",
-        data="Made",
+        data="Synthetic",
         data_sha256="0" * 64,
         peak_bytes=peak,
         sentences=[0, 1],
@@ -42,8 +42,8 @@ def lines(folder):
     return (folder / FILE).read_bytes().splitlines(keepends=True)
 
 
-def test_every_kind_comes_back(tmp_path):
-    run = made_run.make_run(tmp_path / "run", sentences=5)
+def test_every_kind_is_written_and_read(tmp_path):
+    run = synthetic_run.make_run(tmp_path / "run", sentences=5)
     records = read(run)
     assert {record.kind for record in records} == set(KINDS)
     for record in records:
@@ -52,7 +52,7 @@ def test_every_kind_comes_back(tmp_path):
     assert (tmp_path / FILE).read_bytes() == (run / FILE).read_bytes()
 
 
-def test_torn_last_line_is_no_record(tmp_path):
+def test_partial_last_line_is_ignored(tmp_path):
     for peak in (1, 2):
         write(tmp_path, memory(peak))
     whole = (tmp_path / FILE).read_bytes()
@@ -64,7 +64,7 @@ def test_torn_last_line_is_no_record(tmp_path):
     assert read(tmp_path) == [memory(1), memory(3)]
 
 
-def test_last_line_without_its_end_is_whole(tmp_path):
+def test_last_line_without_line_feed_is_read(tmp_path):
     write(tmp_path, memory(1))
     (tmp_path / FILE).write_bytes(lines(tmp_path)[0].rstrip(b"\n"))
     assert read(tmp_path) == [memory(1)]
@@ -72,7 +72,7 @@ def test_last_line_without_its_end_is_whole(tmp_path):
     assert read(tmp_path) == [memory(1), memory(2)]
 
 
-def test_torn_line_in_the_middle_is_an_error(tmp_path):
+def test_partial_line_in_the_middle_is_an_error(tmp_path):
     for peak in (1, 2):
         write(tmp_path, memory(peak))
     one, two = lines(tmp_path)
@@ -81,7 +81,7 @@ def test_torn_line_in_the_middle_is_an_error(tmp_path):
         read(tmp_path)
 
 
-def test_one_writes_at_a_time(tmp_path):
+def test_write_waits_for_the_lock(tmp_path):
     write(tmp_path, memory(1))
     with ThreadPoolExecutor(1) as pool:
         with locked(tmp_path / FILE):
@@ -92,7 +92,7 @@ def test_one_writes_at_a_time(tmp_path):
     assert read(tmp_path) == [memory(1), memory(2)]
 
 
-def test_no_records(tmp_path):
+def test_missing_records_are_reported(tmp_path):
     with pytest.raises(ValueError, match=r"holds no records\.jsonl: give the run folder"):
         read(tmp_path)
     (tmp_path / FILE).write_text("")
@@ -102,7 +102,7 @@ def test_no_records(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"kind": "speed"}, "unknown kind 'speed': expected one of system, translation,"),
         ({"seconds": None}, "latency: field 'seconds' must be list[float], not 'None'"),
@@ -119,17 +119,17 @@ def test_no_records(tmp_path):
         ({"machine": "a"}, "latency: field 'machine' must be Machine, not 'a'"),
     ],
 )
-def test_broken_records(change, said, tmp_path):
+def test_invalid_records_are_reported(change, message, tmp_path):
     write(tmp_path, memory(1))
     content = {"kind": "latency", **dataclasses.asdict(LATENCY), **change}
     with open(tmp_path / FILE, "a") as stream:
         stream.write(json.dumps(content) + "\n")
-    with pytest.raises(ValueError, match=rf"records\.jsonl, line 2: .*{re.escape(said)}"):
+    with pytest.raises(ValueError, match=rf"records\.jsonl, line 2: .*{re.escape(message)}"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(LATENCY)])
-def test_missing_field(name, tmp_path):
+def test_missing_field_is_reported(name, tmp_path):
     content = {"kind": "latency", **dataclasses.asdict(LATENCY)}
     del content[name]
     (tmp_path / FILE).write_text(json.dumps(content) + "\n")
@@ -137,16 +137,16 @@ def test_missing_field(name, tmp_path):
         read(tmp_path)
 
 
-def test_what_cannot_be_read_is_not_written(tmp_path):
+def test_invalid_record_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="peak_bytes"):
         write(tmp_path, memory("much"))
     assert not (tmp_path / FILE).exists()
 
 
-def test_lengths_go_together(tmp_path):
-    run = made_run.make_run(tmp_path / "run", sentences=3, systems=[made_run.TEACHER])
-    made = made_run.translation
+def test_lengths_must_be_recorded_together(tmp_path):
+    run = synthetic_run.make_run(tmp_path / "run", sentences=3, systems=[synthetic_run.TEACHER])
+    translation = synthetic_run.translation
     with pytest.raises(ValueError, match="0 predicted_lengths but 3 reference_lengths"):
-        made(run, made_run.TEACHER, ["a"] * 3, reference_lengths=[1, 2, 3])
+        translation(run, synthetic_run.TEACHER, ["a"] * 3, reference_lengths=[1, 2, 3])
     with pytest.raises(ValueError, match="2 predicted_lengths but 3 reference_lengths"):
-        made(run, "a", ["a"], reference_lengths=[1, 2, 3], predicted_lengths=[1, 2])
+        translation(run, "a", ["a"], reference_lengths=[1, 2, 3], predicted_lengths=[1, 2])

@@ -12,29 +12,29 @@ from fairseq_nart.cli import main
 
 @pytest.fixture(scope="module")
 def lines(data):
-    """The test set's sources, among them a blank line and a word that no dictionary holds."""
+    """The test set's sources with a blank line and an unknown word."""
     task = load_task(data)
     task.load_dataset("test")
     test = task.dataset("test")
-    found = [task.src_dict.string(test[i]["source"]) for i in range(5)]
-    return [*found[:2], "", *found[2:], "\N{SNOWMAN}"]
+    sources = [task.src_dict.string(test[i]["source"]) for i in range(5)]
+    return [*sources[:2], "", *sources[2:], "\N{SNOWMAN}"]
 
 
 @pytest.fixture
 def translate(data, student, capsys):
-    """Runs the tool; its status, the lines it printed, and what it said."""
+    """Runs the tool; returns its status, the lines of its output, and stderr."""
 
     def run(*words):
         capsys.readouterr()
         command = ["translate", "--path", str(student), "--data", str(data), "--device", "cpu"]
         status = main([*command, *map(str, words)])
-        said = capsys.readouterr()
-        return status, said.out.split("\n")[:-1], said.err
+        printed = capsys.readouterr()
+        return status, printed.out.split("\n")[:-1], printed.err
 
     return run
 
 
-def test_a_file_gives_what_the_api_gives(translate, lines, data, student, teacher, tmp_path):
+def test_translations_of_a_file_equal_the_api(translate, lines, data, student, teacher, tmp_path):
     file = tmp_path / "text.de"
     file.write_text("\r\n".join(lines), "utf-8")
     expected = hub.from_pretrained(student, data).translate(lines)
@@ -44,17 +44,17 @@ def test_a_file_gives_what_the_api_gives(translate, lines, data, student, teache
     assert translate(file, *words)[:2] == (0, several.translate(lines)) != (0, expected)
 
 
-def test_a_pipe(translate, lines, data, student, monkeypatch):
-    """Also of bytes that are no UTF-8, and with more lines than are sorted together."""
+def test_translations_of_a_pipe_equal_the_api(translate, lines, data, student, monkeypatch):
+    """With invalid UTF-8, and with more lines than one chunk."""
     text = "\n".join(lines).encode() + b"\n\xff " + lines[0].encode() + b"\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-    monkeypatch.setattr("fairseq_nart.tools.translate.CHUNK", 3)
-    asked = [*lines, f"\N{REPLACEMENT CHARACTER} {lines[0]}"]
-    assert translate()[:2] == (0, hub.from_pretrained(student, data).translate(asked))
+    monkeypatch.setattr("fairseq_nart.tools._lines.CHUNK", 3)
+    expected = [*lines, f"\N{REPLACEMENT CHARACTER} {lines[0]}"]
+    assert translate()[:2] == (0, hub.from_pretrained(student, data).translate(expected))
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (["none.de"], "none.de"),
         (["--batch-size", "0"], "--batch-size must be at least 1"),
@@ -62,14 +62,14 @@ def test_a_pipe(translate, lines, data, student, monkeypatch):
         (["--ctc-beam", "4"], "--ctc-beam has no effect on"),
     ],
 )
-def test_what_cannot_be_is_said(translate, words, said, monkeypatch):
+def test_invalid_arguments_are_reported(translate, words, message, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     status, printed, error = translate(*words)
     assert status == 1 and not printed
-    assert error.startswith("fairseq-nart translate: ") and said in error
+    assert error.startswith("fairseq-nart translate: ") and message in error
 
 
-def test_integers_stay_on_the_cpu(translate, data, student, monkeypatch):
+def test_int8_is_refused_on_a_gpu(translate, data, student, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     status, _, error = translate("--int8", "--device", "cuda")
     assert status == 1 and "--int8 is for a CPU" in error

@@ -1,4 +1,4 @@
-"""`fairseq-nart tune`: what it promises is what decoding then does."""
+"""`fairseq-nart tune`: its BLEU equals that of decoding with the same rule."""
 
 import logging
 import sys
@@ -24,12 +24,12 @@ def references(data, tmp_path_factory):
 
 
 SETTINGS = "INFO | fairseq_cli.generate | {'task': {'rescore_with': 'teacher.pt'}}\n"
-"""As much of the first line of a log as counts."""
+"""The part of a log's first line that is read."""
 
 
 @pytest.fixture
 def generate(data, student, teacher, capsys):
-    """What fairseq-generate prints."""
+    """Runs fairseq-generate; returns its output."""
 
     def run(*words):
         lengths = ["--length-candidates", "9", "--rescore-with", str(teacher)]
@@ -45,7 +45,7 @@ def generate(data, student, teacher, capsys):
     return run
 
 
-def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_path, capsys):
+def test_bleu_of_each_rule_equals_decoding(generate, references, tmp_path, capsys):
     log = tmp_path / "log"
     log.write_text(generate("--nbest", "9"), "utf-8")
     rows = tune(log, references, "none")
@@ -54,8 +54,8 @@ def test_each_rule_does_in_decoding_what_is_promised(generate, references, tmp_p
     for rule, alpha, bleu, brevity in (rows[0], rows[1], rows[4], rows[-1]):
         words = [] if alpha is None else ["--rescore-alpha", str(alpha)]
         output = generate("--rescore-normalization", rule, *words)
-        found = lines_of(output, "H")
-        texts = [found[i][0].split("\t")[1] for i in range(len(lines))]
+        hypotheses = lines_of(output, "H")
+        texts = [hypotheses[i][0].split("\t")[1] for i in range(len(lines))]
         score = sacrebleu.corpus_bleu(texts, [lines], tokenize="none", force=True)
         assert (bleu, brevity) == pytest.approx((score.score, score.bp))
     assert len({row[2] for row in rows}) > 3
@@ -89,7 +89,7 @@ def test_candidates_are_read_in_nats_and_in_order(tmp_path):
     assert second.best("reward", -2.0) == ""
 
 
-def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+def test_lines_end_only_at_line_feeds(tmp_path):
     log = tmp_path / "log"
     text = "a\u2028b \x85 \0 \v c"
     log.write_text(SETTINGS + 2 * f"H-0\t-1\t{text}\nP-0\t-1\n", "utf-8")
@@ -100,7 +100,7 @@ TWO = "H-0\t-1\t{0}\nP-0\t-1\nH-0\t-2\t{1}\nP-0\t-2\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not the complete output of fairseq-generate"),
         (2 * "H-0\t-1\ta\nP-0\t-1\n" + "H-0\t-1\ta\n", "is not the complete"),
@@ -124,15 +124,15 @@ TWO = "H-0\t-1\t{0}\nP-0\t-1\nH-0\t-2\t{1}\nP-0\t-2\n"
         (SETTINGS + TWO.format("a", "\u2581b"), "has 1 sentences but"),
     ],
 )
-def test_refusals(text, said, references, tmp_path, capsys):
+def test_invalid_logs_are_refused(text, message, references, tmp_path, capsys):
     log = tmp_path / "log"
     log.write_text(text, "utf-8")
     assert main(["tune", str(log), "--references", str(references)]) == 1
     printed = capsys.readouterr().err
-    assert said in printed and printed.count("\n") == 1
+    assert message in printed and printed.count("\n") == 1
 
 
-def test_references_that_are_not_utf8(tmp_path, capsys):
+def test_references_that_are_not_utf8_are_refused(tmp_path, capsys):
     log, references = tmp_path / "log", tmp_path / "references"
     log.write_text(SETTINGS + TWO.format("a", "b"))
     references.write_bytes(b"\xe4\n")
@@ -141,7 +141,7 @@ def test_references_that_are_not_utf8(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             RuntimeError("\nPlease install.\n\n    pip install sacrebleu[ja]\n"),
@@ -150,7 +150,7 @@ def test_references_that_are_not_utf8(tmp_path, capsys):
         (OSError("no network"), "cannot load it (no network); it downloads a missing model"),
     ],
 )
-def test_tokens_that_need_more(error, said, tmp_path, capsys, monkeypatch):
+def test_unavailable_tokenizer_is_reported(error, message, tmp_path, capsys, monkeypatch):
     def fail(*_args, **_kwargs):
         raise error
 
@@ -158,5 +158,7 @@ def test_tokens_that_need_more(error, said, tmp_path, capsys, monkeypatch):
     words = ["tune", str(tmp_path), "--references", str(tmp_path), "--tokenize", "ja-mecab"]
     assert main(words) == 1
     printed = capsys.readouterr().err
-    assert f"--tokenize ja-mecab: {'run `' if 'pip' in said else 'sacreBLEU '}{said}" in printed
+    assert (
+        f"--tokenize ja-mecab: {'run `' if 'pip' in message else 'sacreBLEU '}{message}" in printed
+    )
     assert printed.count("\n") == 1

@@ -8,6 +8,7 @@ from fairseq_nart.hub import Translator
 from fairseq_nart.layers.lengths import candidate_window
 from fairseq_nart.runtime.lattice import Lattice, Path
 
+
 @torch.no_grad()
 def decode_lattice(
     translator: Translator, sentence: str, shown: int, length: int | None = None

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.tools.inspection.lattice import Lattice, Path
+from fairseq_nart.runtime.lattice import Lattice, Path
 from fairseq_nart.tools.reporting.drawing import COLOURS, LineStyle, canvas
 
 PER_ROW = 8

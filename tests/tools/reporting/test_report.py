@@ -1,4 +1,4 @@
-"""The report: its arithmetic done again, of one run and of several."""
+"""The report of one or several runs, with its numbers computed again."""
 
 import dataclasses
 import json
@@ -6,10 +6,11 @@ import re
 import statistics
 import types
 
-import made_run
 import pytest
 import sacrebleu
-from made_report import (
+import synthetic_run
+from sacrebleu.significance import PairedTest
+from synthetic_report import (
     BASELINE,
     FEW,
     SPEED,
@@ -21,15 +22,14 @@ from made_report import (
     report,
     texts,
 )
-from made_run import DATA, SYSTEMS, TEACHER
-from sacrebleu.significance import PairedTest
+from synthetic_run import DATA, SYSTEMS, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, read, write
 from fairseq_nart.tools.reporting.published import sun2019
 from fairseq_nart.tools.reporting.quality import assess, repetition
 
 
-def test_scores_are_sacrebleus_to_the_last_digit(run, out):
+def test_scores_equal_sacrebleu(run, out):
     rows = csv_table(out)
     assert list(rows) == list(SYSTEMS)
     for name, row in rows.items():
@@ -43,17 +43,19 @@ def test_scores_are_sacrebleus_to_the_last_digit(run, out):
         assert row[f"{DATA}: chrf"] == repr(sacrebleu.corpus_chrf(outputs, [references]).score)
 
 
-def test_equal_outputs_do_not_differ(run):
+def test_equal_outputs_have_a_p_value_of_one(run):
     """sacreBLEU's own p-value would be 0.001."""
     outputs, references = texts(run, BASELINE)
-    found = {name: types.SimpleNamespace(outputs=outputs, references=references) for name in "abc"}
-    found["c"].outputs = outputs[1:] + outputs[:1]
-    systems = assess(found, "a", "13a").systems
+    translations = {
+        name: types.SimpleNamespace(outputs=outputs, references=references) for name in "abc"
+    }
+    translations["c"].outputs = outputs[1:] + outputs[:1]
+    systems = assess(translations, "a", "13a").systems
     assert [systems[name].p_value for name in "ab"] == [None, 1.0]
     assert systems["c"].p_value < 0.01
 
 
-def test_certainty_is_sacrebleus(run, out):
+def test_confidence_and_p_values_equal_sacrebleu(run, out):
     names = [BASELINE, *(name for name in SYSTEMS if name != BASELINE)]
     systems = [(name, texts(run, name)[0]) for name in names]
     references = [texts(run, BASELINE)[1]]
@@ -88,7 +90,7 @@ def test_gaps_and_speed_ups(run, out):
             assert float(row[f"{DATA}: gap"]) == pytest.approx(gap)
 
 
-def test_the_table_shows_the_numbers(out):
+def test_table_shows_the_numbers(out):
     text, rows = (out / "table.md").read_text("utf-8"), csv_table(out)
     header, _, *shown = markdown_table(text)
     assert header == [
@@ -143,7 +145,7 @@ def test_details_show_the_numbers(run, out):
 
 
 def test_latency_by_length(run, out):
-    """The baseline's lengths make the groups, of the same sentences for all."""
+    """The lengths of the baseline's outputs define the groups for all systems."""
     text, latencies = (out / "table.md").read_text("utf-8"), raw(run, "latency")
     header, _, *rows = markdown_table(text[text.index("\n## Latency by length") :])
     assert [row[0] for row in rows] == list(SYSTEMS) and len(header) > 4
@@ -156,7 +158,7 @@ def test_latency_by_length(run, out):
             assert float(cell) == pytest.approx(1000 * mean, rel=0.006)
 
 
-def test_parts_add_up(run, out):
+def test_parts_sum_to_the_total(run, out):
     tables = (out / "table.md").read_text("utf-8")
     header, _, *rows = markdown_table(tables, 2)
     assert header[0] == "system" and header[-2:] == ["other", "total"]
@@ -170,7 +172,7 @@ def test_parts_add_up(run, out):
         assert spent[-1] == pytest.approx(rest, abs=0.005)
 
 
-def test_sweeps_are_tables_too(run, out):
+def test_sweeps_are_shown_as_tables(run, out):
     text, references = (out / "table.md").read_text("utf-8"), texts(run, BASELINE)[1]
     shown = {}
     for part in text.split("\n## BLEU against ")[1:]:
@@ -190,14 +192,14 @@ def test_repetition_and_empty_outputs(small, tmp_path, no_plots):
     assert repetition(["a a b b b", "", "c", "d  d do"]) == 4 / 9
     assert repetition(["", ""]) == 0
     outputs = ["", " ", *["the the dog sees."] * 18]
-    write(small, made_run.translation(small, "NART, 1 length", outputs))
+    write(small, synthetic_run.translation(small, "NART, 1 length", outputs))
     assert report(small, out=tmp_path / "out") == 0
     row = csv_table(tmp_path / "out")["NART, 1 length"]
     assert row[f"{DATA}: empty"] == "2" and float(row[f"{DATA}: repetition"]) == 1 / 4
 
 
 def test_iterations_of_refining_systems(run, out):
-    name = made_run.REFINING
+    name = synthetic_run.REFINING
     mean = statistics.fmean(raw(run, "translation")[name]["iterations"])
     rows = csv_table(out)
     assert {row[f"{DATA}: iterations"] for key, row in rows.items() if key != name} == {""}
@@ -220,7 +222,7 @@ def test_other_tokenisation(run, tmp_path, no_plots):
     assert "BLEU (none)" in text and "BLEU (13a)" in text and "tok:none" in text
 
 
-def test_published_figures_stand_apart(out):
+def test_published_figures_are_separate(out):
     page = (out / "index.html").read_text("utf-8")
     blocks = re.findall(r'<section class="(\w+)"><h2>(.*?)</section>', page, re.S)
     published = [text for kind, text in blocks if kind == "published"]
@@ -233,7 +235,7 @@ def test_published_figures_stand_apart(out):
             assert 387 / float(row[4]) == pytest.approx(float(row[5][:-1]), rel=0.02)
 
 
-def test_the_later_record_counts(small, tmp_path, no_plots):
+def test_later_record_replaces_the_earlier(small, tmp_path, no_plots):
     replace(small, BASELINE, "latency", seconds=[3.0] * 20)
     replace(small, "NART, 1 length", "latency", seconds=[0.5] * 20, threads=1)
     assert report(small, out=tmp_path / "out") == 0
@@ -241,7 +243,7 @@ def test_the_later_record_counts(small, tmp_path, no_plots):
     assert float(row[f"{SPEED}: speed_up"]) == 6 and row["threads"] == "1"
 
 
-def test_torn_last_line(small, tmp_path, no_plots):
+def test_partial_last_line_is_ignored(small, tmp_path, no_plots):
     assert report(small, out=tmp_path / "one") == 0
     with open(small / FILE, "ab") as stream:
         stream.write((small / FILE).read_bytes().splitlines()[-1][:-7])
@@ -250,15 +252,15 @@ def test_torn_last_line(small, tmp_path, no_plots):
 
 
 def test_two_runs_and_two_test_sets(tmp_path, capsys, no_plots):
-    one = made_run.make_run(tmp_path / "one", data=("A", "B"), sentences=9, systems=FEW[:2])
-    two = made_run.make_run(
+    one = synthetic_run.make_run(tmp_path / "one", data=("A", "B"), sentences=9, systems=FEW[:2])
+    two = synthetic_run.make_run(
         tmp_path / "two", data=("A",), sentences=9, systems=FEW[2:3], scopes=("text", "tokens")
     )
     assert report(one, two, out=tmp_path / "out") == 0
-    said = capsys.readouterr().out
-    assert "Not translated: B by NART, 1 length." in said
-    assert f"Latency not measured (A, tokens to tokens): {TEACHER}; {BASELINE}." in said
-    header, _, *rows = markdown_table(said)
+    printed = capsys.readouterr().out
+    assert "Not translated: B by NART, 1 length." in printed
+    assert f"Latency not measured (A, tokens to tokens): {TEACHER}; {BASELINE}." in printed
+    header, _, *rows = markdown_table(printed)
     assert header[1:3] == ["BLEU, A", "BLEU, B"]
     assert header[3::2] == [
         "latency, ms (A, text to text)",
@@ -282,7 +284,7 @@ def test_teacher_and_baseline_without_translation(small, tmp_path, capsys, no_pl
         assert float(row[f"{DATA}: confidence"]) > 0 and row[f"{SPEED}: speed_up"]
 
 
-def test_a_speed_up_needs_interleaved_trials(small, tmp_path, capsys, no_plots):
+def test_speed_up_needs_interleaved_trials(small, tmp_path, capsys, no_plots):
     def csv_of(out):
         assert report(small, out=tmp_path / out) == 0
         return csv_table(tmp_path / out)
@@ -297,17 +299,17 @@ def test_a_speed_up_needs_interleaved_trials(small, tmp_path, capsys, no_plots):
     capsys.readouterr()
     replace(small, name, "latency", begun="2026-02-02T12:00:00+00:00")
     assert csv_of("apart")[name][f"{SPEED}: speed_up"] == ""
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     reason = f"it was not timed in interleaved trials with {BASELINE}"
-    assert f"No speed-up of {name} ({SPEED}): {reason}" in said
+    assert f"No speed-up of {name} ({SPEED}): {reason}" in printed
 
 
-def test_names_cannot_break_the_tables(tmp_path, no_plots):
+def test_names_are_escaped(tmp_path, no_plots):
     name = 'a | b <img src="x">\n& "c"'
     few = {"sentences": 4, "systems": [TEACHER, BASELINE], "data": ["<i>A | B"]}
-    run = made_run.make_run(tmp_path / "run", **few)
-    write(run, made_run.system(BASELINE, name=name))
-    write(run, made_run.translation(run, name, ["the dog"] * 4, data="<i>A | B"))
+    run = synthetic_run.make_run(tmp_path / "run", **few)
+    write(run, synthetic_run.system(BASELINE, name=name))
+    write(run, synthetic_run.translation(run, name, ["the dog"] * 4, data="<i>A | B"))
     assert report(run, out=tmp_path / "out") == 0
     page = (tmp_path / "out/index.html").read_text("utf-8")
     assert "a | b &lt;img src=&quot;x&quot;&gt;" in page

@@ -1,4 +1,4 @@
-"""The report's refusals, and its page in a real browser."""
+"""The report's errors, and its page in a real browser."""
 
 import dataclasses
 import re
@@ -6,55 +6,57 @@ import subprocess
 import sys
 
 import browser
-import made_run
 import pytest
 import sacrebleu
-from made_report import BASELINE, FEW, csv_table, raw, replace, report, texts
-from made_run import DATA, TEACHER
+import synthetic_run
+from synthetic_report import BASELINE, FEW, csv_table, raw, replace, report, texts
+from synthetic_run import DATA, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, write
 from fairseq_nart.tools.report import NO_MATPLOTLIB
 from fairseq_nart.tools.reporting.collection import collect
 
 
-def test_other_checkpoints_on_other_data(small, tmp_path, no_plots, capsys):
-    """Two directions of translation: one row a kind of system. On the same data it is refused."""
-    there = "Made En-De"
-    other = made_run.make_run(tmp_path / "other", data=[there], sentences=20, systems=FEW, seed=2)
+def test_two_directions_of_translation(small, tmp_path, no_plots, capsys):
+    """Systems of one name share a row. On the same data, this is refused."""
+    other_data = "Synthetic En-De"
+    other = synthetic_run.make_run(
+        tmp_path / "other", data=[other_data], sentences=20, systems=FEW, seed=2
+    )
     records = (other / FILE).read_text()
     (other / FILE).write_text(records.replace("Transformer000", "Transformer111"))
     assert report(small, other, out=tmp_path / "out") == 0
     rows = csv_table(tmp_path / "out")
     assert list(rows) == list(FEW)
-    for run, data in ((small, DATA), (other, there)):
+    for run, data in ((small, DATA), (other, other_data)):
         outputs, references = texts(run, TEACHER)
         score = sacrebleu.corpus_bleu(outputs, [references]).score
         assert float(rows[TEACHER][f"{data}: bleu"]) == score
-    (other / FILE).write_text((other / FILE).read_text().replace(there, DATA))
+    (other / FILE).write_text((other / FILE).read_text().replace(other_data, DATA))
     assert report(small, other, out=tmp_path / "out") == 1
     assert f"two systems are called '{TEACHER}': checkpoint_sha256" in capsys.readouterr().err
 
 
 def append(run, name, **changes):
-    write(run, dataclasses.replace(made_run.system("NART, 1 length"), name=name, **changes))
+    write(run, dataclasses.replace(synthetic_run.system("NART, 1 length"), name=name, **changes))
 
 
 def other_machine(run):
-    machine = dataclasses.replace(made_run.MACHINE, cpu="Another CPU")
+    machine = dataclasses.replace(synthetic_run.MACHINE, cpu="Another CPU")
     replace(run, BASELINE, "latency", machine=machine)
 
 
 def other_references(run):
     (run / "other.txt").write_text("the dog.\n" * 20)
     outputs = ["the dog."] * 20
-    write(run, made_run.translation(run, BASELINE, outputs, references="other.txt"))
+    write(run, synthetic_run.translation(run, BASELINE, outputs, references="other.txt"))
 
 
 def too_few_outputs(run):
     (run / raw(run, "translation")[BASELINE]["outputs"]).write_text("the dog.\n" * 19)
 
 
-REFUSALS = {
+ERRORS = {
     "unknown baseline": (
         lambda run: None,
         "--baseline: no system is called 'x'. The systems are: Transformer, beam 4; Trans",
@@ -63,7 +65,7 @@ REFUSALS = {
     "no folder": (lambda run: (run / FILE).unlink(), "holds no records.jsonl: give the run folder"),
     "machines": (
         other_machine,
-        "was measured on Made CPU, 2 cores, 24 GiB, device cpu; .*Another CPU.*two machines",
+        "was measured on Synthetic CPU, 2 cores, 24 GiB, device cpu; .*Another CPU.*two machines",
     ),
     "precisions": (
         lambda run: replace(run, BASELINE, "latency", precision="int8"),
@@ -75,14 +77,14 @@ REFUSALS = {
     ),
     "changed references": (
         lambda run: (run / "references.0.txt").write_text("the dog.\n" * 20),
-        r"references\.0\.txt has changed since Transformer, beam 4 on Made De-En was recorded",
+        r"references\.0\.txt has changed since Transformer, beam 4 on Synthetic De-En was recorded",
     ),
     "number of lines": (too_few_outputs, r"has 19 lines for 20 references"),
     "missing outputs": (
         lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).unlink(),
         rf"is missing \({BASELINE} on {DATA}\): copy the complete run folder",
     ),
-    "outputs that are no text": (
+    "outputs that are not text": (
         lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).write_bytes(b"\xff\n"),
         rf"is not UTF-8 \({BASELINE} on {DATA}\)",
     ),
@@ -103,8 +105,8 @@ REFUSALS = {
     "sweep of an unknown test set": (
         lambda run: write(
             run,
-            made_run.Sweep(
-                **made_run.COMMON, system=BASELINE, data="Z", parameter="crf_rank", value=8,
+            synthetic_run.Sweep(
+                **synthetic_run.COMMON, system=BASELINE, data="Z", parameter="crf_rank", value=8,
                 outputs="references.0.txt", data_sha256="0", checkpoint_sha256="0",
             ),
         ),
@@ -113,30 +115,30 @@ REFUSALS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refusals(case, small, tmp_path, capsys):
-    spoil, said = REFUSALS[case]
-    spoil(small)
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_reported(case, small, tmp_path, capsys):
+    damage, message = ERRORS[case]
+    damage(small)
     baseline = "x" if case == "unknown baseline" else BASELINE
     assert report(small, out=tmp_path / "out", baseline=baseline) == 1
     error = capsys.readouterr().err
-    assert re.search(said, error) and error.count("\n") == 1, error
+    assert re.search(message, error) and error.count("\n") == 1, error
     assert error.startswith("fairseq-nart report: ") and not (tmp_path / "out").exists()
 
 
-def test_unknown_teacher(small, tmp_path, capsys):
+def test_unknown_teacher_is_reported(small, tmp_path, capsys):
     assert report(small, out=tmp_path / "out", teacher="x") == 1
     assert "--teacher: no system is called 'x'" in capsys.readouterr().err
 
 
-def test_text_is_split_at_line_feeds_alone(small):
+def test_text_is_split_only_at_line_feeds(small):
     strange = ["a\u2028b", "c\x0bd\x85e\rf", *["g"] * 18]
-    write(small, made_run.translation(small, BASELINE, strange))
+    write(small, synthetic_run.translation(small, BASELINE, strange))
     assert collect([small]).translations[BASELINE, DATA].outputs == strange
 
 
-def test_without_matplotlib_and_without_torch(small, tmp_path):
-    """Figures are left out, and it is said; nothing heavy is loaded."""
+def test_report_without_matplotlib_and_torch(small, tmp_path):
+    """Figures are skipped with a message, and torch is not loaded."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
         "from fairseq_nart.cli import main\n"
@@ -151,20 +153,27 @@ def test_without_matplotlib_and_without_torch(small, tmp_path):
     assert NO_MATPLOTLIB in page and "<img" not in page and "<h2>Figures" not in page
 
 
-def test_page_says_under_which_circumstances(run, out):
+def test_page_shows_the_circumstances(run, out):
     page = (out / "index.html").read_text("utf-8")
     head = page[page.index("<header>") : page.index("</header>")]
     sha = raw(run, "translation")[TEACHER]["data_sha256"][:12]
-    for said in (DATA, "60 sentences", sha, "Made CPU, 2 cores, 24 GiB", "torch 2.13.0", "0123abc"):
-        assert said in head
+    for fact in (
+        DATA,
+        "60 sentences",
+        sha,
+        "Synthetic CPU, 2 cores, 24 GiB",
+        "torch 2.13.0",
+        "0123abc",
+    ):
+        assert fact in head
     assert f"version:{sacrebleu.__version__}" in head and "tok:13a" in head
 
 
-@pytest.mark.skipif(not browser.program(), reason="no Chromium on this machine")
+@pytest.mark.skipif(not browser.find_browser(), reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1280, 400])
-def test_page_in_a_browser(width, out):
-    """Nothing to complain of, nothing fetched, nothing wider than the window."""
-    with browser.opened() as page:
+def test_page_is_clean_in_a_browser(width, out):
+    """No messages, no requests and nothing wider than the window."""
+    with browser.open_page() as page:
         page.open(out / "index.html", width)
         images = page.value(
             "[...document.images].map(image => [image.naturalWidth, "
@@ -180,5 +189,5 @@ def test_page_in_a_browser(width, out):
     assert all(natural > 0 and left >= 0 and right <= width for natural, left, right in images)
     assert boxes and all(style == "auto" for _, _, style in boxes)
     assert any(inner > outer for inner, outer, _ in boxes) == (width == 400)
-    assert not page.said, page.said
-    assert [url[:5] for url in page.asked[1:]] == ["data:"] * (len(page.asked) - 1)
+    assert not page.messages, page.messages
+    assert [url[:5] for url in page.requests[1:]] == ["data:"] * (len(page.requests) - 1)

@@ -1,4 +1,4 @@
-"""The first part of a user's way as one story: from raw text to a model that works elsewhere."""
+"""From raw text to a model that is used on another machine."""
 
 import itertools
 import os
@@ -20,8 +20,8 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 SIZES = {"train": 300, "valid": 20, "test": 12}
 
 
-def typed(folder, *words, stdin=""):
-    """What a command, or Python where none is named, prints when it is typed in `folder`."""
+def run_command(folder, *words, stdin=""):
+    """Runs a command or a Python script in `folder`; returns its output."""
     is_command = str(words[0]).startswith("fairseq-")
     command = [SCRIPTS / words[0], *words[1:]] if is_command else [sys.executable, *words]
     done = subprocess.run(
@@ -47,13 +47,13 @@ def deployed(tmp_path_factory):
         for language, lines in (("de", [p.source for p in part]), ("en", [p.shown for p in part])):
             (raw / f"{split}.{language}").write_text("".join(f"{x}\n" for x in lines), "utf-8")
     splits = ("--languages", "de", "en", "--splits", *SIZES, "--pieces", "90")
-    typed(work, ROOT / "examples" / "segment.py", raw, work / "text", *splits)
+    run_command(work, ROOT / "examples" / "segment.py", raw, work / "text", *splits)
     prefixes = [word for split in SIZES for word in (f"--{split}pref", work / "text" / split)]
-    typed(
+    run_command(
         *(work, "fairseq-preprocess", "-s", "de", "-t", "en", "--joined-dictionary"),
         *("--destdir", work / "data", *prefixes),
     )
-    typed(
+    run_command(
         *(work, "fairseq-train", work / "data", "--user-dir", ROOT / "fairseq_nart", *SMALL),
         *("--arch", "nart_dcrf_tiny", "--max-tokens", "400", "--max-update", "3", "--eval-bleu"),
         *("--save-dir", work / "save", "--num-workers", "0"),
@@ -63,19 +63,19 @@ def deployed(tmp_path_factory):
     for file in (*(work / "data").glob("dict.*.txt"), work / "text" / "spm.model"):
         shutil.copy(file, folder)
     lines = (work / "text" / "test.raw.de").read_text("utf-8").splitlines()
-    for gone in (raw, work):  # the machine of the training
+    for gone in (raw, work):  # which the other machine does not have
         shutil.rmtree(gone)
     return folder, lines
 
 
-def test_a_model_works_where_it_was_not_trained(deployed, tmp_path, monkeypatch):
+def test_model_works_on_another_machine(deployed, tmp_path, monkeypatch):
     folder, lines = deployed
     text = "".join(f"{line}\n" for line in lines)
     given = ("--path", folder / "model.pt", "--data", folder)
     given += ("--sentencepiece", folder / "spm.model")
-    translated = typed(tmp_path, "fairseq-nart", "translate", *given, stdin=text).splitlines()
+    translated = run_command(tmp_path, "fairseq-nart", "translate", *given, stdin=text).splitlines()
     assert len(translated) == len(lines) and any(translated)
-    interactive = typed(
+    interactive = run_command(
         *(tmp_path, "fairseq-interactive", folder, "--user-dir", ROOT / "fairseq_nart"),
         *("--path", folder / "model.pt", "--bpe", "sentencepiece"),
         *("--sentencepiece-model", folder / "spm.model"),
@@ -83,7 +83,7 @@ def test_a_model_works_where_it_was_not_trained(deployed, tmp_path, monkeypatch)
     )
     outputs = [x.split("\t")[2] for x in interactive.splitlines() if x.startswith("D-")]
     assert outputs == translated
-    # The rest needs no process of its own, which would import torch again.
+    # In this process, because another one would import torch again.
     monkeypatch.chdir(tmp_path)
     model = hub.from_pretrained(folder / "model.pt", folder, folder / "spm.model")
     assert model.translate(lines) == translated

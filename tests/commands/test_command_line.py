@@ -1,4 +1,4 @@
-"""The user's commands as typed, each in a process of its own, in a checkout and beside one."""
+"""The user's commands, each in its own process, in a checkout and installed."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
-def typed(folder, command, *words, stdin="", site=None):
-    """Runs a command in `folder`, with the packages in `site` before all others; its output."""
+def run_command(folder, command, *words, stdin="", site=None):
+    """Runs a command in `folder`, with the packages in `site` first; returns its output."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     if site:
         environment["PYTHONPATH"] = str(site)
@@ -34,8 +34,8 @@ def typed(folder, command, *words, stdin="", site=None):
 
 
 @pytest.fixture(params=["checkout", "installed"])
-def place(request, tmp_path):
-    """A folder to type in, and site packages: a checkout; an empty folder and `pip install .`."""
+def installation(request, tmp_path):
+    """A working folder and site packages: a checkout, or an empty folder and `pip install .`."""
     if request.param == "checkout":
         return ROOT, None
     site, empty = tmp_path / "site", tmp_path / "empty"
@@ -47,9 +47,9 @@ def place(request, tmp_path):
     return empty, site
 
 
-def test_three_commands(place, data, tmp_path):
-    (folder, site), save = place, tmp_path / "save"
-    typed(
+def test_train_generate_and_interactive(installation, data, tmp_path):
+    (folder, site), save = installation, tmp_path / "save"
+    run_command(
         *(folder, "fairseq-train", data, "--user-dir", "fairseq_nart"),
         *("--arch", "nart_dcrf_tiny", "--max-tokens", "400", "--max-update", "2"),
         *("--save-dir", save, *SMALL),
@@ -57,15 +57,15 @@ def test_three_commands(place, data, tmp_path):
     )
     path = save / "checkpoint_last.pt"
     words = (data, "--user-dir", "fairseq_nart", "--path", path)
-    generated = lines_of(typed(folder, "fairseq-generate", *words, site=site), "H")
+    generated = lines_of(run_command(folder, "fairseq-generate", *words, site=site), "H")
     assert sorted(generated) == list(range(17))
     text = "heute muss der mann lesen .\n\n"
-    out = typed(folder, "fairseq-interactive", *words, stdin=text, site=site)
+    out = run_command(folder, "fairseq-interactive", *words, stdin=text, site=site)
     assert sorted(lines_of(out, "H")) == [0, 1]
 
 
-def test_package_is_importable_without_fairseq(tmp_path):
-    """The CRF room needs torch alone."""
+def test_crf_can_be_imported_without_fairseq(tmp_path):
+    """It needs only torch."""
     (tmp_path / "fairseq.py").write_text("raise ImportError('no fairseq here')")
     shutil.copytree(ROOT / "fairseq_nart", tmp_path / "fairseq_nart")
     code = "from fairseq_nart.crf import LinearChainCRF; print(LinearChainCRF(9))"

@@ -1,4 +1,4 @@
-"""A new system is one file: it trains, generates, translates and is benched, with no other change.
+"""A new system is one file: it trains, generates, translates and can be benchmarked.
 
 `nart_bag.py` beside this file has an option of training, one of decoding, a loss term and a field
 of its proposal. `docs/adding-a-system.md` is written around it.
@@ -35,7 +35,7 @@ SOURCE = "heute muss der mann lesen ."
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A package of one's own in a folder, as --user-dir names it."""
+    """A user's package in a folder, for --user-dir."""
     folder = tmp_path_factory.mktemp("own") / "my_systems"
     folder.mkdir()
     shutil.copy(TOY, folder)
@@ -52,25 +52,25 @@ def checkpoint(package, data, tmp_path_factory):
     return fairseq_train(data, tmp_path_factory.mktemp("save"), *words)
 
 
-def test_it_trains_with_its_own_option_and_term(checkpoint, data):
+def test_new_system_trains_with_its_option_and_loss(checkpoint, data):
     state = torch.load(checkpoint, weights_only=True)
     assert state["cfg"]["model"].bag_weight == 0.3
     with pytest.raises(ValueError, match="--bag-weight must be at least 0"):
         fairseq_train(data, data / "none", "--arch", "nart_bag_tiny", *SMALL, "--bag-weight", "-1")
 
 
-def test_it_generates_by_every_way_with_its_own_option(checkpoint, data, tmp_path, capsys):
+def test_new_system_decodes_with_its_option_everywhere(checkpoint, data, tmp_path, capsys):
     (tmp_path / "input").write_text(f"{SOURCE}\n")
     lengths = {}
     for shift in (0, 2):
         words = ["--length-shift", str(shift)]
         fairseq_interactive(data, checkpoint, tmp_path / "input", *words)
-        said = lines_of(capsys.readouterr().out, "H")[0][0].split("\t")[1]
+        translation = lines_of(capsys.readouterr().out, "H")[0][0].split("\t")[1]
         api = hub.from_pretrained(checkpoint, data, length_shift=shift)
-        assert api.translate([SOURCE]) == [said]
+        assert api.translate([SOURCE]) == [translation]
         given = ["translate", str(tmp_path / "input"), "--path", str(checkpoint)]
         assert main([*given, "--data", str(data), *words]) == 0
-        assert capsys.readouterr().out.splitlines() == [said]
+        assert capsys.readouterr().out.splitlines() == [translation]
         states = api.model.encode(next(api.batches([SOURCE], 1))[1])
         lengths[shift] = int(api.model.propose(states, api.engine.options).lengths)
     assert lengths[2] == lengths[0] + 2
@@ -78,8 +78,8 @@ def test_it_generates_by_every_way_with_its_own_option(checkpoint, data, tmp_pat
     assert len(lines_of(capsys.readouterr().out, "H")) == 17
 
 
-def test_a_task_from_before_knows_its_default(task, package):
-    """`task` may be older than the system: its options lack those of the system."""
+def test_task_from_before_registration_uses_the_default(task, package):
+    """`task` may be created before the system, and so lack the system's options."""
     cfg = copy.copy(task.cfg)
     vars(cfg).pop("length_shift", None)
     older = copy.copy(task)
@@ -87,12 +87,12 @@ def test_a_task_from_before_knows_its_default(task, package):
     assert older.build_engine(build(task, "nart_tiny"))
 
 
-def test_its_option_means_nothing_to_others(package, student, data):
+def test_option_of_new_system_is_refused_by_others(package, student, data):
     with pytest.raises(ValueError, match="--length-shift has no effect on Nart"):
         hub.from_pretrained(student, data, length_shift=1)
 
 
-def test_it_is_benched(checkpoint, data, package, tmp_path, monkeypatch):
+def test_new_system_can_be_benchmarked(checkpoint, data, package, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     task = load_task(data)
     task.load_dataset("test")
@@ -101,18 +101,18 @@ def test_it_is_benched(checkpoint, data, package, tmp_path, monkeypatch):
         lines = [dictionary.string(task.dataset("test")[i][side]) for i in range(4)]
         (tmp_path / f"test.{language}").write_text("".join(f"{line}\n" for line in lines))
     (tmp_path / "plan.toml").write_text(
-        f'binarised = "{data}"\n[[test]]\nname = "made"\nsource = "test.de"\n'
+        f'binarised = "{data}"\n[[test]]\nname = "toy"\nsource = "test.de"\n'
         'references = "test.en"\n[[system]]\nfamily = "Bag"\nlength_shift = [0, 1]\n'
         f'checkpoint = "{checkpoint}"\n'
     )
     words = ["bench", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "run")]
     words += ["--user-dir", str(package), "--stages", "parts", "translations", "--device", "cpu"]
     assert main(words) == 0
-    found = [x for x in read(tmp_path / "run") if isinstance(x, Translation)]
-    assert {x.system for x in found} == {"Bag, length_shift 0", "Bag, length_shift 1"}
+    records = [x for x in read(tmp_path / "run") if isinstance(x, Translation)]
+    assert {x.system for x in records} == {"Bag, length_shift 0", "Bag, length_shift 1"}
 
 
-def test_two_options_of_one_name_must_be_one(monkeypatch):
+def test_options_of_one_name_must_be_equal(monkeypatch):
     from dataclasses import dataclass, field
 
     from fairseq_nart.models import _registry
@@ -127,7 +127,7 @@ def test_two_options_of_one_name_must_be_one(monkeypatch):
         _registry.register_system("nart_other", "other")(type("O", (Nart,), {"Decoding": Other}))
 
 
-def test_the_documentation_shows_this_very_system():
+def test_documentation_shows_this_system():
     text = (ROOT / "docs" / "adding-a-system.md").read_text("utf-8")
     code = TOY.read_text("utf-8")
     blocks = [x for x in re.findall(r"```python\n(.*?)```", text, re.S) if "my_systems" not in x]

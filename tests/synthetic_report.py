@@ -1,11 +1,11 @@
-"""The command that reports a made run, and what its records and tables say without our code."""
+"""Reports a synthetic run, and reads its records and tables without the package's code."""
 
 import csv
 import dataclasses
 import json
 import re
 
-from made_run import DATA, TEACHER
+from synthetic_run import DATA, TEACHER
 
 from fairseq_nart.cli import main
 from fairseq_nart.tools.benchmark.records import FILE, read, write
@@ -16,7 +16,7 @@ SPEED = f"{DATA}, text to text"
 
 
 def report(*runs, out, baseline=BASELINE, teacher=TEACHER, words=()):
-    """What `fairseq-nart report` returns."""
+    """Runs `fairseq-nart report`; returns its exit status."""
     given = ["report", *map(str, runs), "--out", str(out), *words]
     return main([*given, "--baseline", baseline, "--teacher", teacher])
 
@@ -39,14 +39,14 @@ def csv_table(out):
 
 
 def markdown_table(text, number=0):
-    """Rows of cells of one of the tables in a text."""
+    """The cells of one of the tables in a text, by row."""
     block = re.findall(r"(?:^\|.*\n?)+", text, re.M)[number]
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
     return [[cell.strip() for cell in row] for row in rows]
 
 
 def replace(run, name, kind, **changes):
-    """Appends the newest record of a kind once more, changed."""
+    """Appends a changed copy of the newest record of a kind."""
     record = [r for r in read(run) if r.kind == kind and getattr(r, "system", "") == name][-1]
     write(run, dataclasses.replace(record, **changes))
 

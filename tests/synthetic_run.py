@@ -1,4 +1,4 @@
-"""A run folder as a benchmark would write it, with plausible figures that nothing measured."""
+"""A run folder in the format of a benchmark, with plausible but invented figures."""
 
 import dataclasses
 import random
@@ -21,8 +21,8 @@ from fairseq_nart.tools.benchmark.records import (
     write,
 )
 
-MACHINE = Machine(cpu="Made CPU", cores=2, memory_gib=24.0, device="cpu")
-DATA = "Made De-En"
+MACHINE = Machine(cpu="Synthetic CPU", cores=2, memory_gib=24.0, device="cpu")
+DATA = "Synthetic De-En"
 TEACHER = "Transformer, beam 4"
 REFINING = "Refinement, adaptive"
 
@@ -38,13 +38,13 @@ WORDS = "the a child woman dog reads writes sees book letter red blue old on in 
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-    """A made system: how bad its words are, and what a sentence takes it."""
+class Profile:
+    """The quality and the speed of a synthetic system."""
 
     family: str
     lengths: int | None
     mistakes: float
-    """Chance that a word is wrong."""
+    """Probability that a word is wrong."""
     fixed: float
     """Milliseconds per sentence."""
     per_token: float
@@ -54,20 +54,22 @@ class Made:
 
 
 SYSTEMS = {
-    TEACHER: Made("Transformer", None, 0.12, 4, 9, "fairseq"),
-    "Transformer, greedy": Made("Transformer", None, 0.13, 4, 6, "fairseq"),
-    "Transformer, beam 4, CTranslate2": Made("Transformer", None, 0.12, 2, 1.9, "ctranslate2", 1),
-    "fairseq NAT-CRF": Made("fairseq NAT-CRF", 1, 0.42, 15, 0.3, "fairseq"),
-    REFINING: Made("Refinement", None, 0.25, 22, 0.1),
-    "NART, 1 length": Made("NART", 1, 0.34, 7, 0.1),
-    "NART, 9 lengths": Made("NART", 9, 0.29, 16, 0.7),
-    "NART, 19 lengths": Made("NART", 19, 0.30, 25, 1.4),
-    "NART-CRF, 1 length": Made("NART-CRF", 1, 0.28, 9, 0.2),
-    "NART-CRF, 9 lengths": Made("NART-CRF", 9, 0.22, 22, 1.1),
-    "NART-CRF, 19 lengths": Made("NART-CRF", 19, 0.21, 35, 2.2),
-    "NART-DCRF, 1 length": Made("NART-DCRF", 1, 0.22, 10, 0.25),
-    "NART-DCRF, 9 lengths": Made("NART-DCRF", 9, 0.16, 25, 1.3),
-    "NART-DCRF, 19 lengths": Made("NART-DCRF", 19, 0.15, 39, 2.6),
+    TEACHER: Profile("Transformer", None, 0.12, 4, 9, "fairseq"),
+    "Transformer, greedy": Profile("Transformer", None, 0.13, 4, 6, "fairseq"),
+    "Transformer, beam 4, CTranslate2": Profile(
+        "Transformer", None, 0.12, 2, 1.9, "ctranslate2", 1
+    ),
+    "fairseq NAT-CRF": Profile("fairseq NAT-CRF", 1, 0.42, 15, 0.3, "fairseq"),
+    REFINING: Profile("Refinement", None, 0.25, 22, 0.1),
+    "NART, 1 length": Profile("NART", 1, 0.34, 7, 0.1),
+    "NART, 9 lengths": Profile("NART", 9, 0.29, 16, 0.7),
+    "NART, 19 lengths": Profile("NART", 19, 0.30, 25, 1.4),
+    "NART-CRF, 1 length": Profile("NART-CRF", 1, 0.28, 9, 0.2),
+    "NART-CRF, 9 lengths": Profile("NART-CRF", 9, 0.22, 22, 1.1),
+    "NART-CRF, 19 lengths": Profile("NART-CRF", 19, 0.21, 35, 2.2),
+    "NART-DCRF, 1 length": Profile("NART-DCRF", 1, 0.22, 10, 0.25),
+    "NART-DCRF, 9 lengths": Profile("NART-DCRF", 9, 0.16, 25, 1.3),
+    "NART-DCRF, 19 lengths": Profile("NART-DCRF", 19, 0.15, 39, 2.6),
 }
 
 
@@ -95,22 +97,22 @@ def make_run(
     return folder
 
 
-def system(made_name: str, **changes: Any) -> System:
-    """The record of a made system, with some fields changed."""
-    made = SYSTEMS[made_name]
+def system(profile_name: str, **changes: Any) -> System:
+    """The record of a synthetic system, with some fields changed."""
+    profile = SYSTEMS[profile_name]
     about: dict[str, Any] = {
-        "name": made_name,
-        "family": made.family,
-        "lengths": made.lengths,
-        "engine": made.engine,
+        "name": profile_name,
+        "family": profile.family,
+        "lengths": profile.lengths,
+        "engine": profile.engine,
     }
-    about |= {"checkpoint": f"{made.family}.pt", "checkpoint_sha256": f"{made.family:0<64}"}
+    about |= {"checkpoint": f"{profile.family}.pt", "checkpoint_sha256": f"{profile.family:0<64}"}
     about["vocabulary_sha256"] = f"{0:064}"
     return System(**{**COMMON, **about, "options": {}, **changes})
 
 
 def translation(folder: Path, name: str, outputs: Sequence[str], **changes: Any) -> Translation:
-    """Writes outputs beside the references of the first test set; their record."""
+    """Writes outputs beside the references of the first test set; returns their record."""
     file = f"{'_'.join(name.split())}.{changes.get('data', DATA)}.txt".replace(" ", "_")
     _write_lines(folder / file, outputs)
     about = {"system": name, "data": DATA, "sources": "sources.0.txt"}
@@ -129,11 +131,11 @@ def _measurements(
     scopes: Sequence[str],
     rng: random.Random,
 ) -> Iterator[Record]:
-    made = SYSTEMS[name]
-    about: dict[str, Any] = {**COMMON, "threads": made.threads, "system": name, "data": data}
-    outputs = [_worse(line, made.mistakes, rng) for line in references]
+    profile = SYSTEMS[name]
+    about: dict[str, Any] = {**COMMON, "threads": profile.threads, "system": name, "data": data}
+    outputs = [_corrupt(line, profile.mistakes, rng) for line in references]
     lengths = [len(line.split()) + 2 for line in references]
-    predicted = None if made.lengths is None else [max(1, n + _offset(rng)) for n in lengths]
+    predicted = None if profile.lengths is None else [max(1, n + _offset(rng)) for n in lengths]
     translated = translation(
         folder,
         name,
@@ -141,7 +143,7 @@ def _measurements(
         data=data,
         sources=f"sources.{number}.txt",
         references=f"references.{number}.txt",
-        threads=made.threads,
+        threads=profile.threads,
         predicted_lengths=predicted,
         reference_lengths=predicted and lengths,
         iterations=[1 + n % 3 for n in range(len(outputs))] if name == REFINING else None,
@@ -152,7 +154,7 @@ def _measurements(
     numbers = list(range(len(tokens)))
     for scope in scopes:
         more = 1.2 if scope == "text" else 0
-        seconds = [_milliseconds(made, n, more, rng) / 1000 for n in tokens]
+        seconds = [_milliseconds(profile, n, more, rng) / 1000 for n in tokens]
         yield Latency(
             **about,
             scope=scope,
@@ -162,48 +164,48 @@ def _measurements(
             repeats=3,
             begun=COMMON["time"],
         )
-    mean = made.fixed + made.per_token * sum(tokens) / len(tokens)
+    mean = profile.fixed + profile.per_token * sum(tokens) / len(tokens)
     for batch in (1, 4, 16, 64):
-        gain = batch / (1 + batch * (0.02 if made.lengths is None else 0.01 * made.lengths))
+        gain = batch / (1 + batch * (0.02 if profile.lengths is None else 0.01 * profile.lengths))
         rate = 1000 / mean * gain
         yield Throughput(
             **about, batch=batch, sentences_per_second=rate, tokens_per_second=rate * 12
         )
-    yield _parts({**about, "sentences": numbers}, made, mean / 1000)
-    yield Memory(**about, peak_bytes=2**29 + 10**7 * (made.lengths or 4), sentences=numbers)
-    yield Operations(**about, flop=1e8 * (made.lengths or 4), sentences=numbers[::5])
-    if made.family in ("NART-CRF", "NART-DCRF") and made.lengths == 1:
+    yield _parts({**about, "sentences": numbers}, profile, mean / 1000)
+    yield Memory(**about, peak_bytes=2**29 + 10**7 * (profile.lengths or 4), sentences=numbers)
+    yield Operations(**about, flop=1e8 * (profile.lengths or 4), sentences=numbers[::5])
+    if profile.family in ("NART-CRF", "NART-DCRF") and profile.lengths == 1:
         for parameter, values in (("crf_candidates", (1, 4, 16, 64, 256)), ("crf_rank", (8, 32))):
             for value in values:
-                worse = [_worse(line, made.mistakes + 0.3 / value, rng) for line in references]
-                file = f"{made.family}.{number}.{parameter}.{value}.txt"
+                worse = [_corrupt(line, profile.mistakes + 0.3 / value, rng) for line in references]
+                file = f"{profile.family}.{number}.{parameter}.{value}.txt"
                 _write_lines(folder / file, worse)
-                about["checkpoint_sha256"] = f"{made.family:0<64}"
+                about["checkpoint_sha256"] = f"{profile.family:0<64}"
                 yield Sweep(**about, parameter=parameter, value=value, outputs=file)
 
 
-def _parts(about: dict[str, Any], made: Made, total: float) -> Parts:
-    if made.lengths is None:
+def _parts(about: dict[str, Any], profile: Profile, total: float) -> Parts:
+    if profile.lengths is None:
         shares = {"encoder": 0.1, "decoder": 0.8}
     else:
         shares = {"encoder": 0.25, "length": 0.03, "decoder": 0.4, "clean": 0.02}
-        if "CRF" in made.family:
+        if "CRF" in profile.family:
             shares |= {"decoder": 0.25, "candidates": 0.05, "viterbi": 0.1}
-        if made.lengths > 1:
+        if profile.lengths > 1:
             shares = {**{name: share / 2 for name, share in shares.items()}, "rescoring": 0.4}
     return Parts(**about, seconds={x: share * total for x, share in shares.items()}, total=total)
 
 
 def _sentence(rng: random.Random) -> str:
-    """Words, none twice in a row, and a full stop without a space before it."""
+    """Random words without immediate repetition, and a full stop without a space before it."""
     words = [rng.choice(WORDS)]
     for _ in range(max(2, round(rng.lognormvariate(2.4, 0.45)))):
         words.append(rng.choice([word for word in WORDS if word != words[-1]]))
     return " ".join(words) + "."
 
 
-def _worse(line: str, mistakes: float, rng: random.Random) -> str:
-    """Some words replaced, left out, or said twice."""
+def _corrupt(line: str, mistakes: float, rng: random.Random) -> str:
+    """The line with some words replaced, dropped or repeated."""
     words = []
     for word in line.split():
         chance = rng.random() / mistakes
@@ -220,8 +222,8 @@ def _offset(rng: random.Random) -> int:
     return round(rng.gauss(-0.3, 1.8))
 
 
-def _milliseconds(made: Made, tokens: int, more: float, rng: random.Random) -> float:
-    return (made.fixed + more + made.per_token * tokens) * rng.lognormvariate(0, 0.07)
+def _milliseconds(profile: Profile, tokens: int, more: float, rng: random.Random) -> float:
+    return (profile.fixed + more + profile.per_token * tokens) * rng.lognormvariate(0, 0.07)
 
 
 def _write_lines(file: Path, lines: Sequence[str]) -> None:
