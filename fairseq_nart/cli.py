@@ -13,6 +13,7 @@ TOOLS = {
     "export": "exports a model that translates without torch and fairseq",
     "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
     "translate": "translates text",
+    "serve": "serves an exported model over HTTP, with a page to try it",
     "inspect": "draws how the CRF decodes one sentence",
     "average": "averages the weights of several checkpoints",
     "tune": "chooses the normalization rule that best ranks candidates by teacher scores",

@@ -47,8 +47,8 @@ class Page:
                 return answer["result"]
             self._handle(answer)
 
-    def open(self, file: Path, width: int) -> None:
-        """Loads a file in a window of this many pixels."""
+    def open(self, place: Path | str, width: int) -> None:
+        """Loads a file or an address in a window of this many pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -57,7 +57,8 @@ class Page:
             mobile=width < 600,
         )
         self.loaded = False
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        url = place if isinstance(place, str) else place.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while not self.loaded:
             self._handle(self._next())
 

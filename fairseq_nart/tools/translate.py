@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from fairseq_nart import runtime
-from fairseq_nart.errors import UserError
-from fairseq_nart.tools import _lines
+from fairseq_nart.tools import _decoding, _lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=False,
         help="rank several candidates by the model's own score, although there is a teacher",
     )
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a decoding option of the model, such as length_candidates=9; its README.md lists "
-        "them. Can be repeated",
-    )
+    _decoding.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,18 +44,8 @@ def run(options: argparse.Namespace) -> None:
     folder = options.model or runtime.demo_folder()
     if options.model is None:
         print(f"no --model: translating with the demo's, {folder}", file=sys.stderr)
-    decoding = dict(map(_option, options.option))
+    decoding = _decoding.decoding(options)
     given = {name: getattr(options, name) for name in ("rescore", "rescore_best")}
     decoding |= {name: value for name, value in given.items() if value is not None}
     model = runtime.load(folder, options.threads, **decoding)
     _lines.translate(options, model.translate)
-
-
-def _option(words: str) -> tuple[str, int | bool | str]:
-    name, equals, value = words.partition("=")
-    if not equals:
-        raise UserError(f"--option {words} must be NAME=VALUE, such as length_candidates=9")
-    known: dict[str, bool] = {"true": True, "false": False}
-    if value.lower() in known:
-        return name, known[value.lower()]
-    return name.replace("-", "_"), int(value) if value.lstrip("-").isdigit() else value

@@ -26,14 +26,24 @@
     length_candidates = [1, 9, 19]
     rescore_with = "teacher.pt"
 
+    [[system]]
+    family = "NART-DCRF"
+    checkpoint = "nart_dcrf.pt"
+    engine = "onnx"
+    precision = "int8"
+    length_candidates = 9
+    rescore_with = "teacher.pt"
+    rescore_best = 3
+
     [[sweep]]
     system = "NART-DCRF, 1 length"
     parameter = "crf_candidates"
     values = [1, 4, 16, 64]
 
 A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
-precision, threads and tuned are options of fairseq-generate. `tuned` is a file with the output of
-`fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one folder.
+precision, threads, tuned and rescore_best are options of fairseq-generate. `tuned` is a file with
+the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one
+folder.
 """
 
 import ast
@@ -42,7 +52,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import Field, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,10 +69,16 @@ OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
 PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16", "int8"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
+    "onnx": ("float32", "int8"),
 }
-RESCORING = ("rescore_with", "rescore_normalization", "rescore_alpha", "tuned")
+TEACHER = ("rescore_with", "rescore_normalization", "rescore_alpha")
+RESCORING = (*TEACHER, "tuned", "rescore_best")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """Options of fairseq-generate that also work with CTranslate2."""
+
+Engine = Literal["fairseq", "ctranslate2", "onnx"]
+ENGINE_NAMES = {"ctranslate2": "CTranslate2", "onnx": "ONNX"}
+"""In the names of systems; fairseq's are not named."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class SystemPlan:
     name: str
     family: str
     checkpoint: Path
-    engine: Literal["fairseq", "ctranslate2"] = "fairseq"
+    engine: Engine = "fairseq"
     precision: str = "float32"
     threads: int | None = None
     """None: the benchmark finds the best number."""
@@ -89,11 +105,18 @@ class SystemPlan:
     """Options of fairseq-generate, with underscores."""
 
     def __post_init__(self) -> None:
+        teacher = "rescore_with" in self.options
         if self.precision not in PRECISIONS[self.engine]:
             known = ", ".join(PRECISIONS[self.engine])
             raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}")
         if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
             raise UserError(f"engine ctranslate2 supports {', '.join(SEARCH)}, not {other[0]!r}")
+        if self.engine == "onnx" and (other := sorted(self.options.keys() - _known_to_onnx())):
+            raise UserError(
+                f"engine onnx supports decoding options of our systems, not {other[0]!r}"
+            )
+        if "rescore_best" in self.options and (self.engine, teacher) != ("onnx", True):
+            raise UserError("rescore_best needs engine onnx, rescore_with and several candidates")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be at least 1, not {self.threads}")
 
@@ -202,7 +225,7 @@ class _Reader:
             sentencepiece=self.path("sentencepiece", subwords) if subwords else None,
             tests=tests,
             systems=systems,
-            sweeps=list(self.sweeps(content, names)),
+            sweeps=list(self.sweeps(content, {system.name: system for system in systems})),
         )
 
     def path(self, key: str, name: Any) -> Path:
@@ -216,17 +239,25 @@ class _Reader:
         files = {key: str(self.path(key, getattr(test, key))) for key in ("source", "references")}
         return replace(test, **files)
 
-    def sweeps(self, content: dict[str, Any], names: list[str]) -> Iterator[SweepPlan]:
+    def sweeps(
+        self, content: dict[str, Any], systems: dict[str, SystemPlan]
+    ) -> Iterator[SweepPlan]:
         """The sweeps of known systems; with `skip_missing`, the existing checkpoints only."""
         for entry in content.get("sweep", []):
             sweep: SweepPlan = _built("sweep", SweepPlan, entry)
-            known, trained = sweep.system in names, sweep.checkpoints  # value to checkpoint
+            known, trained = sweep.system in systems, sweep.checkpoints  # value to checkpoint
             if self.skip_missing:
                 trained = {x: name for x, name in trained.items() if (self.root / name).exists()}
                 if not known or not (sweep.values or trained):
                     continue
             if not known:
+                names = list(systems)
                 raise UserError(f"[[sweep]]: no system is called {sweep.system!r}, only {names}")
+            if sweep.values and (engine := systems[sweep.system].engine) != "fairseq":
+                raise UserError(
+                    f"[[sweep]]: engine {engine} cannot vary {sweep.parameter}: take a system with "
+                    "engine fairseq"
+                )
             files = {value: str(self.path("checkpoints", name)) for value, name in trained.items()}
             yield replace(sweep, checkpoints=files)
 
@@ -293,12 +324,21 @@ def counted(*kinds: str) -> dict[str, str]:
 
     `kinds` are keys of the options' metadata, see `generation.options`.
     """
-    # Imported here, because a process that runs CTranslate2 does not need torch.
+    options = _decoding_fields().values()
+    return {x.name: x.metadata[kind] for x in options for kind in kinds if kind in x.metadata}
+
+
+def _known_to_onnx() -> set[str]:
+    return {*_decoding_fields(), *TEACHER, "rescore_best", "source_lang", "target_lang"}
+
+
+def _decoding_fields() -> dict[str, Field[Any]]:
+    # Imported here, because a process that runs CTranslate2 or ONNX Runtime does not need torch.
     from fairseq_nart.models._registry import decoding_fields
     from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers all systems)
 
-    options = decoding_fields().values()
-    return {x.name: x.metadata[kind] for x in options for kind in kinds if kind in x.metadata}
+    fields: dict[str, Field[Any]] = decoding_fields()
+    return fields
 
 
 def _name(entry: dict[str, Any], lists: list[str]) -> str:
@@ -311,12 +351,14 @@ def _name(entry: dict[str, Any], lists: list[str]) -> str:
     for option, thing in counts.items():
         if thing == "beam" and (beam := entry.get(option)):
             parts.append("greedy" if beam == 1 else f"beam {beam}")
-    named = {*OWN, *counts}
+    if best := entry.get("rescore_best"):
+        parts.append(f"best {best} rescored")
+    named = {*OWN, *counts, "rescore_best"}
     parts += [f"{key} {entry[key]}" for key in lists if key not in named and key in entry]
     parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
     precision = entry.get("precision", "float32")
-    if entry.get("engine") == "ctranslate2":
-        parts.append(f"CTranslate2 {precision}")
+    if entry.get("engine") in ENGINE_NAMES:
+        parts.append(f"{ENGINE_NAMES[entry['engine']]} {precision}")
     elif precision != "float32":
         parts.append(precision)
     if "threads" in lists:

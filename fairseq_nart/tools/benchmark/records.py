@@ -82,7 +82,7 @@ class System(Record):
     lengths: int | None
     """Length candidates decoded in parallel; None for a system without them."""
     engine: str
-    """fairseq_nart, fairseq or ctranslate2."""
+    """fairseq_nart, fairseq, ctranslate2 or onnx."""
     checkpoint: str
     checkpoint_sha256: str
     vocabulary_sha256: str

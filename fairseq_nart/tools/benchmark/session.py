@@ -1,7 +1,6 @@
 """A benchmark run: its systems, test sets, existing records and folder."""
 
 import contextlib
-import os
 import signal
 import statistics
 import sys
@@ -22,8 +21,7 @@ from fairseq_nart.files import (
     write_json,
 )
 from fairseq_nart.text import read_lines
-from fairseq_nart.tools import _ctranslate2
-from fairseq_nart.tools.benchmark import circumstances
+from fairseq_nart.tools.benchmark import circumstances, prepared
 from fairseq_nart.tools.benchmark.engines import Layout, layouts
 from fairseq_nart.tools.benchmark.plan import Plan, SystemPlan, TestSet
 from fairseq_nart.tools.benchmark.records import (
@@ -144,9 +142,7 @@ class Session:
 
     def start(self, plan: SystemPlan) -> Worker:
         """Starts the process of a system."""
-        model = self.plan.binarised
-        if plan.engine == "ctranslate2":
-            model = self._converted(plan.checkpoint)
+        model = prepared.model(plan, self.plan, self.out)
         return Worker(plan, model, self.plan.subwords, self.device)
 
     @contextlib.contextmanager
@@ -166,10 +162,11 @@ class Session:
         """All systems that can run here; prints why others are left out. UserError if none can."""
         systems = self.plan.systems
         excluded: list[tuple[str, list[SystemPlan]]] = []
-        if not _ctranslate2.is_installed():
-            why = f"CTranslate2 is not installed: {_ctranslate2.INSTALL}"
-            excluded.append((why, [x for x in systems if x.engine == "ctranslate2"]))
+        for engine, install in prepared.lacking().items():
+            excluded.append((install, [x for x in systems if x.engine == engine]))
         if self.device != "cpu":
+            exported = [x for x in systems if x.engine == "onnx"]
+            excluded.append(("engine onnx needs a CPU", exported))
             int8 = [x for x in systems if (x.engine, x.precision) == ("fairseq", "int8")]
             excluded.append(("int8 with engine fairseq needs a CPU", int8))
         for why, without in excluded:
@@ -179,21 +176,6 @@ class Session:
         if not systems:
             raise UserError("no system is left to measure")
         return systems
-
-    def _converted(self, checkpoint: Path) -> Path:
-        # Imported here, because without a conversion torch is not needed.
-        from fairseq_nart.tools._teacher import Teacher
-
-        folder = self.out / "ctranslate2" / sha256(checkpoint)[:12]
-        if not folder.exists():
-            unfinished = folder.with_name(f"{folder.name}.tmp")
-            teacher = Teacher.load(checkpoint, self.plan.binarised)
-            try:
-                _ctranslate2.convert(teacher, unfinished)
-            except Exception as error:
-                raise UserError(f"CTranslate2 cannot convert {checkpoint}: {error}") from error
-            os.replace(unfinished, folder)
-        return folder
 
     def _prepare(self, worker: Worker) -> None:
         """Sets a system's layout and writes its record. UserError if an older one differs."""

@@ -30,10 +30,10 @@ class Worker:
     """
 
     def __init__(self, plan: SystemPlan, model: Path, subwords: LoadSubwords, device: str):
-        """`model` is what the engine reads besides the checkpoint: see `_engine`."""
+        """`model` is what the engine reads besides the checkpoint: see `prepared`."""
         self.plan = plan
         ours, theirs = multiprocessing.Pipe()
-        # As for CTranslate2's users, its process does not import torch; others share their imports.
+        # Users of the other engines do not import torch; fairseq's processes share their imports.
         shared = plan.engine == "fairseq"
         context: Any = multiprocessing.get_context("forkserver" if shared else "spawn")
         if shared:
@@ -121,13 +121,17 @@ def _serve(
 
 
 def _engine(plan: SystemPlan, model: Path, device: str) -> Any:
-    """Loads the engine; `model` is the folder of dictionaries or CTranslate2's converted model."""
+    """Loads the engine; see `prepared.model` for `model`."""
     allocator.keep_freed_memory()  # the same for all engines
     # Each process imports only the engine that it runs.
     if plan.engine == "ctranslate2":
         from fairseq_nart.tools.benchmark.ctranslate2_engine import CTranslate2Engine
 
         return CTranslate2Engine(plan, model, device)
+    if plan.engine == "onnx":
+        from fairseq_nart.tools.benchmark.onnx_engine import OnnxEngine
+
+        return OnnxEngine(plan, model)
     from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
 
     extensions.load()

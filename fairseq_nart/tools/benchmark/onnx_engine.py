@@ -1,0 +1,96 @@
+"""Runs an exported model with `fairseq_nart.runtime`, without torch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from fairseq_nart import runtime
+from fairseq_nart.runtime.candidates import Hypothesis
+from fairseq_nart.tools.benchmark.clock import Part
+from fairseq_nart.tools.benchmark.engines import Layout
+from fairseq_nart.tools.benchmark.plan import TEACHER, SystemPlan
+
+EXPORTED = (*TEACHER, "source_lang", "target_lang")
+"""Options that are fixed when a model is exported."""
+
+
+class OnnxEngine:
+    """Translates with the exported model in `folder`."""
+
+    name = "onnx"
+    device = "cpu"
+    libraries = ("onnxruntime", "numpy")
+    can_stream = True
+
+    def __init__(self, plan: SystemPlan, folder: Path) -> None:
+        self.folder = folder
+        self.options = {x: y for x, y in plan.options.items() if x not in EXPORTED}
+        if "rescore_with" in plan.options:
+            self.options["rescore"] = True
+        self.lay_out(Layout(plan.threads or 1))
+        translator = self.translators[0]
+        self.text = translator.text
+        self.manifest = translator.manifest
+        self.refines = "refinement_iterations" in self.manifest.decoding
+        values = translator.engine.system.options
+        self.lengths: int | None = getattr(values, "length_candidates", None)
+
+    def lay_out(self, layout: Layout) -> None:
+        # A translator serves one thread at a time.
+        self.translators = [
+            runtime.load(self.folder, layout.threads, **self.options) for _ in range(layout.streams)
+        ]
+
+    def encode(self, pieces: list[str]) -> list[int]:
+        return self.text.numbered(pieces)
+
+    def decode(self, target: Hypothesis) -> list[str]:
+        return self.text.pieces(target.tokens)
+
+    def iterations(self, target: Hypothesis) -> int:
+        return target.iterations if self.refines else 0
+
+    def translate(self, batches: Iterable[Sequence[list[int]]]) -> list[list[Hypothesis]]:
+        if len(self.translators) == 1:
+            return [_best(self.translators[0], batch) for batch in batches]
+        free: SimpleQueue[runtime.Translator] = SimpleQueue()
+        for translator in self.translators:
+            free.put(translator)
+
+        def work(batch: Sequence[list[int]]) -> list[Hypothesis]:
+            translator = free.get()
+            try:
+                return _best(translator, batch)
+            finally:
+                free.put(translator)
+
+        with ThreadPoolExecutor(len(self.translators)) as threads:
+            return list(threads.map(work, batches))
+
+    def predicted_lengths(self, batch: Sequence[list[int]]) -> list[int]:
+        tokens = np.full((len(batch), max(map(len, batch))), self.manifest.pad)
+        for row, source in zip(tokens, batch, strict=True):
+            row[: len(source)] = source
+        lengths = self.translators[0].engine.system.encode(tokens).encoded["lengths"]
+        predicted: list[int] = lengths.clip(min=1).tolist()
+        return predicted
+
+    def parts(self) -> list[Part]:
+        return []
+
+    def wait(self) -> None:
+        """Does nothing: `translate` returns when everything is done."""
+
+    def operations(self, work: Callable[[], object]) -> int | None:
+        return None
+
+    def peak_bytes(self, work: Callable[[], object]) -> int | None:
+        work()
+        return None
+
+
+def _best(translator: runtime.Translator, batch: Sequence[list[int]]) -> list[Hypothesis]:
+    return [hypotheses[0] for hypotheses in translator.engine(batch, most=1, scored=False)]
