@@ -105,7 +105,7 @@ def read(folder: Path) -> Manifest:
     try:
         content = json.loads(file.read_text("utf-8"))
         version = content.pop("format")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     if version != FORMAT:
         raise UserError(
@@ -118,16 +118,17 @@ def read(folder: Path) -> Manifest:
             content[name] = tuple(content[name])
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error}): export the model again") from error
-    for name, digest in manifest.files.items():
+        digests = dict(manifest.files)
+        used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
+    for name, digest in digests.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise UserError(f"{folder} has no file {name}: copy the whole folder again")
         if sha256(path) != digest:
             raise UserError(f"{path} was changed or damaged: copy it again, or export again")
-    used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
-    for missing in used - {None} - manifest.files.keys():
+    for missing in used - {None} - digests.keys():
         raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
 
