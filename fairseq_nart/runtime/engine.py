@@ -48,7 +48,7 @@ class Engine:
             raise UserError(
                 f"{folder} has no teacher, so it cannot rescore: export it with --teacher"
             )
-        if best is not None and (not rescore or best < 1):
+        if best is not None and (not rescore or not isinstance(best, int) or best < 1):
             raise UserError(
                 "rescore_best must be at least 1, with a teacher and several candidates, "
                 f"not {best}"

@@ -134,18 +134,19 @@ def read(folder: Path) -> Manifest:
 
 
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
-    """The decoding options: the manifest's, replaced by `options`.
+    """The decoding options: the manifest's, replaced by `options` that are not None.
 
     UserError for an option that the model does not have, or for a value that it cannot have.
     """
     known = {name: option for name, option in manifest.decoding.items() if not option.idle}
-    for name, value in options.items():
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in options:
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "it has none"
             raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
+    for name, value in given.items():
         option = known[name]
-        if value is not None and type(value).__name__ != option.kind:
+        if type(value).__name__ != option.kind:
             raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
-        if value is not None or option.value is not None:
-            require_allowed(name, value, option.choices, option.bounds)
-    return {**{name: option.value for name, option in manifest.decoding.items()}, **options}
+        require_allowed(name, value, option.choices, option.bounds)
+    return {**{name: option.value for name, option in manifest.decoding.items()}, **given}
