@@ -93,9 +93,10 @@ class MultiheadAttention(nn.Module):
         """
         if exporting.active():
             if query is source:
-                q, k, v = F.linear(query, *self.joined("qkv")).split(self.dim, dim=2)
+                joined = F.linear(query, *self.joined("qkv"))
+                q, k, v = torch.split(joined, self.dim, dim=2)
             else:
-                q, (k, v) = self.q_proj(query), source.split(self.dim, dim=2)
+                q, (k, v) = self.q_proj(query), torch.split(source, self.dim, dim=2)
             return self._attend_in_graph(mask, q, k, v)
         if query is source:
             return self.attend(mask, *self.project(query, "qkv"))
@@ -140,7 +141,7 @@ class PositionalAttention(MultiheadAttention):
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
         if exporting.active():
             both = F.linear(positions[None], *self.joined("qk")).expand(value.size(0), -1, -1)
-            q, k = both.split(self.dim, dim=2)
+            q, k = torch.split(both, self.dim, dim=2)
             return self._attend_in_graph(mask, q, k, self.v_proj(value))
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 

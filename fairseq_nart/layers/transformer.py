@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.attention import (
     MultiheadAttention,
     PositionalAttention,
     keys_mask,
     without_cudnn,
 )
-from fairseq_nart.layers import exporting
 from fairseq_nart.layers.dropout import dropout
 from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import EncoderStates
@@ -207,7 +207,7 @@ class Decoder(nn.Module):
         source_mask = keys_mask(source.mask)
         sources = [source.output] * len(self.layers)
         if source.memory is not None:
-            sources = list(source.memory.split(2 * self.size.dim, dim=2))
+            sources = list(torch.split(source.memory, 2 * self.size.dim, dim=2))
         with without_cudnn(x):
             for layer, keys in zip(self.layers, sources, strict=True):
                 x = layer(x, attention_mask, positions, keys, source_mask)
