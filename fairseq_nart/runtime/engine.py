@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.generation.passes import ELEMENTS_PER_PASS, plan
+from fairseq_nart.generation.passes import (
+    ELEMENTS_PER_PASS,
+    MOST_ELEMENTS,
+    gibibytes,
+    plan,
+    runs,
+)
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Candidates, Hypothesis, finish, rank
 from fairseq_nart.runtime.graphs import Graph
@@ -63,21 +69,42 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         """Token ids of a batch, the EOS last -> the distinct hypotheses of each sentence, best
         first, at most `most` if given. Without `scored`, a score that is not needed may be 0."""
+        result = []
+        for part in runs(list(map(len, sources)), self.system.sentence_elements, MOST):
+            result += self._translate(sources[part], most, scored)
+        return result
+
+    def _translate(
+        self, sources: Sequence[Sequence[int]], most: int | None, scored: bool
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of sentences that are encoded together."""
         tokens = np.full((len(sources), max(map(len, sources))), self.manifest.pad)
         for row, source in enumerate(sources):
             tokens[row, : len(source)] = source
         system, result = self.system, []
+        self._require_room(system.sentence_elements(tokens.shape[1]))
         encoded = system.encode(tokens)
         targets = system.propose(encoded)
+        self._require_room(system.row_elements(int(targets.lengths.max())))
         lengths = targets.lengths.tolist()
         for part, passes in plan(lengths, targets.valid.tolist(), system.row_elements, MOST):
             some = encoded.select(part)
             done = [self._pass(some, targets.select(part, columns), scored) for columns in passes]
-            joined = _joined(done, len(some.mask), self.manifest.pad)
+            joined = _joined(done, passes, len(some.mask), self.manifest.pad)
             if self.scorer is not None:
                 joined = self._rescored(some, joined)
             result += rank(joined, len(some.mask), most)
         return result
+
+    def _require_room(self, elements: int) -> None:
+        """UserError if the largest array of one sentence or target would have too many elements."""
+        if elements > MOST_ELEMENTS:
+            options = self.manifest.decoding.items()
+            names = [name for name, option in options if option.candidates and not option.idle]
+            raise UserError(
+                f"a sentence needs {gibibytes(elements)} for one array, more than "
+                f"{gibibytes(MOST_ELEMENTS)}: lower {' or '.join(names)}, or leave it out"
+            )
 
     def _pass(self, source: Source, targets: Targets, scored: bool) -> Candidates:
         several = self.system.candidates > 1
@@ -127,10 +154,16 @@ def _without_repeats(candidates: Candidates, scores: Any) -> Any:
     return scores
 
 
-def _joined(parts: list[Candidates], sentences: int, pad: int) -> Candidates:
-    """The candidates of several passes over the same sentences."""
+def _joined(
+    parts: list[Candidates], passes: list[list[int]], sentences: int, pad: int
+) -> Candidates:
+    """The candidates of several passes over the same sentences, in the order of one pass. `passes`
+    are the columns of the targets in each."""
     if len(parts) == 1:
         return parts[0]
+    columns = np.concatenate(passes)
+    several = sum(len(part.scores) for part in parts) // (sentences * len(columns))
+    order = np.argsort(np.repeat(columns, several), kind="stable")
     width = max(part.tokens.shape[1] for part in parts)
 
     def of(name: str, fill: Any) -> Any:
@@ -140,7 +173,7 @@ def _joined(parts: list[Candidates], sentences: int, pad: int) -> Candidates:
             if array.ndim == 2:
                 array = np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
             rows.append(array.reshape(sentences, -1, *array.shape[1:]))
-        joined = np.concatenate(rows, axis=1)
+        joined = np.concatenate(rows, axis=1)[:, order]
         return joined.reshape(-1, *joined.shape[2:])
 
     fills = {"tokens": pad, "mask": False, "log_probs": 0, "scores": 0, "iterations": 0}
