@@ -45,7 +45,13 @@ class Engine:
                     graphs[name] = Graph(folder / file, threads)
             return graphs
 
-        module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
+        try:
+            module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
+                "install the version that exported it"
+            ) from error
         self.system: System = module.Runtime(manifest, load(False), values)
         self.dedup = bool(values.get("dedup", False))
         if rescore is None:
