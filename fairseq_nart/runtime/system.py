@@ -53,8 +53,9 @@ class System:
 
     def row_elements(self, length: int) -> int:
         """Elements of the largest array for one target of `length` positions."""
-        slots: int = self.manifest.constants.get("crf_candidates", 0)
-        elements, paths = length * max(self.manifest.vocab_size, slots**2), self.crf_paths
+        vocabulary, paths = self.manifest.vocab_size, self.crf_paths
+        slots = min(int(self.manifest.constants.get("crf_candidates", 0)), vocabulary)
+        elements = length * max(vocabulary, slots**2)
         # All scores and back-pointers (int64), or the scores compared in one step.
         return max(elements, 3 * length * paths * slots, paths * slots**2)
 
