@@ -87,7 +87,7 @@ class NartCtc(NartModel):
         return [self.blank]
 
     def constants(self) -> dict[str, Any]:
-        return {"ctc_split": self.cfg.ctc_split}
+        return {**super().constants(), "ctc_split": self.cfg.ctc_split}
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
         """tokens (B,S) -> log-probabilities (B,F,W), of the vocabulary and the blank, and the most

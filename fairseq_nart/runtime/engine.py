@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.generation.passes import ELEMENTS_PER_PASS, plan
+from fairseq_nart.generation.passes import (
+    ELEMENTS_PER_PASS,
+    MOST_ELEMENTS,
+    gibibytes,
+    plan,
+    runs,
+)
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Cleaning, Hypothesis, distinct, finish
 from fairseq_nart.runtime.graphs import Graph
@@ -40,7 +46,13 @@ class Engine:
                     graphs[name] = Graph(folder / file, threads)
             return graphs
 
-        module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
+        try:
+            module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
+                "install the version that exported it"
+            ) from error
         self.system: System = module.Runtime(manifest, load(False), values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
@@ -69,25 +81,44 @@ class Engine:
     ) -> list[list[Hypothesis]]:
         """Token ids of a batch, the EOS last -> the distinct hypotheses of each sentence, best
         first, at most `most` if given. Without `scored`, a score that is not needed may be 0."""
-        width = max(map(len, sources))
-        pad = self.manifest.pad
-        tokens = np.array([[*source, *[pad] * (width - len(source))] for source in sources])
-        encoded = self.system.encode(tokens)
-        targets = self.system.propose(encoded)
-        lengths, elements = targets.lengths.tolist(), self.system.row_elements
         result = []
-        for part, passes in plan(lengths, targets.valid.tolist(), elements, MOST):
+        for part in runs(list(map(len, sources)), self.system.sentence_elements, MOST):
+            result += self._translate(sources[part], most, scored)
+        return result
+
+    def _translate(
+        self, sources: Sequence[Sequence[int]], most: int | None, scored: bool
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of sentences that are encoded together."""
+        system, width, pad = self.system, max(map(len, sources)), self.manifest.pad
+        tokens = np.array([[*source, *[pad] * (width - len(source))] for source in sources])
+        self._require_room(system.sentence_elements(width))
+        encoded = system.encode(tokens)
+        targets = system.propose(encoded)
+        self._require_room(system.row_elements(int(targets.lengths.max())))
+        lengths, result = targets.lengths.tolist(), []
+        for part, passes in plan(lengths, targets.valid.tolist(), system.row_elements, MOST):
             some = encoded.select(part)
             pools: list[list[Hypothesis]] = [[] for _ in some.tokens]
             for columns in passes:
-                found = self._pass(some, targets.select(part, columns), scored)
-                for pool, hypotheses in zip(pools, found, strict=True):
+                decoded = self._pass(some, targets.select(part, columns), scored)
+                for pool, hypotheses in zip(pools, decoded, strict=True):
                     pool += hypotheses
             ranked = [distinct(pool) for pool in pools]
             if self.scorer is not None:
                 ranked = self._rescored(some, ranked)
             result += [hypotheses[:most] for hypotheses in ranked]
         return result
+
+    def _require_room(self, elements: int) -> None:
+        """UserError if the largest array of one sentence or target would have too many elements."""
+        if elements > MOST_ELEMENTS:
+            options = self.manifest.decoding.items()
+            names = [name for name, option in options if option.candidates and not option.idle]
+            raise UserError(
+                f"a sentence needs {gibibytes(elements)} for one array, more than "
+                f"{gibibytes(MOST_ELEMENTS)}: lower {' or '.join(names)}, or leave it out"
+            )
 
     def _pass(self, source: Source, targets: Targets, scored: bool) -> list[list[Hypothesis]]:
         several = self.system.candidates > 1

@@ -7,6 +7,7 @@ from exported import by_plugin, by_runtime, export_model, require_equal, rescore
 from toys import build, build_teacher, load_task
 
 from fairseq_nart import runtime
+from fairseq_nart.errors import UserError
 from fairseq_nart.generation.clean import Candidates as PluginCandidates
 from fairseq_nart.runtime import engine as engines
 from fairseq_nart.runtime import scorer as scorers
@@ -162,12 +163,44 @@ def test_odd_width_equals_the_plugin(task, tmp_path):
 
 
 def test_more_paths_than_exist_are_left_out(task, tmp_path):
-    """Of two candidates, and of all words with those that are never said."""
-    for number, sources in (("2", sources_of(task)), ("10000", [[2], [5, 2]])):
-        model = build(task, "nart_crf_tiny", "--crf-candidates", number)
-        folder = export_model(tmp_path / number, task, model)
-        ours = runtime.load(folder, threads=1, crf_paths=200)
-        require_equal(ours.engine(sources), by_plugin(model, sources, crf_paths=200))
+    """Of two candidates, and of a single position with words that are never said."""
+    two = build(task, "nart_crf_tiny", "--crf-candidates", "2")
+    every = build(
+        task, "nart_crf_tiny", "--crf-candidates", "10000", "--length-predictor", "offset"
+    )
+    every.lengths.offset.fill_(-1)
+    for model, sources, paths in ((two, sources_of(task), 200), (every, [[2], [5, 2]], 300)):
+        folder = export_model(tmp_path / str(paths), task, model)
+        ours = runtime.load(folder, threads=1, crf_paths=paths)
+        found = ours.engine(sources)
+        require_equal(found, by_plugin(model, sources, crf_paths=paths))
+    assert len(found[1]) == len(task.target_dictionary) - 2
+
+
+@pytest.mark.parametrize(
+    "name, option",
+    [("nart_ctc", "ctc_beam"), ("nart_crf", "crf_paths"), ("nart_fertility", "fertility_samples")],
+)
+def test_too_many_candidates_are_refused(name, option, task, tmp_path):
+    """As the plugin does, before any memory is used."""
+    folder = export_model(tmp_path / "model", task, build(task, f"{name}_tiny"))
+    ours = runtime.load(folder, threads=1, **{option: 10**9})
+    with pytest.raises(UserError, match=rf"a sentence needs .* GiB for one array.*{option}"):
+        ours.engine([[5, 6, 2]])
+
+
+def test_sentences_that_are_too_many_are_encoded_apart(task, tmp_path, monkeypatch):
+    """CTC's encoder also computes the distributions of all frames."""
+    folder = export_model(tmp_path / "model", task, build(task, "nart_ctc_tiny"))
+    ours, rows = runtime.load(folder, threads=1, ctc_beam=3), []
+    sources, system = sources_of(task), ours.engine.system
+    whole, encode = ours.engine(sources), system.encode
+    monkeypatch.setattr(system, "encode", lambda x: rows.append(x.shape) or encode(x))
+    limit = 3 * system.sentence_elements(max(map(len, sources)))
+    monkeypatch.setattr(engines, "MOST", limit)
+    require_equal(ours.engine(sources), whole)
+    assert sum(count for count, _ in rows) == len(sources)
+    assert all(count * system.sentence_elements(width) <= limit for count, width in rows)
 
 
 def test_rescorer_helper_is_the_tasks_default(data, teacher):
