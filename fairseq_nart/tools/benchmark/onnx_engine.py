@@ -21,7 +21,7 @@ _NUMPY_PARTS: list[Part] = [
     *((ctc, name, "search") for name in ("best_path", "prefix_beam_search")),
     (engine, "finish", "clean"),
     (TeacherScorer, "__call__", "rescoring"),
-    (engine, "rank", "pick"),
+    (engine, "distinct", "pick"),
 ]
 
 EXPORTED = (*TEACHER, *LANGUAGES)
