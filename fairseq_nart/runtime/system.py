@@ -73,8 +73,8 @@ class System:
             valid = (valid[..., None] & exists).reshape(len(valid), -1)
         tokens = np.take_along_axis(ids, slots.swapaxes(1, 2), 2).swapaxes(1, 2)
         log_probs = np.zeros(slots.shape, np.float32)
-        for path in range(paths) if scored else ():
-            log_probs[:, path] = search.log_probs(scores, arrivals, slots[:, path], lengths)
+        if scored:
+            log_probs = search.log_probs(scores, arrivals, slots, lengths)
         flat = (len(mask) * paths, mask.shape[1])
         repeated = np.repeat(mask, paths, axis=0)
         return Decoded(tokens.reshape(flat), log_probs.reshape(flat), repeated, valid)

@@ -1,6 +1,7 @@
 """Cleaning and ranking equal `fairseq_nart.generation`."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from fairseq_nart.generation import clean
 from fairseq_nart.generation.normalization import normalize
 from fairseq_nart.generation.ranking import Ranking, ScoredPass
-from fairseq_nart.runtime.candidates import Candidates, finish, rank
+from fairseq_nart.runtime.candidates import Cleaning, Hypothesis, distinct, finish
 from fairseq_nart.runtime.states import Decoded
 
 PAD, EOS = 1, 2
@@ -29,18 +30,16 @@ def test_finish_equals_the_plugin(lines, dedup, filler, longest, rule):
     empty = torch.arange(len(lines)) == 1
     exists = torch.arange(len(lines)) != 2
     decoded = Decoded(tokens.numpy(), log_probs.numpy(), mask.numpy(), exists.numpy()[:, None], 3)
-    found = finish(
-        decoded, rule, eos=EOS, pad=PAD, dedup=dedup, longest=longest, empty=empty.numpy()
-    )
+    results = finish(decoded, empty.tolist(), Cleaning(EOS, longest, dedup, rule))
     tokens = tokens.masked_fill(empty[:, None], EOS)
     expected = clean.finish(tokens, log_probs, mask, EOS, PAD, dedup, longest)
     scores = normalize(expected.log_probs.sum(dim=1), expected.mask.sum(dim=1), rule, alpha=0.0)
-    scores = scores.masked_fill(~exists, float("-inf"))
-    assert found.tokens.tolist() == expected.tokens.tolist()
-    assert found.mask.tolist() == expected.mask.tolist()
-    assert found.log_probs.tolist() == expected.log_probs.tolist()
-    np.testing.assert_allclose(found.scores, scores.numpy(), rtol=1e-6)
-    assert found.iterations.tolist() == [3] * len(lines)
+    for row, hypotheses in enumerate(results):
+        assert len(hypotheses) == int(exists[row])
+        for one in hypotheses:
+            assert one.tokens == expected.tokens[row][expected.mask[row]].tolist()
+            assert one.score == pytest.approx(float(scores[row]), rel=1e-6)
+            assert one.iterations == 3
 
 
 def row_of(length):
@@ -57,20 +56,17 @@ def row_of(length):
     ),
     st.sampled_from([None, 1, 2]),
 )
-def test_rank_equals_the_plugin(rows, most):
+def test_distinct_equals_the_plugin(rows, most):
     """Three candidates of two sentences: equal ones once, of equal scores the first."""
-    tokens = np.full((6, 4), PAD)
+    tokens = torch.full((6, 4), PAD)
     for row, (words, _) in enumerate(rows):
-        tokens[row, : len(words)] = words
-    scores = np.array([score for _, score in rows])
-    zeros, passes = np.zeros((6, 4), np.float32), np.arange(6)
-    found = rank(Candidates(tokens, tokens != PAD, zeros, scores, passes), 2, most)
+        tokens[row, : len(words)] = torch.tensor(words)
+    scores = torch.tensor([score for _, score in rows]).view(2, 3)
     ranking = Ranking(most, "")
-    every = map(torch.from_numpy, (tokens, tokens != PAD, zeros))
-    per_sentence = (torch.from_numpy(x).view(2, 3) for x in (scores, passes))
-    ranking.add(2, [ScoredPass([0, 1, 2], clean.Candidates(*every), *per_sentence)])
-    expected = [
-        [(one.tokens.tolist(), one.score, one.iterations) for one in hypotheses]
-        for hypotheses in ranking.sentences
-    ]
-    assert [[(x.tokens, x.score, x.iterations) for x in each] for each in found] == expected
+    candidates = clean.Candidates(tokens, tokens != PAD, torch.zeros(6, 4))
+    ranking.add(2, [ScoredPass([0, 1, 2], candidates, scores, torch.arange(6).view(2, 3))])
+    for start, expected in zip((0, 3), ranking.sentences, strict=True):
+        some = enumerate(rows[start : start + 3], start)
+        ours = [Hypothesis(words, score, row) for row, (words, score) in some if score > -np.inf]
+        results = [(one.tokens, one.score, one.iterations) for one in distinct(ours)[:most]]
+        assert results == [(x.tokens.tolist(), x.score, x.iterations) for x in expected]

@@ -93,7 +93,7 @@ def test_log_probs_equal_the_chain(problem):
             path = problem.random_path()
             if chain.score(*chains, path, problem.mask).isinf().any():
                 return
-        found = search.log_probs(scores, arrivals, path.numpy(), lengths)
+        found = search.log_probs(scores, arrivals, path.numpy()[:, None], lengths)[:, 0]
         expected = chain.path_log_probs(*chains, path, problem.mask)
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-9)
         likelihood = chain.log_likelihood(*chains, path, problem.mask)
@@ -104,7 +104,9 @@ def test_log_probs_of_impossible_slots_are_minus_infinity():
     """k-best search returns such paths if fewer than k are possible."""
     scores = np.array([[[0.0, -np.inf], [0.0, -np.inf]]], np.float32)
     arrivals, path, lengths = np.zeros((1, 1, 2, 2), np.float32), np.array([[1, 1]]), np.array([2])
-    assert search.log_probs(scores, arrivals, path, lengths).tolist() == [[-math.inf] * 2]
+    assert search.log_probs(scores, arrivals, path[:, None], lengths).tolist() == [
+        [[-math.inf] * 2]
+    ]
 
 
 def test_log_sum_exp_of_nothing_possible_is_impossible():
