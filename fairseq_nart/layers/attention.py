@@ -93,7 +93,8 @@ class MultiheadAttention(nn.Module):
         """
         if exporting.active():
             if query is source:
-                q, k, v = torch.split(F.linear(query, *self.joined("qkv")), self.dim, dim=2)
+                joined = F.linear(query, *self.joined("qkv"))
+                q, k, v = torch.split(joined, self.dim, dim=2)
             else:
                 q, (k, v) = self.q_proj(query), torch.split(source, self.dim, dim=2)
             return self._attend_in_graph(mask, q, k, v)

@@ -90,21 +90,19 @@ class Engine:
         self, sources: Sequence[Sequence[int]], most: int | None, scored: bool
     ) -> list[list[Hypothesis]]:
         """The hypotheses of sentences that are encoded together."""
-        width = max(map(len, sources))
-        self._require_room(self.system.sentence_elements(width))
-        pad = self.manifest.pad
+        system, width, pad = self.system, max(map(len, sources)), self.manifest.pad
         tokens = np.array([[*source, *[pad] * (width - len(source))] for source in sources])
-        encoded = self.system.encode(tokens)
-        targets = self.system.propose(encoded)
-        self._require_room(self.system.row_elements(int(targets.lengths.max())))
-        lengths, elements = targets.lengths.tolist(), self.system.row_elements
-        result = []
-        for part, passes in plan(lengths, targets.valid.tolist(), elements, MOST):
+        self._require_room(system.sentence_elements(width))
+        encoded = system.encode(tokens)
+        targets = system.propose(encoded)
+        self._require_room(system.row_elements(int(targets.lengths.max())))
+        lengths, result = targets.lengths.tolist(), []
+        for part, passes in plan(lengths, targets.valid.tolist(), system.row_elements, MOST):
             some = encoded.select(part)
             pools: list[list[Hypothesis]] = [[] for _ in some.tokens]
             for columns in passes:
-                found = self._pass(some, targets.select(part, columns), scored)
-                for pool, hypotheses in zip(pools, found, strict=True):
+                decoded = self._pass(some, targets.select(part, columns), scored)
+                for pool, hypotheses in zip(pools, decoded, strict=True):
                     pool += hypotheses
             ranked = [distinct(pool) for pool in pools]
             if self.scorer is not None:
