@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 from fairseq.models import BaseFairseqModel
 
@@ -78,6 +79,6 @@ def require_equal(
         assert {tuple(one.tokens) for one in mine} == expected.keys()
         for one, ranked in zip(mine, other, strict=True):
             same = expected[tuple(one.tokens)]
-            assert abs(one.score - same.score) < 1e-4
-            assert abs(one.score - ranked.score) < 1e-4
+            assert one.score == pytest.approx(same.score, rel=1e-6, abs=1e-4)
+            assert one.score == pytest.approx(ranked.score, rel=1e-6, abs=1e-4)
             assert one.iterations == same.iterations

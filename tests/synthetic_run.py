@@ -14,6 +14,7 @@ from fairseq_nart.tools.benchmark.records import (
     Operations,
     Parts,
     Record,
+    SourceLength,
     Sweep,
     System,
     Throughput,
@@ -173,7 +174,14 @@ def _measurements(
         )
     yield _parts({**about, "sentences": numbers}, profile, mean / 1000)
     yield Memory(**about, peak_bytes=2**29 + 10**7 * (profile.lengths or 4), sentences=numbers)
-    yield Operations(**about, flop=1e8 * (profile.lengths or 4), sentences=numbers[::5])
+    # One measured it in a slow moment, which does not count.
+    slow = 5 if name == "NART, 1 length" else 1
+    rate = 1e11 / slow if profile.engine == "fairseq_nart" else None
+    flop = 1e8 * (profile.lengths or 4)
+    yield Operations(**about, flop=flop, sentences=numbers[::5], rate=rate)
+    for length in (10, 20, 40):
+        seconds = [(profile.fixed + profile.per_token * length) / 1000] * 3
+        yield SourceLength(**about, tokens=length, seconds=seconds, repeats=3, begun=COMMON["time"])
     if profile.family in ("NART-CRF", "NART-DCRF") and profile.lengths == 1:
         for parameter, values in (("crf_candidates", (1, 4, 16, 64, 256)), ("crf_rank", (8, 32))):
             for value in values:

@@ -230,6 +230,12 @@ def plan(out: Path, teacher: Path, students: dict[tuple[str, str], Path]) -> str
             f'[[system]]\nfamily = "{NAMES[system]}, {text} text"\ncheckpoint = "{checkpoint}"\n'
             f'length_candidates = {LENGTHS}\nrescore_with = "{teacher}"'
         )
+    for (system, text), checkpoint in students.items():
+        tables.append(
+            f'[[system]]\nfamily = "{NAMES[system]}, {text} text"\ncheckpoint = "{checkpoint}"\n'
+            'engine = "onnx"\nprecision = "int8"\n'
+            f'length_candidates = {LENGTHS}\nrescore_with = "{teacher}"'
+        )
     return "\n\n".join(tables) + "\n"
 
 

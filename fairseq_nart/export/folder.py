@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import Field, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
@@ -41,10 +41,11 @@ class Request:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes `out` if the block succeeds.
 
-    UserError if `out` exists, unless it is empty or an exported model, which is replaced.
+    UserError if `out` exists, unless it is empty or an exported model, which is replaced. So
+    files of the user are never deleted.
     """
-    if out.exists() and not (out / MANIFEST).exists() and (out.is_file() or any(out.iterdir())):
-        raise UserError(f"{out} holds other files: give another --out, or empty it")
+    if out.exists():
+        _require_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -59,6 +60,17 @@ def new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_replaceable(out: Path) -> None:
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: give another --out")
+    known: set[str] = set()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+        known = {MANIFEST, *manifest["files"]} if "format" in manifest else known
+    if others := sorted({file.name for file in out.iterdir()} - known):
+        raise UserError(f"{out} holds other files, such as {others[0]}: give another --out")
 
 
 def write(translator: Translator, request: Request, folder: Path) -> Manifest:

@@ -37,7 +37,7 @@ def write(graph: Graph, file: Path, precision: str) -> None:
         _write_float32(graph, traced)
         if precision == "int8":
             quantized = Path(folder) / "int8.onnx"
-            _write_int8(traced, quantized)
+            quantize(traced, quantized)
             traced = quantized
         model = onnx.load(traced)
     _shorten_names(model.graph)
@@ -82,7 +82,7 @@ def _write_float32(graph: Graph, file: Path) -> None:
         )
 
 
-def _write_int8(float32: Path, file: Path) -> None:
+def quantize(float32: Path, file: Path) -> None:
     """Quantizes an ONNX file: weights once, the inputs of products at each call."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -19,7 +19,7 @@ def keys_mask(mask: Tensor) -> Tensor | None:
     Attention without a mask is a third faster. On a GPU the check would block the host.
     """
     if exporting.active():
-        return mask[:, None, None]
+        return mask.int()
     return None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
 
 
@@ -45,6 +45,7 @@ class MultiheadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"width {dim} is not a multiple of {heads} attention heads")
+        self.dim = dim
         self.heads = heads
         self.dropout = dropout
         self.q_proj = nn.Linear(dim, dim)
@@ -91,9 +92,10 @@ class MultiheadAttention(nn.Module):
         """
         if exporting.active():
             if query is source:
-                q, k, v = F.linear(query, *self.joined("qkv")).chunk(3, dim=2)
+                joined = F.linear(query, *self.joined("qkv"))
+                q, k, v = torch.split(joined, self.dim, dim=2)
             else:
-                q, (k, v) = self.q_proj(query), source.chunk(2, dim=2)
+                q, (k, v) = self.q_proj(query), torch.split(source, self.dim, dim=2)
             return self._attend_in_graph(mask, q, k, v)
         if query is source:
             return self.attend(mask, *self.project(query, "qkv"))
@@ -122,7 +124,7 @@ class MultiheadAttention(nn.Module):
         return projected
 
     def _attend_in_graph(self, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """mask (B,1,1|T,S), q (B,T,D), k and v (B,S,D) -> (B,T,D)."""
+        """mask as in `exporting.attention`, q (B,T,D), k and v (B,S,D) -> (B,T,D)."""
         assert mask is not None
         projected: Tensor = self.out_proj(exporting.attention(q, k, v, mask, self.heads))
         return projected
@@ -138,7 +140,7 @@ class PositionalAttention(MultiheadAttention):
         """positions (T,D), value (B,T,D), mask as in the base class -> (B,T,D)."""
         if exporting.active():
             both = F.linear(positions[None], *self.joined("qk")).expand(value.size(0), -1, -1)
-            q, k = both.chunk(2, dim=2)
+            q, k = torch.split(both, self.dim, dim=2)
             return self._attend_in_graph(mask, q, k, self.v_proj(value))
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 

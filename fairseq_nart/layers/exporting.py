@@ -30,11 +30,10 @@ def activated() -> Iterator[None]:
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, heads: int) -> Tensor:
     """Multi-head attention as one operator of ONNX Runtime instead of a dozen.
 
-    q (B,T,D), k and v (B,S,D), mask bool (B,1,1,S) or (B,1,T,S), True where attention is allowed
+    q (B,T,D), k and v (B,S,D), mask int32 (B,S) or (B,T,S), 1 where attention is allowed
     -> (B,T,D).
     """
-    allowed = mask[:, 0, 0] if mask.size(2) == 1 else mask[:, 0]
-    out: Tensor = _Attention.apply(q, k, v, allowed, heads)  # type: ignore[no-untyped-call]
+    out: Tensor = _Attention.apply(q, k, v, mask, heads)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -47,9 +46,7 @@ class _Attention(torch.autograd.Function):
     def symbolic(g: Any, q: Any, k: Any, v: Any, mask: Any, heads: int) -> Any:
         nothing = g.op("prim::Constant")
         nothing.setType(torch._C.OptionalType.ofTensor())
-        allowed = g.op("Cast", mask, to_i=torch.onnx.TensorProtoDataType.INT32)
-        # Forbidden keys get a weight of 0 in float32.
-        inputs = (q, k, v, nothing, allowed)
+        inputs = (q, k, v, nothing, mask)
         out = g.op("com.microsoft::MultiHeadAttention", *inputs, num_heads_i=heads)
         out.setType(q.type())
         return out

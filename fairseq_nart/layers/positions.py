@@ -36,20 +36,21 @@ class SinusoidalPositions(nn.Module):
         self.first = first
         self.register_buffer("table", sinusoids(first + length, dim), persistent=False)
 
-    def _reach(self, length: int) -> None:
+    def reach(self, length: int) -> None:
+        """Grows the table for sequences of `length`. In an export it must have grown before."""
         if not exporting.active() and self.first + length > len(self.table):
             with torch.inference_mode(False):  # training may read it after validation
                 self.table = sinusoids(self.first + 2 * length, self.dim).to(self.table)
 
     def forward(self, mask: Tensor) -> Tensor:
         """mask (B,S) bool, True on real tokens -> (B,S,D)."""
-        self._reach(mask.size(1))
+        self.reach(mask.size(1))
         return self._rows(mask)[(mask.long().cumsum(dim=1) - 1).clamp_min(0) + self.first]
 
     def up_to(self, x: Tensor) -> Tensor:
         """x (B,T,...) -> (T,D) vectors of the first T positions."""
         length = x.size(1)
-        self._reach(length)
+        self.reach(length)
         return self._rows(x)[self.first : self.first + length]
 
     def _rows(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.attention import (
     MultiheadAttention,
     PositionalAttention,
@@ -145,13 +146,18 @@ def no_self_mask(mask: Tensor) -> Tensor:
     steps = torch.arange(mask.size(1), device=mask.device)
     other = steps != steps[:, None]  # (T,T)
     single = mask.sum(dim=1) == 1  # (B,)
-    return (mask[:, None, :] & (other | single[:, None, None]))[:, None]
+    return _for_heads(mask[:, None, :] & (other | single[:, None, None]))
 
 
 def causal_mask(mask: Tensor) -> Tensor:
     """mask (B,T) -> (B,1,T,T): no query attends to a later position."""
     steps = torch.arange(mask.size(1), device=mask.device)
-    return (mask[:, None, :] & (steps <= steps[:, None]))[:, None]
+    return _for_heads(mask[:, None, :] & (steps <= steps[:, None]))
+
+
+def _for_heads(mask: Tensor) -> Tensor:
+    """(B,T,T) -> (B,1,T,T), or what `exporting.attention` takes."""
+    return mask.int() if exporting.active() else mask[:, None]
 
 
 class Decoder(nn.Module):
@@ -201,7 +207,7 @@ class Decoder(nn.Module):
         source_mask = keys_mask(source.mask)
         sources = [source.output] * len(self.layers)
         if source.memory is not None:
-            sources = list(source.memory.chunk(len(self.layers), dim=2))
+            sources = list(torch.split(source.memory, 2 * self.size.dim, dim=2))
         with without_cudnn(x):
             for layer, keys in zip(self.layers, sources, strict=True):
                 x = layer(x, attention_mask, positions, keys, source_mask)

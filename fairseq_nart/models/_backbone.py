@@ -17,6 +17,7 @@ from fairseq_nart.generation.graph import Graph, example_source
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import exporting
+from fairseq_nart.layers.positions import SinusoidalPositions
 from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 from fairseq_nart.losses.terms import LossTerm
@@ -151,6 +152,10 @@ class NartModel(BaseFairseqModel):
         """Longest source and target, the EOS included."""
         return self.longest_source, self.longest_target
 
+    def most_positions(self) -> int:
+        """Positions of the longest sequence that an encoder or decoder reads."""
+        return max(self.max_positions())
+
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds this model's names to the weights of another system's checkpoint."""
         return weights
@@ -196,11 +201,14 @@ class NartModel(BaseFairseqModel):
 
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""
-        return {}
+        return {"ffn_dim": self.cfg.ffn_embed_dim}
 
     def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
         """Its graph and the outputs for its example, inputs of the next graph."""
         weight = self.decoder.output_projection.weight
+        for module in self.modules():
+            if isinstance(module, SinusoidalPositions):
+                module.reach(self.most_positions())
         self.graph_output = exporting.Output(weight, self.forbidden, *self.further_outputs())
         example = {"tokens": example_source()}
         with torch.no_grad(), exporting.activated():

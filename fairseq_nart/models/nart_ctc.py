@@ -66,6 +66,10 @@ class NartCtc(NartModel):
         self.eos = task.target_dictionary.eos()
         self.forbidden = [*self.forbidden, self.eos]
 
+    def most_positions(self) -> int:
+        """The frames of the longest source, if they are more."""
+        return max(super().most_positions(), self.cfg.ctc_split * self.longest_source)
+
     def features(self, states: EncoderStates) -> tuple[Tensor, Tensor]:
         """states, padded on the right -> (B,F,D) and mask (B,F), real frames first; F = kS."""
         x, mask = self.split(states.output, states.mask)
@@ -83,7 +87,7 @@ class NartCtc(NartModel):
         return [self.blank]
 
     def constants(self) -> dict[str, Any]:
-        return {"ctc_split": self.cfg.ctc_split}
+        return {**super().constants(), "ctc_split": self.cfg.ctc_split}
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
         """tokens (B,S) -> log-probabilities (B,F,W), of the vocabulary and the blank, and the most

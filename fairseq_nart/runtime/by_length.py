@@ -15,7 +15,7 @@ class ByLength(System):
     def propose(self, source: Source) -> Targets:
         """A window of lengths around the predicted one."""
         longest = self.manifest.longest_target
-        lengths = np.clip(source.encoded["lengths"], 1, longest)
+        lengths = np.minimum(np.maximum(source.encoded["lengths"], 1), longest)
         return Targets(*window(lengths, self.options.length_candidates, longest))
 
 
@@ -32,6 +32,8 @@ def window(lengths: Ints, candidates: int, longest: int) -> tuple[Ints, Bools]:
     """Lengths (B,N) around `lengths` (B,), and which of them are possible, 1 to `longest`; the
     others are 1."""
     half = min(candidates // 2, longest - 1)
+    if half == 0:
+        return lengths[:, None], np.ones((len(lengths), 1), bool)
     around = lengths[:, None] + np.arange(-half, half + 1)
     inside = (around >= 1) & (around <= longest)
     return np.where(inside, around, 1), inside

@@ -1,27 +1,15 @@
-"""Turns raw outputs into hypotheses: the counterpart of `generation.clean` and `ranking`."""
+"""Turns raw outputs into hypotheses: the counterpart of `generation.clean` and `ranking`.
 
+Plain Python, because for the few short rows of a sentence each NumPy call takes longer.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from fairseq_nart.generation.normalization import normalize
-from fairseq_nart.runtime.states import Bools, Decoded, Floats, Ints
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Tokens before the first EOS, after de-duplication, plus one EOS."""
-
-    tokens: Ints
-    """(R,L), `pad` after the EOS."""
-    mask: Bools
-    """(R,L), True up to and including the EOS."""
-    log_probs: Floats
-    """(R,L) of each token; 0 for an EOS that was added."""
-    scores: Floats
-    """(R,), -inf for rows that do not exist."""
-    iterations: Ints
-    """(R,)"""
+from fairseq_nart.runtime.states import Decoded
 
 
 @dataclass(frozen=True)
@@ -35,53 +23,53 @@ class Hypothesis:
     iterations: int = 1
 
 
-def finish(
-    decoded: Decoded, rule: str, *, eos: int, pad: int, dedup: bool, longest: int, empty: Bools
-) -> Candidates:
-    """Cuts outputs at the first EOS, and to `longest` tokens with it; scores them by `rule`.
+@dataclass(frozen=True)
+class Cleaning:
+    """How raw outputs become hypotheses."""
 
-    Rows of an `empty` source (R,) get an empty output.
-    """
-    tokens = np.where(empty[:, None], eos, decoded.tokens)
-    rows = len(tokens)
-    is_end = (tokens == eos) & decoded.mask
-    keep = decoded.mask & (is_end.cumsum(axis=1) == 0)
-    if dedup:
-        keep[:, 1:] &= tokens[:, 1:] != tokens[:, :-1]
-    kept = keep.cumsum(axis=1)
-    keep &= kept < longest
-    count = np.minimum(kept[:, -1], longest - 1)
-    most = 1 + int(count.max())
-    every = np.arange(rows)
-    moved, scores = np.full((rows, most), pad), np.zeros((rows, most), np.float32)
-    row, column = np.nonzero(keep)
-    moved[row, kept[row, column] - 1] = tokens[row, column]
-    scores[row, kept[row, column] - 1] = decoded.log_probs[row, column]
-    moved[every, count] = eos
-    ended = is_end.any(axis=1)
-    scores[every, count] = np.where(ended, decoded.log_probs[every, is_end.argmax(axis=1)], 0)
-    mask = np.arange(most) <= count[:, None]
-    total = normalize(scores.sum(axis=1), count + 1, rule, alpha=0.0)
-    exists = decoded.valid.reshape(-1)
-    iterations = np.broadcast_to(np.asarray(decoded.iterations), rows)
-    return Candidates(moved, mask, scores, np.where(exists, total, -np.inf), iterations)
+    eos: int
+    longest: int
+    """Most tokens, the EOS included."""
+    dedup: bool
+    """Whether repeated tokens are collapsed."""
+    rule: str
+    """The normalization rule of the model's own score."""
 
 
-def rank(candidates: Candidates, sentences: int, most: int | None) -> list[list[Hypothesis]]:
-    """The distinct hypotheses of each sentence, best first, at most `most`; of equal scores the
-    first row."""
-    width = len(candidates.scores) // sentences
-    order = np.argsort(-candidates.scores.reshape(sentences, width), axis=1, kind="stable")
-    ends, result = candidates.mask.sum(axis=1), []
-    for sentence, places in enumerate(order.tolist()):
-        distinct: dict[tuple[int, ...], Hypothesis] = {}
-        for place in places:
-            row = sentence * width + place
-            score = float(candidates.scores[row])
-            if score == -np.inf or len(distinct) == most:
-                break
-            tokens = candidates.tokens[row, : ends[row]].tolist()
-            one = Hypothesis(tokens, score, int(candidates.iterations[row]))
-            distinct.setdefault(tuple(tokens), one)
-        result.append(list(distinct.values()))
+def finish(decoded: Decoded, empty: list[bool], how: Cleaning) -> list[list[Hypothesis]]:
+    """The hypotheses of each sentence, in the order of its rows: the tokens before the first EOS,
+    then one EOS. A sentence that is `empty` has an empty output."""
+    tokens, log_probs = decoded.tokens.tolist(), decoded.log_probs.tolist()
+    lengths, valid = decoded.mask.sum(axis=1).tolist(), decoded.valid.tolist()
+    iterations = np.broadcast_to(decoded.iterations, len(tokens)).tolist()
+    result, row = [], 0
+    for nothing, exists in zip(empty, valid, strict=True):
+        hypotheses = []
+        for real in exists:
+            if real:
+                ids = [how.eos] if nothing else tokens[row][: lengths[row]]
+                hypotheses.append(_finished(ids, log_probs[row], iterations[row], how))
+            row += 1
+        result.append(hypotheses)
     return result
+
+
+def _finished(ids: list[int], log_probs: list[float], passes: int, how: Cleaning) -> Hypothesis:
+    end = ids.index(how.eos) if how.eos in ids else len(ids)
+    places = list(range(end))
+    if how.dedup:
+        places = [i for i in places if i == 0 or ids[i] != ids[i - 1]]
+    places = places[: how.longest - 1]
+    total = sum(map(log_probs.__getitem__, places))
+    if end < len(ids):
+        total += log_probs[end]
+    score = normalize(total, len(places) + 1, how.rule, alpha=0.0)
+    return Hypothesis([*map(ids.__getitem__, places), how.eos], score, passes)
+
+
+def distinct(hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """Each output once, best first; of equal scores the first."""
+    ranked: dict[tuple[int, ...], Hypothesis] = {}
+    for one in sorted(hypotheses, key=lambda one: -one.score):
+        ranked.setdefault(tuple(one.tokens), one)
+    return list(ranked.values())

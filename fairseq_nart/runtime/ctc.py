@@ -21,6 +21,18 @@ class Runtime(System):
         encoded = self.graphs["encode"](names, tokens=tokens)
         return Source(tokens, tokens != self.manifest.pad, encoded)
 
+    def sentence_elements(self, source: int) -> int:
+        """Elements of the largest array of `encode`: the distributions of all frames."""
+        frames = int(self.manifest.constants["ctc_split"]) * source
+        return max(super().sentence_elements(source), frames * (self.manifest.vocab_size + 1))
+
+    def row_elements(self, length: int) -> int:
+        """Elements of the largest array for one target: its distributions, or the prefixes (int64)
+        and comparisons of the beam search."""
+        beam, vocabulary = self.options.ctc_beam, self.manifest.vocab_size
+        search = max(2 * beam * length, beam**2 * min(beam, vocabulary)) if beam > 1 else 0
+        return max(length * (vocabulary + 1), search)
+
     def propose(self, source: Source) -> Targets:
         """One target per sentence, as long as its frames."""
         lengths = self.manifest.constants["ctc_split"] * source.mask.sum(axis=1, keepdims=True)

@@ -10,6 +10,11 @@ from fairseq_nart.runtime.system import System
 class Runtime(System):
     """Decodes as `NartFertility` does."""
 
+    def sentence_elements(self, source: int) -> int:
+        """Elements of the largest array before decoding, which may be all samples (int64)."""
+        samples: int = self.options.fertility_samples
+        return max(super().sentence_elements(source), 2 * samples * source)
+
     def propose(self, source: Source) -> Targets:
         """The most probable or average fertilities, then samples."""
         logits = source.encoded["fertilities"]

@@ -105,7 +105,7 @@ def read(folder: Path) -> Manifest:
     try:
         content = json.loads(file.read_text("utf-8"))
         version = content.pop("format")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     if version != FORMAT:
         raise UserError(
@@ -118,33 +118,35 @@ def read(folder: Path) -> Manifest:
             content[name] = tuple(content[name])
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error}): export the model again") from error
-    for name, digest in manifest.files.items():
+        digests = dict(manifest.files)
+        used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
+    for name, digest in digests.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise UserError(f"{folder} has no file {name}: copy the whole folder again")
         if sha256(path) != digest:
             raise UserError(f"{path} was changed or damaged: copy it again, or export again")
-    used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
-    for missing in used - {None} - manifest.files.keys():
+    for missing in used - {None} - digests.keys():
         raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
 
 
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
-    """The decoding options: the manifest's, replaced by `options`.
+    """The decoding options: the manifest's, replaced by `options` that are not None.
 
     UserError for an option that the model does not have, or for a value that it cannot have.
     """
     known = {name: option for name, option in manifest.decoding.items() if not option.idle}
-    for name, value in options.items():
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in options:
         if name not in known:
             names = f"it has {', '.join(known)}" if known else "it has none"
             raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
+    for name, value in given.items():
         option = known[name]
-        if value is not None and type(value).__name__ != option.kind:
+        if type(value).__name__ != option.kind:
             raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
-        if value is not None or option.value is not None:
-            require_allowed(name, value, option.choices, option.bounds)
-    return {**{name: option.value for name, option in manifest.decoding.items()}, **options}
+        require_allowed(name, value, option.choices, option.bounds)
+    return {**{name: option.value for name, option in manifest.decoding.items()}, **given}

@@ -9,17 +9,16 @@ import numpy as np
 from fairseq_nart.errors import UserError
 from fairseq_nart.runtime.states import Arrays
 
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
-
 
 class Graph:
     """One graph in a session of its own."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        """UserError if ONNX Runtime cannot load `file`."""
+        """UserError if ONNX Runtime is not installed or cannot load `file`."""
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as error:
+            raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

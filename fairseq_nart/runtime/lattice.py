@@ -86,20 +86,13 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
 
     def path(name: str, taken: Ints) -> Path:
         tokens = np.take_along_axis(ids, taken[..., None], 2)[..., 0]
-        log_probs = search.log_probs(scores, arrivals, taken, length)
-        done = finish(
-            Decoded(tokens, log_probs, mask, np.ones((1, 1), bool)),
-            "sum",
-            eos=manifest.eos,
-            pad=manifest.pad,
-            dedup=False,
-            longest=manifest.longest_target,
-            empty=np.zeros(1, bool),
-        )
+        log_probs = search.log_probs(scores, arrivals, taken[:, None], length)[:, 0]
+        decoded = Decoded(tokens, log_probs, mask, np.ones((1, 1), bool))
+        ((done,),) = finish(decoded, [False], model.engine.cleaning)
         return Path(
             name=name,
             columns=(slots == taken[0, :, None]).argmax(axis=1).tolist(),
-            text=model.text.decode(done.tokens[0].tolist()),
+            text=model.text.decode(done.tokens),
             log_prob=float(log_probs.sum()),
         )
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from fairseq_nart.generation.normalization import normalize
 from fairseq_nart.generation.passes import ELEMENTS_PER_PASS, runs
-from fairseq_nart.runtime.candidates import Candidates
 from fairseq_nart.runtime.folder import Scorer
 from fairseq_nart.runtime.graphs import Graph
 from fairseq_nart.runtime.states import Bools, Floats, Ints
@@ -20,36 +19,34 @@ class TeacherScorer:
         self.about = about
         self.eos = eos
 
-    def __call__(self, source: Ints, mask: Bools, candidates: Candidates, exists: Bools) -> Floats:
-        """source and mask (B,S), exists (B,W) -> (B·W,) scores, -inf where nothing exists.
+    def __call__(
+        self, source: Ints, mask: Bools, candidates: list[list[list[int]]]
+    ) -> list[list[float]]:
+        """source and mask (B,S), the candidates of each sentence -> their scores.
 
-        The source is encoded once, and equal candidates of a sentence are scored once.
+        The source is encoded once.
         """
         memory = self.encode(tokens=source)["memory"]
-        width = exists.shape[1]
-        (rows,) = np.nonzero(exists.reshape(-1))
-        each = np.concatenate([rows[:, None] // width, candidates.tokens[rows]], axis=1)
-        distinct, first, which = np.unique(each, axis=0, return_index=True, return_inverse=True)
-        lengths = candidates.mask[rows[first]].sum(axis=1)
-        order = np.argsort(-lengths, kind="stable")
-        totals = np.empty(len(distinct), np.float32)
-        sizes = lengths[order].tolist()
+        rows = [(sentence, one) for sentence, some in enumerate(candidates) for one in some]
+        order = sorted(range(len(rows)), key=lambda row: -len(rows[row][1]))
+        sizes = [len(rows[row][1]) for row in order]
+        totals = np.empty(len(rows), np.float32)
         vocabulary = self.about.vocab_size
         for part in runs(sizes, lambda length: length * vocabulary, ELEMENTS_PER_PASS["cpu"]):
-            some = order[part]
-            sentences, tokens = distinct[some, 0], distinct[some, 1 : sizes[part.start] + 1]
-            one = len(mask) == 1  # its rows share its keys and values
-            totals[some] = self._totals(
-                memory if one else memory[sentences],
-                mask if one else mask[sentences],
-                tokens,
-                np.arange(tokens.shape[1]) < lengths[some][:, None],
-            )
-        scores = np.full(exists.size, -np.inf, np.float32)
-        about = self.about
-        every = normalize(totals, lengths, about.normalization, about.alpha)
-        scores[rows] = every[which.reshape(-1)]
-        return scores
+            some, width = order[part], sizes[part.start]
+            tokens = np.full((len(some), width), self.eos)
+            for place, row in enumerate(some):
+                tokens[place, : sizes[part.start + place]] = rows[row][1]
+            real = np.arange(width) < np.array(sizes[part])[:, None]
+            # The candidates of a single sentence share its keys and values.
+            which = slice(None) if len(mask) == 1 else [rows[row][0] for row in some]
+            totals[some] = self._totals(memory[which], mask[which], tokens, real)
+        about, result, row = self.about, [], 0
+        for each in candidates:
+            pairs = zip(totals[row : row + len(each)].tolist(), map(len, each), strict=True)
+            result.append([normalize(*pair, about.normalization, about.alpha) for pair in pairs])
+            row += len(each)
+        return result
 
     def _totals(self, memory: Floats, mask: Bools, tokens: Ints, real: Bools) -> Floats:
         """(R,) summed log-probabilities of tokens (R,T) where `real`."""

@@ -61,26 +61,26 @@ def k_best(scores: Floats, arrivals: Floats, lengths: Ints, k: int) -> tuple[Flo
     return values, paths
 
 
-def log_probs(scores: Floats, arrivals: Floats, path: Ints, lengths: Ints) -> Floats:
-    """log p(y_i | y_{i-1}, x) of each slot of `path` (R,T), at most 0, and 0 beyond a length.
+def log_probs(scores: Floats, arrivals: Floats, paths: Ints, lengths: Ints) -> Floats:
+    """log p(y_i | y_{i-1}, x) of each slot of `paths` (R,N,T), at most 0, and 0 beyond a length.
 
     They sum to the path's log-probability.
     """
-    rows, length, _ = scores.shape
+    _, length, _ = scores.shape
     future = np.zeros_like(scores)  # log of the summed exponential scores of what may follow a slot
     for i in reversed(range(length - 1)):
         total = arrivals[:, i] + (scores[:, i + 1] + future[:, i + 1])[:, :, None]
         inside = (i + 1 < lengths)[:, None]
         future[:, i] = np.where(inside, log_sum_exp(total.swapaxes(1, 2)), 0)
-    positions = path[..., None]
-    after = np.take_along_axis(future, positions, 2)[..., 0]
-    arrive = np.take_along_axis(scores, positions, 2)[..., 0] + after
-    steps = np.arange(length - 1)
-    arrive[:, 1:] += arrivals[np.arange(rows)[:, None], steps, path[:, 1:], path[:, :-1]]
-    before = np.concatenate([log_sum_exp(scores[:, :1] + future[:, :1]), after[:, :-1]], axis=1)
+    log_z = log_sum_exp(scores[:, 0] + future[:, 0])
+    every, steps = np.arange(len(scores))[:, None, None], np.arange(length)
+    after = future[every, steps, paths]
+    arrive = scores[every, steps, paths] + after
+    arrive[:, :, 1:] += arrivals[every, steps[:-1], paths[:, :, 1:], paths[:, :, :-1]]
+    first = np.broadcast_to(log_z[:, None, None], (*paths.shape[:2], 1))
+    before = np.concatenate([first, after[:, :, :-1]], axis=2)
     result: Floats = np.minimum(arrive - before, 0)  # rounding alone can exceed 0
-    result[np.arange(length) >= lengths[:, None]] = 0
-    return result
+    return np.where((steps < lengths[:, None])[:, None], result, np.float32(0))
 
 
 def log_sum_exp(x: Floats) -> Floats:

@@ -47,10 +47,17 @@ class System:
         """Decodes the targets; log-probabilities may be 0 unless `scored`."""
         raise NotImplementedError
 
+    def sentence_elements(self, source: int) -> int:
+        """Elements of the largest array of `encode` and `propose` for `source` tokens."""
+        return source * int(self.manifest.constants.get("ffn_dim", 2048))
+
     def row_elements(self, length: int) -> int:
         """Elements of the largest array for one target of `length` positions."""
-        slots: int = self.manifest.constants.get("crf_candidates", 0)
-        return length * max(self.manifest.vocab_size, slots**2)
+        vocabulary, paths = self.manifest.vocab_size, self.crf_paths
+        slots = min(int(self.manifest.constants.get("crf_candidates", 0)), vocabulary)
+        elements = length * max(vocabulary, slots**2)
+        # All scores and back-pointers (int64), or the scores compared in one step.
+        return max(elements, 3 * length * paths * slots, paths * slots**2)
 
     def searched(self, outputs: Arrays, mask: Bools, valid: Bools, scored: bool) -> Decoded:
         """Completes what a head computed in a graph; mask (R,T), valid (B,N)."""
@@ -66,8 +73,8 @@ class System:
             valid = (valid[..., None] & exists).reshape(len(valid), -1)
         tokens = np.take_along_axis(ids, slots.swapaxes(1, 2), 2).swapaxes(1, 2)
         log_probs = np.zeros(slots.shape, np.float32)
-        for path in range(paths) if scored else ():
-            log_probs[:, path] = search.log_probs(scores, arrivals, slots[:, path], lengths)
+        if scored:
+            log_probs = search.log_probs(scores, arrivals, slots, lengths)
         flat = (len(mask) * paths, mask.shape[1])
         repeated = np.repeat(mask, paths, axis=0)
         return Decoded(tokens.reshape(flat), log_probs.reshape(flat), repeated, valid)

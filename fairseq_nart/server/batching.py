@@ -86,7 +86,7 @@ class Batcher:
             if not self._open:
                 raise BusyError("the server is stopping: try again later")
             if self.waiting >= self._most:
-                raise BusyError(f"{self._most} requests wait already: try again later")
+                raise BusyError(f"too many requests wait (at most {self._most}): try again later")
             self.waiting += 1
             job.answer.add_done_callback(self._done)
             self._jobs.put(job)

@@ -47,6 +47,7 @@ class Scorer(nn.Module):
             prefix = "encoder." if side is self.encoder else "decoder."
             own = {name: weights[f"{prefix}{name}"] for name in side.state_dict()}
             side.load_state_dict(own)
+            side.embed_positions.reach(max(teacher.max_positions()))
         self.embed_tokens.weight.data = weights["decoder.embed_tokens.weight"]
         self.eval()
 

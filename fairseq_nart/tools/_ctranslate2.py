@@ -17,12 +17,13 @@ def is_installed() -> bool:
     return importlib.util.find_spec("ctranslate2") is not None
 
 
-def convert(teacher: "Teacher", out: Path) -> None:
+def convert(teacher: "Teacher", out: Path, vocabulary_map: Path | None = None) -> None:
     """Converts the teacher to `out`; can raise any exception if CTranslate2 does not support it."""
     from ctranslate2.converters import FairseqConverter
 
     converter = FairseqConverter(str(teacher.path), str(teacher.data), *teacher.languages)
-    converter.convert(str(out), force=True)
+    vmap = str(vocabulary_map) if vocabulary_map else None
+    converter.convert(str(out), vmap=vmap, force=True)
 
 
 def submit(

@@ -7,12 +7,12 @@ from pathlib import Path
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import exclusive
 from fairseq_nart.options import typed
-from fairseq_nart.tools.benchmark import stages
+from fairseq_nart.tools.benchmark import lengths, stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE
 from fairseq_nart.tools.benchmark.session import Session
 
-STAGES = ("latency", "parts", "translations", "throughput", "sweeps")
+STAGES = ("latency", "parts", "translations", "throughput", "lengths", "sweeps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +64,7 @@ def _measure(session: Session, options: argparse.Namespace) -> None:
             "parts": partial(stages.parts_and_memory, session, workers),
             "translations": partial(stages.translations, session, workers, options.batch_size),
             "throughput": partial(stages.throughput, session, workers, options.max_batch_size),
+            "lengths": partial(lengths.lengths, session, workers, options.repeats),
         }
         waiting = [stage for name, stage in others.items() if name in options.stages]
         # The repeats of latency alternate with the other stages, because a machine has slow

@@ -73,7 +73,10 @@ def test_plan_is_valid(tmp_path):
     file.write_text(run.plan(tmp_path, tmp_path / "teacher.pt", students))
     names = [system.name for system in read_plan(file, tmp_path).systems]
     assert names[0] == "Transformer, beam 4"  # the baseline of main
-    assert names[-1] == "NART-DCRF, raw text, 9 lengths"
+    assert names[-4:] == [
+        *("NART-DCRF, raw text, 1 length", "NART-DCRF, raw text, 9 lengths"),
+        *("NART-DCRF, raw text, 1 length, ONNX int8", "NART-DCRF, raw text, 9 lengths, ONNX int8"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,11 @@ class Client:
     def raw(self, data: bytes, end: bool = True) -> bytes:
         """What the server sends back to these bytes until it closes the connection."""
         with socket.create_connection((self.host, self.port), timeout=60) as connection:
-            connection.sendall(data)
-            if end:
-                connection.shutdown(socket.SHUT_WR)
             received = b""
+            with contextlib.suppress(OSError):  # the server may close it at any time
+                connection.sendall(data)
+                if end:
+                    connection.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionResetError):
                 while more := connection.recv(1 << 16):
                     received += more

@@ -65,6 +65,12 @@ def test_refusals(case, client):
     assert client.translate(["b a"]) == ["a b"]
 
 
+def test_a_sender_of_far_too_much_is_told(client):
+    """The server reads on: a client that still sends would see a failed connection instead."""
+    status, reason = error_of(client.send("POST", "/translate", bytes(30 << 20), JSON))
+    assert status == 413 and "31457280 bytes" in reason
+
+
 def test_largest_that_is_allowed(client):
     lines = ["a" * 2000] * 256
     assert client.translate(lines) == lines
@@ -91,8 +97,8 @@ def test_unknown_paths_and_methods(client):
 def test_a_fault_is_answered_and_logged(client, caplog):
     status, answer = client.post("/translate", {"lines": ["BUG"]})
     assert (status, answer) == (500, {"error": "the server failed: its log says why"})
+    assert client.translate(["b a"]) == ["a b"]  # by now it is logged
     assert "ZeroDivisionError" in caplog.text
-    assert client.translate(["b a"]) == ["a b"]
 
 
 def test_slow_bodies_are_cut_off(client, monkeypatch):

@@ -1,5 +1,6 @@
 """The page in a real browser: a user types, reads and moves with the keyboard."""
 
+import re
 import time
 
 import browser
@@ -20,8 +21,8 @@ def page():
 @pytest.fixture
 def place(client, page):
     """The address of the server, with nothing noted of pages before."""
-    page.said.clear()
-    page.asked.clear()
+    page.messages.clear()
+    page.requests.clear()
     return client.address
 
 
@@ -60,7 +61,7 @@ def shows(page, text):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_markup_is_text(width, scheme, page, place, tmp_path):
+def test_markup_is_text(width, scheme, page, place):
     """The translation and its lattice are seen, nothing runs, nothing is fetched elsewhere."""
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     page.call("Emulation.setEmulatedMedia", features=media)
@@ -68,13 +69,16 @@ def test_markup_is_text(width, scheme, page, place, tmp_path):
     type_in(page, MARKUP)
     shows(page, expected(MARKUP))
     wait(page, "!document.getElementById('crf').hidden")
-    assert " ms" in text_of(page, "time") and not text_of(page, "problem")
+    assert re.fullmatch(r"score .0\.50 · [\d.]+ ms", text_of(page, "time"))
+    assert not text_of(page, "problem")
     assert expected(MARKUP).upper() in text_of(page, "alternatives")
     assert "1.25" in text_of(page, "alternatives")
     assert text_of(page, "viterbi") == expected(MARKUP)
     assert text_of(page, "argmax") == f"{expected(MARKUP)} argmax"
     words = [*expected(MARKUP).split(), "</s>"]
-    assert f"They differ at 3 of {len(words)} positions: 2: ▁" in text_of(page, "differing")
+    assert f"They differ at 3 of {len(words)} positions" in text_of(page, "differing")
+    changes = page.value("[...document.querySelectorAll('.change')].map(x => x.textContent)")
+    assert changes[0] == f"2 ▁{words[1]} → ▁{words[1]}+"
     boxes = page.value("[...document.querySelectorAll('.token bdi')].map(box => box.textContent)")
     assert boxes[: len(words)] == [f"▁{word}" for word in words]
     for path in ("viterbi", "argmax"):
@@ -86,9 +90,8 @@ def test_markup_is_text(width, scheme, page, place, tmp_path):
     assert page.value("window.ran") is None
     assert page.value("document.querySelectorAll('img, b, main script').length") == 0
     assert page.value("document.documentElement.scrollWidth") <= width == page.value("innerWidth")
-    assert {url.rpartition("/")[0] for url in page.asked} <= {place, "data:,", ""}, page.asked
-    assert not page.said, page.said
-    page.shoot(tmp_path / "page.png")
+    assert {url.rpartition("/")[0] for url in page.requests} <= {place, "data:,", ""}, page.requests
+    assert not page.messages, page.messages
 
 
 def test_policy_stops_scripts(page, place):
@@ -99,7 +102,7 @@ def test_policy_stops_scripts(page, place):
         page.value(made)
     page.value("fetch('http://192.0.2.1/').catch(() => 0).then(() => window.done = 1), 0")
     wait(page, "window.done")
-    assert any("Content Security Policy" in said for said in page.said)
+    assert any("Content Security Policy" in message for message in page.messages)
     assert page.value("window.ran") is None
 
 
@@ -157,6 +160,7 @@ def test_right_to_left(page, place):
     page.open(f"{place}/", 1280)
     type_in(page, "שלום עולם")
     shows(page, "עולם שלום")
+    wait(page, "!document.getElementById('crf').hidden")
     for name in ("#source", "#result > div", "#viterbi"):
         direction = f"getComputedStyle(document.querySelector('{name}')).direction"
         assert page.value(direction) == "rtl"
@@ -177,8 +181,8 @@ def test_without_crf_and_without_server(page):
         page.open(f"{plain.address}/", 1280)
         type_in(page, "b a")
         shows(page, "a b")
-    page.asked.clear()
+    page.requests.clear()
     type_in(page, " c")
     wait(page, "document.getElementById('problem').textContent === 'The server does not answer.'")
     assert page.value("document.getElementById('crf').hidden")
-    assert not any("lattice" in url for url in page.asked)
+    assert not any("lattice" in url for url in page.requests)

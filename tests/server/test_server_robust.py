@@ -17,6 +17,7 @@ from served import JSON, Client, served
 
 from fairseq_nart import runtime
 from fairseq_nart.cli import main
+from fairseq_nart.server import running
 from fairseq_nart.tools.serve import NO_SERVER
 
 HEAD = b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -161,7 +162,7 @@ def test_too_many_waiting_are_told_to_come_back():
         assert statuses[0] == 200 and statuses[-1] == 503
         for status, headers, body in answers:
             if status == 503:
-                assert headers["Retry-After"] and "2 requests wait" in json.loads(body)["error"]
+                assert headers["Retry-After"] and "(at most 2)" in json.loads(body)["error"]
         assert client.translate(["b a"]) == ["a b"]
 
 
@@ -189,12 +190,12 @@ class Program:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_under_load(number):
     """A client gets its whole answer or a failed connection; then the port is free again."""
-    running = Program("--port", "0")
-    assert running.said[0] == "model: fake (a small demo model; give a folder to serve yours)\n"
+    program = Program("--port", "0")
+    assert program.said[0] == "model: fake (a small demo model; give a folder to serve yours)\n"
     counts = []
 
     def ask(thread):
-        client, count = Client(running.address), 0
+        client, count = Client(program.address), 0
         try:
             while True:
                 lines = [f"{thread} {count} {k}" for k in range(10)]
@@ -209,15 +210,15 @@ def test_the_end_under_load(number):
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         clients = [pool.submit(ask, thread) for thread in range(16)]
-        watch = Client(running.address)
+        watch = Client(program.address)
         while b'path="/translate",status="200"} ' not in watch.get("/metrics")[2]:
             time.sleep(0.05)
         watch.close()
         time.sleep(0.3)
-        assert running.end(number) == (0, "")
+        assert program.end(number) == (0, "")
         counts = [client.result(60) for client in clients]
     assert sum(counts) > 16
-    port = running.address.rpartition(":")[2]
+    port = program.address.rpartition(":")[2]
     again = Program("my_model", "--port", port)
     try:
         assert again.said[0] == "model: fake\n"
@@ -250,6 +251,14 @@ def test_mistaken_options(options, capsys, faked):
     assert main(["serve", *options]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"fairseq-nart serve: {ADDRESSES[options]}") and error.count("\n") == 1
+
+
+def test_the_socket():
+    """After a stop the port is free at once, and answers are sent at once (asyncio)."""
+    with running.listen("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert listening.proto == socket.IPPROTO_TCP
+        assert running.address_of(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def test_a_port_in_use(capsys, faked):

@@ -18,6 +18,7 @@ source = "test.de"
 references = "test.en"
 """
 SYSTEM = '[[system]]\nfamily = "NART"\ncheckpoint = "nart.pt"\n'
+ONNX = 'engine = "onnx"\n'
 SWEEP = '[[sweep]]\nsystem = "{}"\nparameter = "{}"\n{}\n'
 
 
@@ -98,6 +99,25 @@ def test_single_candidate_is_listed_once(plan):
     assert ["rescore_with" in system.options for system in systems] == [False, True]
 
 
+def test_options_of_one_engine_are_named(plan):
+    text = SYSTEM + 'engine = "ctranslate2"\nbeam = 4\nvocabulary_map = [false, true]\n'
+    text += SYSTEM + ONNX + 'precision = ["float32", "int8"]\nlength_candidates = [1, 9]\n'
+    text += 'rescore_with = "teacher.pt"\nrescore_best = [false, 3]\n'
+    text += '[lengths]\nsystems = ["NART, 1 length, ONNX int8"]\n'
+    read = plan(text)
+    assert [system.name for system in read.systems] == [
+        "NART, beam 4, CTranslate2 float32",
+        "NART, beam 4, vocabulary map, CTranslate2 float32",
+        *(
+            f"NART, {what}, ONNX {precision}"
+            for precision in ("float32", "int8")
+            for what in ("1 length", "9 lengths", "9 lengths, best 3 rescored")
+        ),
+    ]
+    assert "vocabulary_map" not in read.systems[0].options
+    assert read.lengths.tokens == [10, 20, 40, 80]
+
+
 def test_sweep_keeps_overrides_of_the_system(plan):
     text = SYSTEM + "model_overrides = \"{'crf_rank': 8}\"\n"
     text += '[[sweep]]\nsystem = "NART"\nparameter = "crf_candidates"\nvalues = [4]\n'
@@ -147,6 +167,21 @@ def test_tuned_rule_is_read_from_tune(plan, tmp_path, capsys):
         (SYSTEM + 'precision = "int8"', 'set engine = "ctranslate2" or engine = "onnx"'),
         (SYSTEM + 'engine = "marian"', "field 'engine'"),
         (SYSTEM + 'engine = "ctranslate2"\ndedup = true', "not 'dedup'"),
+        (SYSTEM + "vocabulary_map = true", "vocabulary_map needs engine ctranslate2"),
+        (SYSTEM + ONNX + 'precision = "bfloat16"', "onnx supports float32, int8"),
+        (SYSTEM + ONNX + "beam = 4", "engine onnx supports decoding options"),
+        (SYSTEM + ONNX + "rescore_best = 3", "rescore_best needs engine onnx, rescore_with"),
+        (
+            SYSTEM + 'length_candidates = 9\nrescore_with = "teacher.pt"\nrescore_best = 3',
+            "rescore_best needs engine onnx, rescore_with",
+        ),
+        (
+            SYSTEM + ONNX + SWEEP.format("NART, ONNX float32", "crf_candidates", "values = [4]"),
+            "engine onnx cannot vary crf_candidates",
+        ),
+        (SYSTEM + '[lengths]\nsystems = ["CRF"]', "[lengths]: no system is called 'CRF'"),
+        (SYSTEM + '[lengths]\nsystems = ["NART"]\ntokens = [0]', "tokens must be at least 1"),
+        (SYSTEM + '[[lengths]]\nsystems = ["NART"]', "write [lengths], in single brackets"),
         (SYSTEM + "threads = 0", "threads must be at least 1"),
         (SYSTEM + 'name = "x"\nbeam = [1, 4]', "leave out name, because beam is a list"),
         (SYSTEM + SWEEP.format("x", "crf_candidates", "values = [1]"), "no system is called 'x'"),
@@ -175,6 +210,8 @@ def test_missing_checkpoints_can_be_skipped(plan, capsys):
     read = plan(SYSTEM + text, skip_missing=True)
     assert [system.name for system in read.systems] == ["NART"]
     assert [list(sweep.checkpoints) for sweep in read.sweeps] == [["16"]]
+    read = plan(SYSTEM + missing + '[lengths]\nsystems = ["CRF", "NART"]\n', skip_missing=True)
+    assert read.lengths.systems == ["NART"]
     assert "CRF is left out: " in capsys.readouterr().out
 
 
@@ -193,4 +230,16 @@ def test_documented_plan_is_valid(tmp_path):
     file = tmp_path / "plan.toml"
     file.write_text(text)
     plan = read_plan(file, tmp_path)
-    assert len(plan.systems) == 2 + 4 + 3 and len(list(plan.swept(plan.sweeps[0]))) == 8
+    assert len(plan.lengths.systems) == 2
+    assert len(plan.systems) == 2 + 8 + 3 + 6 and len(list(plan.swept(plan.sweeps[0]))) == 8
+
+
+def test_plan_of_the_recipe_is_valid(tmp_path):
+    """With all checkpoints: its table [lengths] and its sweeps name existing systems."""
+    recipe = Path(__file__).parents[2] / "examples/recipes/multi30k_de_en.bench.toml"
+    text = recipe.read_text("utf-8")
+    for name in re.findall(r'"([\w/]+\.[\w.]+|tune/\w+|data)"', text):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("best: --rescore-normalization mean (BLEU 1.00)\n")
+    plan = read_plan(recipe, tmp_path)
+    assert len(plan.lengths.systems) == 7 and len(plan.sweeps) == 3

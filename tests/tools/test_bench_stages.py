@@ -15,9 +15,10 @@ from fairseq_nart.tools.benchmark.session import Session, Text, _Layouts
 
 def test_latency_is_interleaved_with_other_stages(monkeypatch, tmp_path):
     order = []
-    for name in ("latency", "parts_and_memory", "translations", "throughput", "sweeps"):
+    for name in ("latency", "parts_and_memory", "translations", "throughput", "lengths", "sweeps"):
+        module = "lengths" if name == "lengths" else "stages"
         monkeypatch.setattr(
-            f"fairseq_nart.tools.benchmark.stages.{name}",
+            f"fairseq_nart.tools.benchmark.{module}.{name}",
             lambda *arguments, name=name: order.append((name, *arguments[3:])),
         )
     monkeypatch.setattr("fairseq_nart.tools.bench.read_plan", lambda *_: None)
@@ -26,12 +27,12 @@ def test_latency_is_interleaved_with_other_stages(monkeypatch, tmp_path):
     assert main(["bench", "plan.toml", "--out", str(tmp_path)]) == 0
     assert [name for name, *_ in order] == [
         *("latency", "parts_and_memory", "latency", "translations", "latency", "throughput"),
-        "sweeps",
+        *("lengths", "sweeps"),
     ]
     assert [rest for name, *rest in order if name == "latency"] == [[1], [2], [3]]
     order.clear()
     assert main(["bench", "plan.toml", "--out", str(tmp_path), "--repeats", "1"]) == 0
-    assert [name for name, *_ in order][:2] == ["latency", "parts_and_memory"] and len(order) == 5
+    assert [name for name, *_ in order][:2] == ["latency", "parts_and_memory"] and len(order) == 6
 
 
 def test_layouts_are_tried_in_interleaved_trials(tmp_path, monkeypatch):
@@ -65,7 +66,7 @@ def test_layouts_are_tried_in_interleaved_trials(tmp_path, monkeypatch):
     assert len(seen) == 20 and again.best(workers[0].plan, "latency").threads == 2
 
 
-def test_onnx_is_skipped_on_a_gpu(capsys):
+def test_systems_for_a_cpu_are_skipped_on_a_gpu(capsys):
     plans = [SystemPlan(name, name, Path("x.pt"), engine=name) for name in ("onnx", "fairseq")]
     session = Session.__new__(Session)
     session.plan, session.device = types.SimpleNamespace(systems=plans), "cuda"

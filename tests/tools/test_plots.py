@@ -31,6 +31,7 @@ from fairseq_nart.tools.reporting.speed_plots import front
 ALL = [
     "quality_latency",
     "latency_length",
+    "latency_source",
     "throughput_batch",
     "bleu_lengths",
     "bleu_sentence_length",
@@ -82,6 +83,7 @@ def test_all_figures_are_drawn(plots):
     [
         ((), []),
         (("latency",), ["latency_length"]),
+        (("source_length",), ["latency_source"]),
         (("throughput",), ["throughput_batch"]),
         (("parts", "memory"), ["parts"]),
         (("translation",), ["bleu_lengths", "bleu_sentence_length", "predicted_length"]),
@@ -100,7 +102,9 @@ def test_one_system_and_one_sentence(tmp_path):
     run = synthetic_run.make_run(tmp_path / "run", sentences=1, systems=[TEACHER])
     of = compare([run], TEACHER, TEACHER, "13a")
     plots = draw(of, tmp_path / "plots") + draw_parts(of, tmp_path / "plots")
-    assert [plot.file.stem for plot in plots] == ["quality_latency", "throughput_batch", "parts"]
+    assert [plot.file.stem for plot in plots] == [
+        *("quality_latency", "latency_source", "throughput_batch", "parts")
+    ]
 
 
 def test_a_figure_for_each_test_set(tmp_path):

@@ -23,7 +23,9 @@ class CTranslate2Engine:
 
     def __init__(self, plan: SystemPlan, folder: Path, device: str) -> None:
         self.folder, self.device, self.precision = folder, device, plan.precision
-        self.search = Search(**{**FAIRSEQ_GENERATE, **plan.options})
+        options = dict(plan.options)
+        self.use_vmap = bool(options.pop("vocabulary_map", False))
+        self.search = Search(**{**FAIRSEQ_GENERATE, **options})
         self.lay_out(Layout(plan.threads or 1))
 
     def lay_out(self, layout: Layout) -> None:
@@ -50,7 +52,11 @@ class CTranslate2Engine:
         waiting = []
         for batch in batches:
             limit = self.search.limit(1 + max(map(len, batch)))
-            waiting.append(_ctranslate2.submit(self.translator, list(batch), self.search, limit))
+            waiting.append(
+                _ctranslate2.submit(
+                    self.translator, list(batch), self.search, limit, use_vmap=self.use_vmap
+                )
+            )
         return [[result.result().hypotheses[0] for result in results] for results in waiting]
 
     def predicted_lengths(self, batch: Sequence[list[str]]) -> list[int]:
@@ -63,6 +69,9 @@ class CTranslate2Engine:
         """Does nothing: `translate` returns when everything is done."""
 
     def operations(self, work: Callable[[], object]) -> int | None:
+        return None
+
+    def rate(self) -> float | None:
         return None
 
     def peak_bytes(self, work: Callable[[], object]) -> int | None:

@@ -75,5 +75,9 @@ class Engine(Protocol):
     def operations(self, work: Callable[[], object]) -> int | None:
         """Floating-point operations of matrix products in `work`; None if the engine is closed."""
 
+    def rate(self) -> float | None:
+        """Operations per second of matrix products on this machine, at best, with the engine's
+        kernels and threads; None if it is not measured."""
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         """Runs `work`; returns the peak GPU memory, None without a GPU or if it is unknown."""

@@ -136,6 +136,9 @@ class FairseqEngine:
             work()
         return counter.get_total_flops()
 
+    def rate(self) -> float | None:
+        return None
+
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()

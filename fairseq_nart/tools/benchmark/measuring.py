@@ -122,6 +122,10 @@ class Measuring:
         total = self.engine.operations(lambda: self.engine.translate([[x] for x in sources]))
         return None if total is None else total / len(lines)
 
+    def rate(self) -> float | None:
+        """Operations per second that the machine can do; None for engines without a measure."""
+        return self.engine.rate()
+
     def peak_bytes(self, lines: Sequence[str]) -> int | None:
         """Peak memory while translating each line alone: of the GPU, or resident on a CPU.
 

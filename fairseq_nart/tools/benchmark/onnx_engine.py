@@ -8,12 +8,23 @@ from queue import SimpleQueue
 import numpy as np
 
 from fairseq_nart import runtime
+from fairseq_nart.runtime import ctc, engine, search
 from fairseq_nart.runtime.candidates import Hypothesis
+from fairseq_nart.runtime.scorer import TeacherScorer
+from fairseq_nart.tools.benchmark import products
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
-from fairseq_nart.tools.benchmark.plan import TEACHER, SystemPlan
+from fairseq_nart.tools.benchmark.plan import LANGUAGES, TEACHER, SystemPlan
 
-EXPORTED = (*TEACHER, "source_lang", "target_lang")
+_NUMPY_PARTS: list[Part] = [
+    *((search, name, "viterbi") for name in ("best_path", "k_best", "log_probs")),
+    *((ctc, name, "search") for name in ("best_path", "prefix_beam_search")),
+    (engine, "finish", "clean"),
+    (TeacherScorer, "__call__", "rescoring"),
+    (engine, "distinct", "pick"),
+]
+
+EXPORTED = (*TEACHER, *LANGUAGES)
 """Options that are fixed when a model is exported."""
 
 
@@ -39,6 +50,7 @@ class OnnxEngine:
         self.lengths: int | None = getattr(values, "length_candidates", None)
 
     def lay_out(self, layout: Layout) -> None:
+        self.threads = layout.threads
         # A translator serves one thread at a time.
         self.translators = [
             runtime.load(self.folder, layout.threads, **self.options) for _ in range(layout.streams)
@@ -79,13 +91,26 @@ class OnnxEngine:
         return predicted
 
     def parts(self) -> list[Part]:
-        return []
+        system = self.translators[0].engine.system
+        # Of the sessions, because a call does not look for `__call__` in a single graph.
+        graphs: list[Part] = [
+            (graph.session, "run", "encoder" if name == "encode" else "decoder")
+            for name, graph in system.graphs.items()
+            if not name.startswith("teacher")
+        ]
+        return [*graphs, (system, "propose", "length"), *_NUMPY_PARTS]
 
     def wait(self) -> None:
         """Does nothing: `translate` returns when everything is done."""
 
     def operations(self, work: Callable[[], object]) -> int | None:
-        return None
+        graphs = self.translators[0].engine.system.graphs  # the teacher's too
+        files = {self.folder / self.manifest.graphs[x]: graph for x, graph in graphs.items()}
+        return products.operations(files, work)
+
+    def rate(self) -> float | None:
+        file = self.folder.with_name(products.FILE.format(self.manifest.precision))
+        return products.rate(file, self.threads)
 
     def peak_bytes(self, work: Callable[[], object]) -> int | None:
         work()

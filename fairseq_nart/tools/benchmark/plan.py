@@ -40,19 +40,22 @@
     parameter = "crf_candidates"
     values = [1, 4, 16, 64]
 
+    [lengths]                               # latency by the length of the source
+    systems = ["Transformer, beam 4, CTranslate2 int8", "NART-DCRF, 1 length"]
+    tokens = [10, 20, 40, 80]
+
 A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
-precision, threads, tuned and rescore_best are options of fairseq-generate. `tuned` is a file with
-the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are relative to one
-folder.
+precision, threads, tuned, rescore_best and vocabulary_map are options of fairseq-generate. `tuned`
+is a file with the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are
+relative to one folder.
 """
 
 import ast
-import functools
 import itertools
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,11 +63,9 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
 from fairseq_nart.subwords import Subwords, subword_scheme
 from fairseq_nart.text import read_lines
+from fairseq_nart.tools.benchmark.names import OWN, counted, decoding_fields, name_of
 from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
-
-OWN = ("name", "family", "checkpoint", "engine", "precision", "threads")
-"""Keys of a [[system]] that are not decoding options."""
 
 PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16"),
@@ -72,13 +73,15 @@ PRECISIONS = {
     "onnx": ("float32", "int8"),
 }
 TEACHER = ("rescore_with", "rescore_normalization", "rescore_alpha")
+LANGUAGES = ("source_lang", "target_lang")
 RESCORING = (*TEACHER, "tuned", "rescore_best")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """Options of fairseq-generate that also work with CTranslate2."""
 
+VOCABULARY_MAP = "vocabulary_map"
+"""CTranslate2's own option: whether the source limits the target tokens."""
+
 Engine = Literal["fairseq", "ctranslate2", "onnx"]
-ENGINE_NAMES = {"ctranslate2": "CTranslate2", "onnx": "ONNX"}
-"""In the names of systems; fairseq's are not named."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,16 @@ class SystemPlan:
             able = [f'engine = "{x}"' for x, some in PRECISIONS.items() if self.precision in some]
             hint = f"; set {' or '.join(able)}" if able else ""
             raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}{hint}")
-        if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - set(SEARCH))):
-            raise UserError(f"engine ctranslate2 supports {', '.join(SEARCH)}, not {other[0]!r}")
-        if self.engine == "onnx" and (other := sorted(self.options.keys() - _known_to_onnx())):
+        search = (*SEARCH, VOCABULARY_MAP)
+        if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - {*search})):
+            raise UserError(f"engine ctranslate2 supports {', '.join(search)}, not {other[0]!r}")
+        if self.engine != "ctranslate2" and VOCABULARY_MAP in self.options:
+            raise UserError(f"{VOCABULARY_MAP} needs engine ctranslate2")
+        if self.engine == "onnx" and (
+            other := sorted(
+                self.options.keys() - {*decoding_fields(), *TEACHER, "rescore_best", *LANGUAGES}
+            )
+        ):
             raise UserError(
                 f"engine onnx supports decoding options of our systems, not {other[0]!r}"
             )
@@ -153,6 +163,19 @@ class SweepPlan:
 
 
 @dataclass(frozen=True)
+class LengthsPlan:
+    """Systems that are also timed on sentences of given lengths."""
+
+    systems: list[str]
+    tokens: list[int] = field(default_factory=lambda: [10, 20, 40, 80])
+    """Subwords of the sources."""
+
+    def __post_init__(self) -> None:
+        if any(count < 1 for count in self.tokens):
+            raise UserError("tokens must be at least 1")
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a benchmark measures."""
 
@@ -161,6 +184,7 @@ class Plan:
     tests: list[TestSet]
     systems: list[SystemPlan]
     sweeps: list[SweepPlan]
+    lengths: LengthsPlan | None = None
 
     @property
     def vocabulary_sha256(self) -> str:
@@ -203,7 +227,7 @@ class _Reader:
         self.skip_missing = skip_missing
 
     def plan(self, content: dict[str, Any]) -> Plan:
-        known = ("binarised", "sentencepiece", "test", "system", "sweep")
+        known = ("binarised", "sentencepiece", "test", "system", "sweep", "lengths")
         if unknown := sorted(content.keys() - set(known)):
             raise UserError(f"unknown key {unknown[0]!r}: use one of {', '.join(known)}")
         for needed in ("binarised", "test", "system"):
@@ -228,7 +252,20 @@ class _Reader:
             tests=tests,
             systems=systems,
             sweeps=list(self.sweeps(content, {system.name: system for system in systems})),
+            lengths=self.lengths(content.get("lengths"), names),
         )
+
+    def lengths(self, entry: Any, names: list[str]) -> LengthsPlan | None:
+        """The table [lengths]; with `skip_missing`, of the existing systems."""
+        if entry is None:
+            return None
+        if not isinstance(entry, dict):
+            raise UserError("write [lengths], in single brackets")
+        plan: LengthsPlan = _built("lengths", LengthsPlan, entry)
+        unknown = [name for name in plan.systems if name not in names]
+        if unknown and not self.skip_missing:
+            raise UserError(f"[lengths]: no system is called {unknown[0]!r}, only {names}")
+        return replace(plan, systems=[name for name in plan.systems if name in names])
 
     def path(self, key: str, name: Any) -> Path:
         path = self.root / str(name)
@@ -276,7 +313,7 @@ class _Reader:
             files = (one.get(key) for key in ("checkpoint", "rescore_with", "tuned"))
             lacking = [name for name in files if name and not (self.root / name).exists()]
             if self.skip_missing and lacking:
-                print(f"{_name(one, lists)} is left out: {self.root / lacking[0]} does not exist")
+                print(f"{name_of(one, lists)} is left out: {self.root / lacking[0]} does not exist")
             elif (system := self.system(one, lists)) not in systems:  # one candidate is not ranked
                 systems.append(system)
         return systems
@@ -292,7 +329,7 @@ class _Reader:
         options = {key: value for key, value in entry.items() if key not in OWN}
         if "rescore_with" in options:
             options["rescore_with"] = str(self.path("rescore_with", options["rescore_with"]))
-        own.setdefault("name", _name(entry, lists))
+        own.setdefault("name", name_of(entry, lists))
         if "checkpoint" not in own:
             raise UserError(f"[[system]] {own['name']}: checkpoint is missing")
         own["checkpoint"] = self.path("checkpoint", own["checkpoint"])
@@ -318,51 +355,3 @@ def _best_rule(file: Path) -> dict[str, str]:
         option.removeprefix("--").replace("-", "_"): value
         for option, value in zip(words[::2], words[1::2], strict=True)
     }
-
-
-@functools.cache
-def counted(*kinds: str) -> dict[str, str]:
-    """Decoding options of all systems that are counts, to what they count, such as "length".
-
-    `kinds` are keys of the options' metadata, see `generation.options`.
-    """
-    options = _decoding_fields().values()
-    return {x.name: x.metadata[kind] for x in options for kind in kinds if kind in x.metadata}
-
-
-def _known_to_onnx() -> set[str]:
-    return {*_decoding_fields(), *TEACHER, "rescore_best", "source_lang", "target_lang"}
-
-
-def _decoding_fields() -> dict[str, Field[Any]]:
-    # Imported here, because a process that runs CTranslate2 or ONNX Runtime does not need torch.
-    from fairseq_nart.models._registry import decoding_fields
-    from fairseq_nart.tasks import nart_translation  # noqa: F401  (registers all systems)
-
-    fields: dict[str, Field[Any]] = decoding_fields()
-    return fields
-
-
-def _name(entry: dict[str, Any], lists: list[str]) -> str:
-    """The family, and what distinguishes the system within it."""
-    parts = [str(entry.get("family", ""))]
-    counts = {**counted("candidates", "counts"), "beam": "beam"}
-    for option, thing in counts.items():
-        if thing != "beam" and (count := entry.get(option)):
-            parts.append(f"{count} {thing}" if count == 1 else f"{count} {thing}s")
-    for option, thing in counts.items():
-        if thing == "beam" and (beam := entry.get(option)):
-            parts.append("greedy" if beam == 1 else f"beam {beam}")
-    if best := entry.get("rescore_best"):
-        parts.append(f"best {best} rescored")
-    named = {*OWN, *counts, "rescore_best"}
-    parts += [f"{key} {entry[key]}" for key in lists if key not in named and key in entry]
-    parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
-    precision = entry.get("precision", "float32")
-    if entry.get("engine") in ENGINE_NAMES:
-        parts.append(f"{ENGINE_NAMES[entry['engine']]} {precision}")
-    elif precision != "float32":
-        parts.append(precision)
-    if "threads" in lists:
-        parts.append(f"{entry['threads']} threads")
-    return ", ".join(parts)

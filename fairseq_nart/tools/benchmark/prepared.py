@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.files import sha256
+from fairseq_nart.files import replacing, sha256
 from fairseq_nart.tools import _ctranslate2
-from fairseq_nart.tools.benchmark.plan import TEACHER, Plan, SystemPlan
+from fairseq_nart.tools.benchmark import products
+from fairseq_nart.tools.benchmark.plan import TEACHER, VOCABULARY_MAP, Plan, SystemPlan
 
 
 def lacking() -> dict[str, str]:
@@ -31,15 +32,23 @@ def model(system: SystemPlan, plan: Plan, run: Path) -> Path:
 
 
 def _converted(system: SystemPlan, plan: Plan, cache: Path) -> Path:
-    folder = cache / sha256(system.checkpoint)[:12]
+    mapped = bool(system.options.get(VOCABULARY_MAP))
+    folder = cache / f"{sha256(system.checkpoint)[:12]}{'-map' if mapped else ''}"
     if not folder.exists():
         # Imported here, because without a conversion torch is not needed.
         from fairseq_nart.tools._teacher import Teacher
 
         unfinished = folder.with_name(f"{folder.name}.tmp")
+        cache.mkdir(parents=True, exist_ok=True)
         teacher = Teacher.load(system.checkpoint, plan.binarised)
+        file = None
+        if mapped:
+            from fairseq_nart.tools.benchmark import vocabulary_map
+
+            file = folder.with_name(f"{folder.name}.txt")
+            vocabulary_map.write(file, teacher)
         try:
-            _ctranslate2.convert(teacher, unfinished)
+            _ctranslate2.convert(teacher, unfinished, file)
         except Exception as error:
             raise UserError(f"CTranslate2 cannot convert {system.checkpoint}: {error}") from error
         os.replace(unfinished, folder)
@@ -55,6 +64,11 @@ def _exported(system: SystemPlan, plan: Plan, cache: Path) -> Path:
         rule = (str(options[name]) for name in TEACHER[1:] if name in options)
         parts += [sha256(Path(teacher["rescore_with"]))[:12], *rule]
     folder = cache / "-".join([*parts, system.precision])
+    product = cache / products.FILE.format(system.precision)
+    if not product.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with replacing(product) as temporary:
+            products.write(temporary, system.precision)
     if not folder.exists():
         from fairseq_nart import hub
         from fairseq_nart.export import check

@@ -152,6 +152,28 @@ class Latency(Measurement):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceLength(Measurement):
+    """Times of sentences of one length, made of the test set's, translated one at a time."""
+
+    kind = "source_length"
+    identity = ("system", "data", "tokens")
+    tokens: int
+    """About the subwords of each source."""
+    seconds: list[float]
+    """One for each sentence, from raw text to raw text."""
+    repeats: int
+    """How often each was translated; its time is the median."""
+    begun: str
+    """When the interleaved trials of the systems began, ISO 8601."""
+
+    def __post_init__(self) -> None:
+        _positive("tokens", self.tokens)
+        if not self.seconds:
+            raise UserError("seconds need one entry per sentence")
+        _positive("seconds", min(self.seconds))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Throughput(Measurement):
     """Sentences and tokens translated per second, in batches of `batch` sentences."""
 
@@ -204,12 +226,16 @@ class Operations(Measurement):
 
     kind = "operations"
     flop: float
-    """Mean floating-point operations of matrix products; a multiply-add counts as two."""
+    """Mean operations of matrix products, in integers too; a multiply-add counts as two."""
     sentences: list[int]
     """The translated sentences of the test set, counted from 0."""
+    rate: float | None = None
+    """For engine onnx: operations per second of one fast matrix product with the same kernels."""
 
     def __post_init__(self) -> None:
         _positive("flop", self.flop)
+        if self.rate is not None:
+            _positive("rate", self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +261,10 @@ def _positive(name: str, value: float) -> None:
 
 KINDS: dict[str, type[Record]] = {
     kind.kind: kind
-    for kind in (System, Translation, Latency, Throughput, Parts, Memory, Operations, Sweep)
+    for kind in (
+        *(System, Translation, Latency, SourceLength, Throughput, Parts, Memory, Operations),
+        Sweep,
+    )
 }
 
 

@@ -149,7 +149,8 @@ def parts_and_memory(session: Session, workers: Sequence[Worker]) -> None:
                 session.write(Parts, worker, layout, **about, **fields)
         new = _missing(session, Operations, about, some)
         if new and (flop := worker.call("operations", [text.sources[n] for n in some])):
-            session.write(Operations, worker, layout, **about, sentences=some, flop=flop)
+            fields = {"sentences": some, "flop": flop, "rate": worker.call("rate")}
+            session.write(Operations, worker, layout, **about, **fields)
 
 
 def _missing(

@@ -15,6 +15,7 @@ from fairseq_nart.tools.benchmark.records import (
     Operations,
     Parts,
     Record,
+    SourceLength,
     Sweep,
     System,
     Throughput,
@@ -43,6 +44,8 @@ class Collection:
     """By system, data and scope."""
     interleaved: dict[tuple[str, str, str, str], Latency] = field(default_factory=dict)
     """By system, data, scope and start of the interleaved trials, older trials included."""
+    source_lengths: dict[tuple[str, str, int], SourceLength] = field(default_factory=dict)
+    """By system, data and tokens."""
     throughputs: dict[tuple[str, str, int], Throughput] = field(default_factory=dict)
     """By system, data and batch."""
     parts: dict[tuple[str, str], Parts] = field(default_factory=dict)
@@ -100,6 +103,8 @@ def _add(to: Collection, folder: Path, record: Record) -> None:
             to.translations[record.system, record.data] = _translation(to, folder, record)
         case Latency():
             to.latencies[record.system, record.data, record.scope] = record
+        case SourceLength():
+            to.source_lengths[record.system, record.data, record.tokens] = record
         case Throughput():
             to.throughputs[record.system, record.data, record.batch] = record
         case Parts():

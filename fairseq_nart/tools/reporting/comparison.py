@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fairseq_nart.tools.benchmark.records import Translation
 from fairseq_nart.tools.reporting.collection import Collection
 from fairseq_nart.tools.reporting.quality import Assessment, Quality, Swept
-from fairseq_nart.tools.reporting.speed import SCOPES, Times, measured, speed_up
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, floor, measured, speed_up
 
 PARAMETERS = {
     "crf_candidates": "candidates per position (K)",
@@ -114,6 +114,8 @@ def csv_rows(results: Comparison) -> list[dict[str, object]]:
         for (owner, data), counted in collection.operations.items():
             if owner == name:
                 row[f"{data}: operations"] = counted.flop
+                if (least := floor(collection, counted)) is not None:
+                    row[f"{data}: floor ms"] = least
         row["threads"] = results.circumstance(name, "threads")
         row["precision"] = results.circumstance(name, "precision")
         row["machine"], row["commit"] = str(system.machine), system.commit

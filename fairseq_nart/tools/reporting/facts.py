@@ -53,6 +53,8 @@ def methods(results: Comparison) -> Facts:
         facts += _quality(results)
     if results.collection.latencies:
         facts += _LATENCY
+    if results.collection.source_lengths:
+        facts.append(("Source tokens", _SOURCE_TOKENS))
     if results.collection.throughputs:
         facts.append(("Sentences per second", _THROUGHPUT))
     if results.collection.memories:
@@ -130,6 +132,11 @@ _LATENCY: Facts = [
     ),
 ]
 
+_SOURCE_TOKENS = (
+    "Latency of sentences with about this many subwords, made by cutting and joining consecutive "
+    "sentences of the test set; timed as the latency is."
+)
+
 _THROUGHPUT = (
     "Translated in batches of this many sentences. They are the same for all systems, spread over "
     "the test set, and repeated if it has too few. Each system uses the number of threads and "
@@ -144,7 +151,9 @@ _MEMORY = (
 _OPERATIONS = (
     "Billions of floating-point operations of matrix products for one sentence, counted in every "
     "fifth timed sentence; a multiply-add counts as two. GFLOP/s divides them by the latency of "
-    "the same sentences. Not available for closed engines."
+    "the same sentences. Not available for closed engines. The floor, for engine onnx, is the time "
+    "that the same operations take at the best rate of one matrix product on this machine, in the "
+    "same precision and with the same threads: no latency can be lower without fewer operations."
 )
 
 _PARTS = (

@@ -9,6 +9,7 @@ from fairseq_nart.tools.reporting.content import Plot
 FIGURES = (
     speed_plots.quality_latency,
     speed_plots.latency_length,
+    speed_plots.latency_source,
     speed_plots.throughput_batch,
     quality_plots.bleu_lengths,
     quality_plots.bleu_sentence_length,

@@ -37,6 +37,17 @@ def gigaflop_per_second(latency: Latency, counted: Operations | None) -> float |
     return counted.flop / 1e9 / mean
 
 
+def floor(collection: Collection, counted: Operations) -> float | None:
+    """The least milliseconds per sentence: its matrix products alone, at the highest rate that was
+    measured with the same precision and threads. None without such a rate."""
+    rates = [
+        one.rate
+        for one in collection.operations.values()
+        if one.rate and (one.precision, one.threads) == (counted.precision, counted.threads)
+    ]
+    return 1000 * counted.flop / max(rates) if counted.rate else None
+
+
 def speed_up(collection: Collection, system: str, data: str, scope: str, base: str) -> float | None:
     """Mean latency of `base` divided by the system's, from the same interleaved trials.
 

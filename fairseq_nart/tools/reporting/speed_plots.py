@@ -128,6 +128,29 @@ def latency_length(results: Comparison, data: str, file: Path) -> Plot | None:
     )
 
 
+def latency_source(results: Comparison, data: str, file: Path) -> Plot | None:
+    """Mean latency over the number of source tokens, of sentences made for it."""
+    lines: dict[str, Curve] = {}
+    records = sorted(results.collection.source_lengths.items())
+    for name in results.collection.systems:
+        own = [x for (system, test_set, _), x in records if (system, test_set) == (name, data)]
+        if own:
+            means = [float(1000 * np.mean(record.seconds)) for record in own]
+            lines[name] = ([record.tokens for record in own], means)
+    if max((len(x) for x, _ in lines.values()), default=0) < 2:
+        return None
+    names = ("source tokens", "milliseconds")
+    curves(results.collection.systems, lines, file, names, log_x=True, log_y=True)
+    tokens = [x for line in lines.values() for x in line[0]]
+    growth = "; ".join(f"{name} {ratio(y[-1] / y[0])}" for name, (_, y) in lines.items())
+    return Plot(
+        file,
+        "Latency against source length",
+        f"{data}, {SCOPES['text']}, batch 1. Sentences of the test set were cut and joined to "
+        f"these lengths. From {min(tokens)} to {max(tokens)} tokens the mean grows: {growth}.",
+    )
+
+
 def throughput_batch(results: Comparison, data: str, file: Path) -> Plot | None:
     """Sentences per second over the batch size."""
     rates = {

@@ -8,7 +8,7 @@ from fairseq_nart.tools.reporting.comparison import PARAMETERS, Comparison
 from fairseq_nart.tools.reporting.groups import by_size
 from fairseq_nart.tools.reporting.markup import Table, ratio, significant
 from fairseq_nart.tools.reporting.quality import Quality, other_tokenisation
-from fairseq_nart.tools.reporting.speed import SCOPES, Times, gigaflop_per_second, measured
+from fairseq_nart.tools.reporting.speed import SCOPES, Times, floor, gigaflop_per_second, measured
 
 
 def main_table(results: Comparison) -> Table:
@@ -80,15 +80,18 @@ def speed_table(results: Comparison, data: str, scope: str) -> Table:
 
 
 def operations_table(results: Comparison, data: str, scope: str) -> Table:
-    """Operations per sentence and per second."""
+    """Operations per sentence and per second, and the least time that they take."""
     rows, collection = [], results.collection
     for system in collection.systems:
         counted = collection.operations.get((system, data))
         latency = collection.latencies.get((system, data, scope))
         if counted and latency:
-            fast = significant(gigaflop_per_second(latency, counted))
-            rows.append([system, significant(counted.flop / 1e9), fast])
-    header = ["system", "GFLOP", "GFLOP/s"]
+            rate = gigaflop_per_second(latency, counted)
+            gigaflop = counted.flop / 1e9
+            mean = None if rate is None else 1000 * gigaflop / rate  # of the counted sentences
+            cells = (gigaflop, rate, mean, floor(collection, counted))
+            rows.append([system, *map(significant, cells)])
+    header = ["system", "GFLOP", "GFLOP/s", "latency, ms", "floor, ms"]
     return Table(f"Operations: {data}, {SCOPES[scope]}", header, rows)
 
 
@@ -107,6 +110,20 @@ def length_table(results: Comparison, data: str, scope: str) -> Table:
             rows.append([system, *(significant(1000 * mean) for mean in means)])
     spans = (f"{low}" if low == high else f"{low} to {high}" for (low, high), _ in groups)
     return Table(title, ["system", *spans], rows, f"Columns: target tokens of {results.baseline}.")
+
+
+def source_length_table(results: Comparison, data: str) -> Table:
+    """Mean latencies by the length of the source."""
+    measured_lengths = results.collection.source_lengths
+    lengths = sorted({tokens for _, test_set, tokens in measured_lengths if test_set == data})
+    rows = []
+    for system in results.collection.systems:
+        records = [measured_lengths.get((system, data, tokens)) for tokens in lengths]
+        if any(records):
+            means = (1000 * statistics.fmean(x.seconds) if x else None for x in records)
+            rows.append([system, *map(significant, means)])
+    title = f"Latency by source tokens, ms: {data}, {SCOPES['text']}"
+    return Table(title, ["system", *map(str, lengths)], rows)
 
 
 def throughput_table(results: Comparison, data: str) -> Table:
@@ -168,5 +185,6 @@ def details(results: Comparison) -> list[Table]:
     tables += [table for data in results.collection.data for table in sweep_tables(results, data)]
     for table in (speed_table, operations_table, length_table):
         tables += [table(results, data, scope) for data, scope in measured(results.collection)]
+    tables += [source_length_table(results, data) for data in results.collection.data]
     tables += [throughput_table(results, data) for data in results.collection.data]
     return [table for table in tables if table.rows]

@@ -25,6 +25,7 @@ from synthetic_report import (
 from synthetic_run import DATA, SYSTEMS, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, read, write
+from fairseq_nart.tools.reporting.markup import significant
 from fairseq_nart.tools.reporting.published import sun2019
 from fairseq_nart.tools.reporting.quality import assess, repetition
 
@@ -118,6 +119,7 @@ def test_details_show_the_numbers(run, out):
 
     speed, quality = details("Latency in detail"), details("Quality in detail")
     rates, memory = details("Sentences per second"), raw(run, "memory")
+    lengths = details("Latency by source tokens")
     operations, needed = raw(run, "operations"), details("Operations")
     timed = {r.system: r for r in read(run) if r.kind == "latency" and r.scope == "text"}
     recorded = {(r.system, r.batch): r for r in read(run) if r.kind == "throughput"}
@@ -132,6 +134,14 @@ def test_details_show_the_numbers(run, out):
         fast = flop / 1e9 / statistics.mean(seconds)
         assert float(needed[name]["GFLOP/s"].replace(",", "")) == pytest.approx(fast, rel=0.006)
         assert row[f"{DATA}: operations"] == str(flop)
+        mean = 1000 * statistics.mean(seconds)
+        assert float(needed[name]["latency, ms"]) == pytest.approx(mean, rel=0.006)
+        # At the best rate of all systems with the same precision.
+        best = 1e11 if operations[name]["rate"] else None
+        assert needed[name]["floor, ms"] == (significant(1000 * flop / best) if best else "")
+        assert row[f"{DATA}: floor ms"] == (str(1000 * flop / best) if best else "")
+        slow = 1000 * (SYSTEMS[name].fixed + 40 * SYSTEMS[name].per_token) / 1000
+        assert lengths[name]["40"] == significant(slow)
         gib = memory[name]["peak_bytes"] / 2**30
         assert speed[name]["peak memory, GiB"] == f"{gib:.2f}"
         interval = f"{float(row[f'{DATA}: confidence']):.2f}"

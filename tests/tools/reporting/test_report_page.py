@@ -185,7 +185,7 @@ def test_page_is_clean_in_a_browser(width, out):
         )
         assert page.value("document.documentElement.scrollWidth") <= width
         assert page.value("innerWidth") == width
-    assert len(images) == len(list((out / "plots").glob("*.png"))) == 9
+    assert len(images) == len(list((out / "plots").glob("*.png"))) == 10
     assert all(natural > 0 and left >= 0 and right <= width for natural, left, right in images)
     assert boxes and all(style == "auto" for _, _, style in boxes)
     assert any(inner > outer for inner, outer, _ in boxes) == (width == 400)

@@ -19,7 +19,7 @@ CASES = {
     ],
     "nart_crf": [
         (["--crf-candidates", "7"], [{}, {**LENGTHS, "crf_paths": 4}, {"crf_paths": 4}]),
-        (["--normalize-before", "--crf-candidates", "10000"], [{}, {"crf_paths": 2}]),
+        (["--normalize-before", "--crf-candidates", "10000"], [{}]),
     ],
     "nart_dcrf": [
         (["--crf-candidates", "7"], [{}, {**LENGTHS, "crf_paths": 4}]),

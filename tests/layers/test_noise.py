@@ -1,0 +1,35 @@
+"""Noise that is the same on every machine."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fairseq_nart.layers.noise import BLOCK, gumbel
+
+
+def test_noise_has_these_values():
+    """Exported models and checkpoints of any release draw the same fertilities."""
+    first = [0.7961864471435547, -0.2701214551925659, -1.1615335941314697, -1.411650538444519]
+    assert gumbel(0, 0, 50)[0, :4].tolist() == pytest.approx(first, abs=1e-6)
+    last = [-0.429309219121933, 1.459364652633667]
+    assert gumbel(3, 2, 7)[-1, -2:].tolist() == pytest.approx(last, abs=1e-6)
+
+
+def test_noise_follows_the_gumbel_distribution():
+    """Its mean, its variance, and the whole distribution function at some points."""
+    every = [gumbel(number, block, 50) for number in range(20) for block in range(3)]
+    noise = np.concatenate(every).astype(np.float64).reshape(-1)
+    assert noise.shape == (60 * BLOCK * 50,) and np.isfinite(noise).all()
+    error = 5 / math.sqrt(noise.size)
+    variance = math.pi**2 / 6
+    assert abs(noise.mean() - np.euler_gamma) < error * math.sqrt(variance)
+    fourth = variance**2 * 5.4  # kurtosis of a Gumbel distribution
+    assert abs(noise.var() - variance) < error * math.sqrt(fourth - variance**2)
+    for point in (-1, 0, 1, 4):
+        assert abs((noise < point).mean() - math.exp(-math.exp(-point))) < error / 2
+
+
+def test_samples_and_blocks_have_noise_of_their_own():
+    blocks = [gumbel(number, block, 50) for number in range(4) for block in range(4)]
+    assert len({block.tobytes() for block in blocks}) == 16
