@@ -73,6 +73,15 @@ def _require_replaceable(out: Path) -> None:
         raise UserError(f"{out} holds other files, such as {others[0]}: give another --out")
 
 
+def limit_candidates(model: Any, count: int) -> None:
+    """Sets the CRF candidates per position. UserError if the model has no CRF, or not so many."""
+    if getattr(model, "crf", None) is None:
+        raise UserError("--crf-candidates is for models with a CRF: leave it out")
+    if not 1 <= count <= model.vocab_size:
+        raise UserError(f"--crf-candidates must be 1 to {model.vocab_size}, not {count}")
+    model.crf.candidates = count
+
+
 def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     """Writes all files into an empty `folder`. UserError for a model without `runtime`."""
     model, task = translator.model, translator.task

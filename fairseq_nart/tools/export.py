@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from fairseq_nart.errors import UserError
 
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
     if options.crf_candidates is not None:
-        _set_candidates(translator.model, options.crf_candidates)
+        folder.limit_candidates(translator.model, options.crf_candidates)
     request = folder.Request(
         arch=translator.arch,
         precision=options.precision,
@@ -74,12 +73,3 @@ def run(options: argparse.Namespace) -> None:
         check.check(translator, temporary, options.precision)
         size = sum(file.stat().st_size for file in temporary.iterdir())
     print(f"exported: {options.out} ({size / 1e6:.1f} MB)")
-
-
-def _set_candidates(model: Any, count: int) -> None:
-    """UserError if the model has no CRF, or for a number that it cannot have."""
-    if getattr(model, "crf", None) is None:
-        raise UserError("--crf-candidates is for models with a CRF: leave it out")
-    if not 1 <= count <= model.vocab_size:
-        raise UserError(f"--crf-candidates must be 1 to {model.vocab_size}, not {count}")
-    model.crf.candidates = count

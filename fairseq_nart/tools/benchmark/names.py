@@ -44,9 +44,11 @@ def name_of(entry: dict[str, Any], lists: list[str]) -> str:
             parts.append("greedy" if beam == 1 else f"beam {beam}")
     if best := entry.get("rescore_best"):
         parts.append(f"best {best} rescored")
+    if count := entry.get("crf_candidates"):
+        parts.append(f"K = {count}")
     if entry.get("vocabulary_map"):
         parts.append("vocabulary map")
-    named = {*OWN, *counts, "rescore_best", "vocabulary_map"}
+    named = {*OWN, *counts, "rescore_best", "crf_candidates", "vocabulary_map"}
     parts += [f"{key} {entry[key]}" for key in lists if key not in named and key in entry]
     parts += [Path(entry["checkpoint"]).stem] if "checkpoint" in lists else []
     precision = entry.get("precision", "float32")

@@ -14,7 +14,7 @@ from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.tools.benchmark import products
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
-from fairseq_nart.tools.benchmark.plan import LANGUAGES, TEACHER, SystemPlan
+from fairseq_nart.tools.benchmark.plan import CRF_CANDIDATES, LANGUAGES, TEACHER, SystemPlan
 
 _NUMPY_PARTS: list[Part] = [
     *((search, name, "viterbi") for name in ("best_path", "k_best", "log_probs")),
@@ -24,7 +24,7 @@ _NUMPY_PARTS: list[Part] = [
     (engine, "distinct", "pick"),
 ]
 
-EXPORTED = (*TEACHER, *LANGUAGES)
+EXPORTED = (*TEACHER, CRF_CANDIDATES, *LANGUAGES)
 """Options that are fixed when a model is exported."""
 
 

@@ -74,6 +74,8 @@ PRECISIONS = {
 }
 TEACHER = ("rescore_with", "rescore_normalization", "rescore_alpha")
 LANGUAGES = ("source_lang", "target_lang")
+CRF_CANDIDATES = "crf_candidates"
+"""Option of exports: CRF candidates per position."""
 RESCORING = (*TEACHER, "tuned", "rescore_best")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """Options of fairseq-generate that also work with CTranslate2."""
@@ -119,10 +121,9 @@ class SystemPlan:
             raise UserError(f"engine ctranslate2 supports {', '.join(search)}, not {other[0]!r}")
         if self.engine != "ctranslate2" and VOCABULARY_MAP in self.options:
             raise UserError(f"{VOCABULARY_MAP} needs engine ctranslate2")
+        exported = {*TEACHER, "rescore_best", CRF_CANDIDATES, *LANGUAGES}
         if self.engine == "onnx" and (
-            other := sorted(
-                self.options.keys() - {*decoding_fields(), *TEACHER, "rescore_best", *LANGUAGES}
-            )
+            other := sorted(self.options.keys() - exported - {*decoding_fields()})
         ):
             raise UserError(
                 f"engine onnx supports decoding options of our systems, not {other[0]!r}"

@@ -8,7 +8,13 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import replacing, sha256
 from fairseq_nart.tools import _ctranslate2
 from fairseq_nart.tools.benchmark import products
-from fairseq_nart.tools.benchmark.plan import TEACHER, VOCABULARY_MAP, Plan, SystemPlan
+from fairseq_nart.tools.benchmark.plan import (
+    CRF_CANDIDATES,
+    TEACHER,
+    VOCABULARY_MAP,
+    Plan,
+    SystemPlan,
+)
 
 
 def lacking() -> dict[str, str]:
@@ -63,6 +69,8 @@ def _exported(system: SystemPlan, plan: Plan, cache: Path) -> Path:
     if "rescore_with" in teacher:
         rule = (str(options[name]) for name in TEACHER[1:] if name in options)
         parts += [sha256(Path(teacher["rescore_with"]))[:12], *rule]
+    count = options.get(CRF_CANDIDATES)
+    parts += [] if count is None else [f"k{count}"]
     folder = cache / "-".join([*parts, system.precision])
     product = cache / products.FILE.format(system.precision)
     if not product.exists():
@@ -79,6 +87,8 @@ def _exported(system: SystemPlan, plan: Plan, cache: Path) -> Path:
             translator = hub.from_pretrained(
                 system.checkpoint, plan.binarised, plan.sentencepiece, *languages, **teacher
             )
+            if count is not None:
+                export.limit_candidates(translator.model, count)
         except UserError as error:
             raise UserError(f"{system.name}: {error}") from error
         request = export.Request(
