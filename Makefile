@@ -39,7 +39,7 @@ docs: .venv/ready-docs
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel cython numpy
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	env -u CUDA_HOME $(BIN)/python -m pip install --no-build-isolation \
-		--editable ".[ctranslate2,plots]"
+		--editable ".[ctranslate2,export,plots,serve]"
 	touch $@
 
 .venv/ready-test: .venv/ready

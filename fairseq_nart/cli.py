@@ -31,9 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=line)
         # Import only the requested tool: `report` needs no torch.
         if arguments[:1] == [name]:
-            module = importlib.import_module(f"fairseq_nart.tools.{_module(name, arguments)}")
-            command.description = module.__doc__
-            module.add_arguments(command)
+            try:
+                module = importlib.import_module(f"fairseq_nart.tools.{_module(name, arguments)}")
+                command.description = module.__doc__
+                module.add_arguments(command)
+            except ModuleNotFoundError as error:
+                return _lacking(name, error)
             command.add_argument("--user-dir", help="folder of a package with your own systems")
     options = parser.parse_args(arguments)
     user_dir = vars(options).pop("user_dir")
@@ -48,6 +51,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _lacking(tool: str, error: ModuleNotFoundError) -> int:
+    """Prints that a tool needs more than exported models do. Other errors are raised again."""
+    package = (error.name or "").split(".")[0]
+    if package not in ("torch", "fairseq"):
+        raise error
+    print(
+        f"fairseq-nart {tool} needs {package}, which is not installed: install the whole package "
+        "(docs/index.md), or translate with an exported model (--model)",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _module(tool: str, arguments: list[str]) -> str:

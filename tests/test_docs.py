@@ -54,7 +54,8 @@ def our_options():
 
 def tool_options():
     """{tool: its options}."""
-    parsers = {tool: argparse.ArgumentParser() for tool in cli.TOOLS}
+    tools = (*cli.TOOLS, "translate_checkpoint")
+    parsers = {tool: argparse.ArgumentParser() for tool in tools}
     for tool, parser in parsers.items():
         importlib.import_module(f"fairseq_nart.tools.{tool}").add_arguments(parser)
     return {tool: set(parser._option_string_actions) for tool, parser in parsers.items()}

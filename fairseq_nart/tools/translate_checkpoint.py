@@ -1,6 +1,6 @@
 """Translates text with a checkpoint (--path), line by line; without --path, with an exported model.
 
-An exported model starts four times as fast and needs no torch: `fairseq-nart translate --help`.
+An exported model starts faster and needs no torch: `fairseq-nart translate --help`.
 """
 
 import argparse

@@ -11,6 +11,8 @@ import fairseq
 import pytest
 from toys import SMALL, lines_of
 
+from fairseq_nart import cli
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
@@ -70,3 +72,13 @@ def test_crf_can_be_imported_without_fairseq(tmp_path):
     shutil.copytree(ROOT / "fairseq_nart", tmp_path / "fairseq_nart")
     code = "from fairseq_nart.crf import LinearChainCRF; print(LinearChainCRF(9))"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("words", [["export"], ["translate", "--path", "x.pt"]])
+def test_missing_torch_is_reported_in_one_line(words, monkeypatch, capsys):
+    for module in ("fairseq.dataclass.utils", "torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "fairseq_nart.tools.translate_checkpoint", raising=False)
+    assert cli.main([*words, "--help"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"fairseq-nart {words[0]} needs ") and printed.count("\n") == 1
