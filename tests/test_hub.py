@@ -126,12 +126,12 @@ def test_alpha_without_teacher_is_refused(student, data):
         hub.from_pretrained(student, data, rescore_alpha=1.0)
 
 
-def test_options_missing_from_a_checkpoint_apply(deployed, data, student):
-    """The ranking rule that an earlier release stored does not."""
+def test_checkpoint_of_an_earlier_release(deployed, data, student):
+    """Options that it lacks apply. Its ranking rule does not, nor does an option removed since."""
     checkpoint = deployed / student.name
     state = torch.load(checkpoint, weights_only=True)
     del state["cfg"]["task"]["length_candidates"]
-    state["cfg"]["task"]["rescore_normalization"] = "gnmt"
+    state["cfg"]["task"] |= {"rescore_normalization": "gnmt", "int8": False}
     torch.save(state, checkpoint)
     actual = hub.from_pretrained(checkpoint, deployed, length_candidates=9)
     expected = hub.from_pretrained(student, data, length_candidates=9)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fairseq_nart.layers import exporting
 from fairseq_nart.layers.dropout import dropout
-from fairseq_nart.layers.linear import LinearForm, WeightCache, decodes_on_cpu
+from fairseq_nart.layers.linear import PackedLinear, WeightCache, decodes_on_cpu
 
 
 def keys_mask(mask: Tensor) -> Tensor | None:
@@ -56,18 +56,17 @@ class MultiheadAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight, gain=1 / math.sqrt(2))
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
-        self.linear: LinearForm | None = None
-        """Set for decoding on a CPU: builds one layer for all projections of the same input."""
+        self.packed = False
+        """Set for decoding on a CPU: one layer computes all projections of the same input."""
         self._cache = WeightCache()
 
     def project(self, x: Tensor, names: str) -> tuple[Tensor, ...]:
         """x (B,T,D) -> (B,H,T,D/H) for each of `names`: q, k, v."""
-        if self.linear is None or not decodes_on_cpu(x):
+        if not self.packed or not decodes_on_cpu(x):
             return self._project_apart(x, names)
         weights, biases = self._weights(names)
-        linear = self.linear
         joined = self._cache.get(
-            names, weights + biases, lambda: linear(torch.cat(weights), torch.cat(biases))
+            names, weights + biases, lambda: PackedLinear(torch.cat(weights), torch.cat(biases))
         )
         return tuple(self._split(y) for y in joined(x).chunk(len(names), dim=2))
 
@@ -146,11 +145,11 @@ class PositionalAttention(MultiheadAttention):
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
     def _project_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
-        if self.linear is None or not decodes_on_cpu(positions):
+        if not self.packed or not decodes_on_cpu(positions):
             return self._project_apart(positions[None], "qk")
         length = len(positions)
         weights, biases = self._weights("qk")
-        # Cached for the longest length so far. Not int8: its scale would depend on earlier inputs.
+        # Cached for the longest length so far.
         cached = self._cache.get(
             "positions",
             weights + biases,

@@ -1,6 +1,5 @@
-"""Linear layers for fast decoding on a CPU: with packed float32 weights, or with int8 weights."""
+"""Linear layers for fast decoding on a CPU."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_nart.layers import exporting
-
-LinearForm = Callable[[Tensor, Tensor | None], nn.Module]
-"""weight (out,in) and bias (out,) -> a layer."""
 
 
 def decodes_on_cpu(x: Tensor) -> bool:
@@ -44,11 +40,17 @@ class WeightCache:
         return entry[1]
 
 
-class _Packed(nn.Module):
-    """x W^T + b.
+WORTH_PACKING = 2**20
+"""Least number of multiplications that makes up for the 15 microseconds of a packed call."""
 
-    `weight` and `bias` are kept for tied embeddings, for training, and for the plain product of
-    inputs that are not float32 on a CPU.
+
+class PackedLinear(nn.Module):
+    """x W^T + b, with W in the memory layout of oneDNN's kernels where that is faster.
+
+    A plain layer converts W at each call. For the few rows of one sentence this takes as long as
+    the product itself, and three times as long for an output layer. `weight` and `bias` are kept
+    for tied embeddings, for training, and for the plain product of inputs that are small or not
+    float32 on a CPU.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -58,60 +60,16 @@ class _Packed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if not decodes_on_cpu(x):
+        if x.numel() * len(self.weight) < WORTH_PACKING or not decodes_on_cpu(x):
             return F.linear(x, self.weight, self.bias)
-        form = self._cache.get("form", (self.weight,), lambda: self._form(self.weight.detach()))
-        return self._product(x, form)
+        return self._product(x, self._cache.get("packed", (self.weight,), self._pack))
 
-    def _form(self, weight: Tensor) -> Any:
-        raise NotImplementedError
+    def _pack(self) -> Tensor:
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+        return packed
 
-    def _product(self, x: Tensor, form: Any) -> Tensor:
-        raise NotImplementedError
-
-
-# Overloads are named (`.default`), because looking them up takes torch ten microseconds per call.
-
-
-WORTH_PACKING = 2**20
-"""Least number of multiplications that makes up for the 15 microseconds of a packed call."""
-
-
-class PackedLinear(_Packed):
-    """W in the memory layout of oneDNN's kernels, used where it is faster.
-
-    A plain layer converts W at each call. For the few rows of one sentence this takes as long as
-    the product itself, and three times as long for an output layer.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        if x.numel() * len(self.weight) < WORTH_PACKING:
-            return F.linear(x, self.weight, self.bias)
-        return super().forward(x)
-
-    def _form(self, weight: Tensor) -> Any:
-        return torch.ops.mkldnn._reorder_linear_weight(weight)
-
-    def _product(self, x: Tensor, form: Any) -> Tensor:
+    def _product(self, x: Tensor, packed: Tensor) -> Tensor:
+        # Named (`.default`), because looking an overload up takes torch ten microseconds per call.
         product = torch.ops.mkldnn._linear_pointwise.default
-        out: Tensor = product(x, form, self.bias, "none", [], "")
-        return out
-
-
-class Int8Linear(_Packed):
-    """int8 product: W is quantized once, with a scale per output; x at each call, with one."""
-
-    def _form(self, weight: Tensor) -> Any:
-        scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-        zeros = torch.zeros(len(scales), dtype=torch.long)
-        with warnings.catch_warnings():
-            # torch will remove this (issue 184982), but has no replacement that is as fast.
-            warnings.filterwarnings("ignore", message=".*are deprecated and will be removed")
-            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        return torch.ops.quantized.linear_prepack(quantized, self.bias)
-
-    def _product(self, x: Tensor, form: Any) -> Tensor:
-        # Seven bits for x: with eight, processors without VNNI instructions would overflow.
-        out: Tensor = torch.ops.quantized.linear_dynamic.default(x, form, reduce_range=True)
+        out: Tensor = product(x, packed, self.bias, "none", [], "")
         return out

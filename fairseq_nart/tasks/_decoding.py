@@ -30,7 +30,7 @@ def generator(task: Any, models: list[Any], args: Any) -> NartGenerator | None:
         if task.cfg.rescore_with:
             raise UserError("--rescore-with has no effect on an autoregressive model: leave it out")
         for model in models if not task.cfg.eval_bleu else ():
-            _cpu_decoding.pack(model, task.cfg.int8)
+            _cpu_decoding.pack(model)
         return None
     if len(models) != 1:
         raise UserError(
@@ -54,10 +54,10 @@ def engine(task: Any, model: NartModel) -> Engine:
     cfg = task.cfg
     teacher = rescorer(task, cfg.rescore_with) if cfg.rescore_with else None
     if not cfg.eval_bleu:  # with --eval-bleu the model is in training
-        _cpu_decoding.pack(model, cfg.int8)
+        _cpu_decoding.pack(model)
         if teacher:
             teacher.follow(next(model.parameters()))
-            _cpu_decoding.pack(teacher.teacher, cfg.int8)
+            _cpu_decoding.pack(teacher.teacher)
     eos, pad = task.tgt_dict.eos(), task.tgt_dict.pad()
     options = _options.decoding_of(cfg, model)
     return Engine(model, eos=eos, pad=pad, options=options, rescorer=teacher)

@@ -41,10 +41,6 @@ class RescoringConfig(FairseqDataclass):
             "the best value on the validation set"
         },
     )
-    int8: bool = field(
-        default=False,
-        metadata={"help": "decode with linear layers in 8-bit integers: faster, only on a CPU"},
-    )
 
 
 def decoding_config() -> type[FairseqDataclass]:
@@ -87,8 +83,6 @@ def check(cfg: Any) -> None:
     for name, harmless in () if cfg.rescore_with else unused.items():
         if getattr(cfg, name) not in harmless:
             raise UserError(f"{typed(name)} needs a teacher: give --rescore-with, or leave it out")
-    if cfg.int8 and cfg.eval_bleu:
-        raise UserError("--int8 is for decoding, --eval-bleu for training: leave one out")
     if cfg.left_pad_target:
         raise UserError("targets are padded on the right: leave --left-pad-target out")
 

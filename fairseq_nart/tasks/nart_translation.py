@@ -126,8 +126,6 @@ class NartTranslationTask(TranslationTask):
                 f"--criterion {CRITERION} trains non-autoregressive models only: type --criterion "
                 "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
             )
-        if self.cfg.int8:
-            raise UserError("--int8 is for decoding: leave it out in training")
         self.learning = True
         allocator.keep_freed_memory()
         criterion = super().build_criterion(cfg, from_checkpoint)

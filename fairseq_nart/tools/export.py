@@ -48,8 +48,6 @@ def run(options: argparse.Namespace) -> None:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install fairseq-nart[export]") from error
-    if options.int8:
-        raise UserError("--int8 is for decoding with a checkpoint: type --precision int8")
     from fairseq_nart import hub
     from fairseq_nart.export import check, folder
     from fairseq_nart.tools import _model

@@ -28,9 +28,7 @@ def run(options: argparse.Namespace) -> None:
     has_gpu = torch.cuda.is_available()
     if options.device == "cuda" and not has_gpu:
         raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
-    if options.device == "cuda" and options.int8:
-        raise UserError("--int8 is for a CPU: type --device cpu, or leave one of the two out")
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
-    translator.to(options.device or ("cuda" if has_gpu and not options.int8 else "cpu"))
+    translator.to(options.device or ("cuda" if has_gpu else "cpu"))
     _lines.translate(options, translator.translate)

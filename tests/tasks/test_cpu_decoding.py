@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from toys import TEACHERS, batch_of, build, build_teacher, load_task
 
-from fairseq_nart.layers.linear import Int8Linear, PackedLinear
+from fairseq_nart.layers.linear import PackedLinear
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.tasks._cpu_decoding import pack
 
@@ -24,31 +24,26 @@ def features(model, source, mask) -> tuple[EncoderStates, torch.Tensor]:
     return states, model.decoder.output_projection(model.decoder(x, mask, states))
 
 
-@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("arch", ["nart_tiny", "nart_fertility_tiny", "nart_refinement_tiny"])
 @torch.no_grad()
-def test_packed_model_computes_the_same(arch, int8, task):
+def test_packed_model_computes_the_same(arch, task):
     """All but the joined projections are replaced, only once, and tied embeddings stay tied."""
     model, source = build(task, arch).eval(), batch_of(task, "cpu")["net_input"]["src_tokens"]
     masks = [torch.ones(5, 3).bool(), torch.arange(4) < torch.tensor([[4], [2], [3], [4], [1]])]
     before = [features(model, source, mask) for mask in masks]
     names = list(model.state_dict())
     for _ in range(2):
-        pack(model, int8)
+        pack(model)
     for mask, (states, logits) in zip([*masks, masks[0]], [*before, before[0]]):
         after, packed = features(model, source, mask)
         for x, y in (
             (states.output[states.mask], after.output[states.mask]),
             (logits[mask], packed[mask]),
         ):
-            if int8:
-                assert 0 < (x - y).std() < 0.05 * x.std()
-            else:
-                torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
     plain = {name.split(".")[-1] for name, x in model.named_modules() if type(x) is nn.Linear}
     assert plain == {*PROJECTIONS}
-    form = Int8Linear if int8 else PackedLinear
-    assert {type(x) for x in model.decoder.layers[0].children()} >= {form}
+    assert {type(x) for x in model.decoder.layers[0].children()} >= {PackedLinear}
     assert model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
     assert list(model.state_dict()) == names
 
@@ -56,7 +51,7 @@ def test_packed_model_computes_the_same(arch, int8, task):
 @torch.no_grad()
 def test_packed_model_can_change_device_and_precision(task, device):
     model, source = build(task, "nart_tiny"), batch_of(task, "cpu")["net_input"]["src_tokens"]
-    pack(model, int8=False)
+    pack(model)
     expected = model.encode(source).output
     moved = model.to(device).encode(source.to(device)).output.cpu()
     torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3)
@@ -65,14 +60,13 @@ def test_packed_model_can_change_device_and_precision(task, device):
     torch.testing.assert_close(rounded, expected, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("int8", [False, True])
 @torch.no_grad()
-def test_packed_model_can_be_copied_pickled_and_changed(int8, task):
+def test_packed_model_can_be_copied_pickled_and_changed(task):
     """Packed weights follow changes of the weights."""
     models = [build(task, "nart_tiny", seed=seed).eval() for seed in (0, 1)]
     source = batch_of(task, "cpu")["net_input"]["src_tokens"]
     for model in models:
-        pack(model, int8)
+        pack(model)
     one, other = (model.encode(source).output for model in models)
     for copied in (copy.deepcopy(models[0]), pickle.loads(pickle.dumps(models[0]))):
         torch.testing.assert_close(copied.encode(source).output, one)
@@ -85,19 +79,6 @@ def test_packed_model_can_be_copied_pickled_and_changed(int8, task):
         assert not torch.allclose(models[0].encode(source).output, before)
 
 
-@torch.no_grad()
-def test_int8_does_not_depend_on_earlier_calls(task):
-    """Nor on earlier packing in float32."""
-    model, source = build(task, "nart_tiny"), batch_of(task, "cpu")["net_input"]["src_tokens"]
-    pack(model, int8=False)
-    exact = features(model, source, torch.ones(5, 3).bool())[1]
-    pack(model, int8=True)
-    first = features(model, source, torch.ones(5, 3).bool())[1]
-    features(model, source, torch.ones(5, 5).bool())
-    assert torch.equal(features(model, source, torch.ones(5, 3).bool())[1], first)
-    assert not torch.allclose(first, exact, rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize("kind", TEACHERS)
 @torch.no_grad()
 def test_loaded_teacher_is_packed(kind, task):
@@ -107,7 +88,7 @@ def test_loaded_teacher_is_packed(kind, task):
     expected = trained(**batch)[0]
     teacher = build_teacher(task, kind, seed=2)
     teacher.load_state_dict(trained.state_dict())
-    pack(teacher, int8=False)
+    pack(teacher)
     torch.testing.assert_close(teacher(**batch)[0], expected, rtol=1e-4, atol=1e-5)
     plain = [x for x in teacher.modules() if type(x) is nn.Linear]
     assert bool(plain) == (kind == "conv")
@@ -134,24 +115,18 @@ def test_model_in_training_is_not_packed(data):
 
 def test_bfloat16_is_not_packed(task):
     model = build(task, "nart_tiny").bfloat16()
-    with pytest.raises(ValueError, match=r"--int8 is for float32 on a CPU, not torch\.bfloat16"):
-        pack(model, int8=True)
-    pack(model, int8=False)
+    pack(model)
     assert type(model.decoder.layers[0].fc1) is nn.Linear
 
 
 def test_torch_without_packed_layers(task, monkeypatch):
     model = build(task, "nart_tiny")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    pack(model, int8=False)
+    pack(model)
     assert type(model.decoder.layers[0].fc1) is nn.Linear
-    monkeypatch.delattr(torch, "quantize_per_channel")
-    with pytest.raises(ValueError, match="does not support int8: leave --int8 out"):
-        pack(model, int8=True)
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_shared_layer_is_packed_once(int8, task, pack_small_layers):
+def test_shared_layer_is_packed_once(task, pack_small_layers):
     model = build(task, "nart_refinement_tiny")
-    pack(model, int8)
+    pack(model)
     assert model.refiner.output_projection is model.decoder.output_projection

@@ -102,11 +102,6 @@ def test_teacher_with_our_criterion_is_refused(data):
         criterion_for(data, "--arch", "nart_teacher_tiny", *words)
 
 
-def test_training_in_int8_is_refused(data):
-    with pytest.raises(ValueError, match="--int8 is for decoding: leave it out"):
-        criterion_for(data, "--arch", "nart_tiny", *SMALL, int8=True)
-
-
 def test_student_in_another_task_is_refused(data):
     from fairseq import tasks
 

@@ -39,7 +39,7 @@ def test_scores_equal_fairseqs_scorer(kind, packed, task, device):
     expected = SequenceScorer(task.tgt_dict).generate([teacher], batch)
     rescorer = TeacherRescorer(teacher, EOS, "mean", 0.0)
     if packed:
-        pack(teacher, int8=False)
+        pack(teacher)
     mask, sizes = batch["target"].ne(PAD), []
     if kind == "transformer":
         teacher.decoder.output_projection.register_forward_hook(

@@ -144,11 +144,12 @@ def test_text_takes_longer_than_tokens(ran):
             assert whole > inner
 
 
-def test_precision_int8(bench, student, tmp_path):
-    system = f'family = "NART-DCRF"\ncheckpoint = "{student}"\nprecision = "int8"\n'
+def test_exported_in_int8(bench, student, tmp_path):
+    system = f'family = "NART-DCRF"\ncheckpoint = "{student}"\nengine = "onnx"\n'
+    system += 'precision = "int8"\n'
     assert bench(tmp_path / "run", [system], stages="translations") == 0
     (record,) = of_kind(tmp_path / "run", Translation)
-    assert (record.system, record.precision) == ("NART-DCRF, int8", "int8")
+    assert (record.system, record.precision) == ("NART-DCRF, ONNX int8", "int8")
     assert len((tmp_path / "run" / record.outputs).read_text("utf-8").splitlines()) == 7
 
 

@@ -164,6 +164,7 @@ def test_tuned_rule_is_read_from_tune(plan, tmp_path, capsys):
         (SYSTEM + 'rescore_with = "none.pt"', "none.pt does not exist"),
         (SYSTEM + SYSTEM, "two [[system]] are called 'NART'"),
         (SYSTEM + 'precision = "int16"', "fairseq supports float32"),
+        (SYSTEM + 'precision = "int8"', 'set engine = "ctranslate2" or engine = "onnx"'),
         (SYSTEM + 'engine = "marian"', "field 'engine'"),
         (SYSTEM + 'engine = "ctranslate2"\ndedup = true', "not 'dedup'"),
         (SYSTEM + "vocabulary_map = true", "vocabulary_map needs engine ctranslate2"),

@@ -67,16 +67,13 @@ def test_layouts_are_tried_in_interleaved_trials(tmp_path, monkeypatch):
 
 
 def test_systems_for_a_cpu_are_skipped_on_a_gpu(capsys):
-    plans = [SystemPlan(p, p, Path("x.pt"), precision=p) for p in ("int8", "float32")]
-    exported = SystemPlan("onnx", "onnx", Path("x.pt"), engine="onnx")
+    plans = [SystemPlan(name, name, Path("x.pt"), engine=name) for name in ("onnx", "fairseq")]
     session = Session.__new__(Session)
-    session.plan, session.device = types.SimpleNamespace(systems=[*plans, exported]), "cuda"
+    session.plan, session.device = types.SimpleNamespace(systems=plans), "cuda"
     assert session._runnable() == plans[1:]
-    printed = capsys.readouterr().out
-    for why in ("engine onnx", "int8 with engine fairseq"):
-        assert f"1 systems are left out, because {why} needs a CPU" in printed
+    assert "1 systems are left out, because engine onnx needs a CPU" in capsys.readouterr().out
     session.device = "cpu"
-    assert session._runnable() == [*plans, exported]
+    assert session._runnable() == plans
     session.device, session.plan.systems = "cuda", plans[:1]
     with pytest.raises(ValueError, match="no system is left to measure"):
         session._runnable()

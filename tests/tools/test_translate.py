@@ -67,13 +67,3 @@ def test_invalid_arguments_are_reported(translate, words, message, monkeypatch):
     status, printed, error = translate(*words)
     assert status == 1 and not printed
     assert error.startswith("fairseq-nart translate: ") and message in error
-
-
-def test_int8_is_refused_on_a_gpu(translate, data, student, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    status, _, error = translate("--int8", "--device", "cuda")
-    assert status == 1 and "--int8 is for a CPU" in error
-    translator = hub.from_pretrained(student, data, int8=True)
-    with pytest.raises(ValueError, match="int8 is for a CPU"):
-        translator.to("cuda")
-    assert translator.to("cpu").translate([""]) == [""]

@@ -49,8 +49,6 @@ class FairseqEngine:
     def __init__(self, plan: SystemPlan, data: Path, device: str) -> None:
         words = [str(data), "--path", str(plan.checkpoint), *plan.words]
         words += [] if device == "cuda" else ["--cpu"]
-        int8 = plan.precision == "int8"
-        words += ["--int8"] if int8 else []
         try:
             args = options.parse_args_and_arch(options.get_generation_parser(), words)
         except SystemExit as error:
@@ -69,8 +67,7 @@ class FairseqEngine:
             [str(plan.checkpoint)], task=self.task, state=state
         )
         self.model.prepare_for_inference_(cfg)
-        dtype = torch.float32 if int8 else getattr(torch, plan.precision)
-        self.model.to(device=device, dtype=dtype).eval()
+        self.model.to(device=device, dtype=getattr(torch, plan.precision)).eval()
         self.device = device
         self.generator = self.task.build_generator([self.model], cfg.generation)
         self.parallel = isinstance(self.generator, NartGenerator)
@@ -170,7 +167,6 @@ def _fused_products() -> dict[Any, Callable[..., int]]:
 
     names = (
         ("mkldnn", "_linear_pointwise", linear),
-        ("quantized", "linear_dynamic", linear),
         ("aten", "mkldnn_rnn_layer", lstm),
     )
     kernels = (

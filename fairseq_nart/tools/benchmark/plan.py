@@ -68,7 +68,7 @@ from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
 
 PRECISIONS = {
-    "fairseq": ("float32", "bfloat16", "float16", "int8"),
+    "fairseq": ("float32", "bfloat16", "float16"),
     "ctranslate2": ("float32", "bfloat16", "float16", "int8", "int8_float32", "int16"),
     "onnx": ("float32", "int8"),
 }
@@ -113,7 +113,9 @@ class SystemPlan:
         teacher = "rescore_with" in self.options
         if self.precision not in PRECISIONS[self.engine]:
             known = ", ".join(PRECISIONS[self.engine])
-            raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}")
+            able = [f'engine = "{x}"' for x, some in PRECISIONS.items() if self.precision in some]
+            hint = f"; set {' or '.join(able)}" if able else ""
+            raise UserError(f"precision {self.precision!r}: {self.engine} supports {known}{hint}")
         search = (*SEARCH, VOCABULARY_MAP)
         if self.engine == "ctranslate2" and (other := sorted(self.options.keys() - {*search})):
             raise UserError(f"engine ctranslate2 supports {', '.join(search)}, not {other[0]!r}")

@@ -167,8 +167,6 @@ class Session:
         if self.device != "cpu":
             exported = [x for x in systems if x.engine == "onnx"]
             excluded.append(("engine onnx needs a CPU", exported))
-            int8 = [x for x in systems if (x.engine, x.precision) == ("fairseq", "int8")]
-            excluded.append(("int8 with engine fairseq needs a CPU", int8))
         for why, without in excluded:
             if without:
                 print(f"{len(without)} systems are left out, because {why}")
