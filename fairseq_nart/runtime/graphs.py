@@ -1,6 +1,5 @@
 """Runs the ONNX graphs of an exported folder."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,6 @@ import numpy as np
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.runtime.states import Arrays
-
-
-@functools.cache
-def _shared_pool(threads: int) -> bool:
-    """Makes one pool of threads for all graphs: with a pool each, translation took a third longer.
-
-    False if the process has a pool of another size already.
-    """
-    import onnxruntime
-
-    try:
-        onnxruntime.set_global_thread_pool_sizes(threads, 1)
-    except Exception:  # of a private module; older versions have no such function
-        return False
-    return True
 
 
 class Graph:
@@ -37,12 +21,9 @@ class Graph:
             raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if threads > 1 and _shared_pool(threads):
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = threads
-            # An idle thread would spin, and slow down the graph that runs next.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        # Otherwise idle threads go on spinning, and slow down the graph that runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self.session: Any = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
