@@ -12,7 +12,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 
 from fairseq_nart import cli
 from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.tasks._options import decoding_config
+from fairseq_nart.tasks._options import RescoringConfig
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 ROOT = Path(__file__).parents[1]
@@ -36,16 +36,22 @@ def option_name(name):
 
 
 def our_models():
-    """{base name: model class} of the architectures of this package."""
+    """{base name: model class} of the architectures of this package. Other tests may have
+    registered systems of their own."""
     ours = {name: kind for name, kind in ARCH_MODEL_REGISTRY.items() if name.startswith("nart")}
-    return {name: kind for name, kind in ours.items() if not name.endswith(SIZES)}
+    return {
+        name: kind
+        for name, kind in ours.items()
+        if not name.endswith(SIZES) and kind.__module__.startswith("fairseq")
+    }
 
 
 def our_options():
     """{option: its defaults in the dataclasses}."""
-    students = [kind.Config for kind in our_models().values() if issubclass(kind, NartModel)]
+    students = [kind for kind in our_models().values() if issubclass(kind, NartModel)]
+    configs = [config for kind in students for config in (kind.Config, kind.Decoding)]
     defaults = {}
-    for config in (*students, decoding_config()):
+    for config in (*configs, RescoringConfig):
         for field in dataclasses.fields(config):
             if not field.name.startswith("_"):
                 defaults.setdefault(option_name(field.name), set()).add(field.default)

@@ -20,10 +20,10 @@ class Graph:
         except ModuleNotFoundError as error:
             raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # An idle thread would spin, and slow down the threads of the graph that runs next.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        # Otherwise idle threads go on spinning, and slow down the graph that runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self.session: Any = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]

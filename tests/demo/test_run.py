@@ -14,6 +14,7 @@ import run
 import synthetic_run
 import torch
 
+from fairseq_nart.runtime import demo_folder
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import Translation, read
 
@@ -56,8 +57,8 @@ def test_repairs_are_formatted_as_text(tmp_path):
     assert run.repairs(folder, test) == "source     s1\nNART       no\nNART-DCRF  c d"
 
 
-def test_translation_is_shown_with_its_command(data, student):
-    shown = run.translate("heute muss der mann lesen .", student, data)
+def test_translation_is_shown_with_its_command():
+    shown = run.translate("heute muss der mann lesen .", demo_folder())
     command, output = shown.splitlines()
     assert command.startswith('$ echo "heute muss der mann lesen ." | ') and output
     done = subprocess.run(command[2:], shell=True, cwd=ROOT, capture_output=True, text=True)
