@@ -281,4 +281,5 @@ def test_measuring_reads_and_writes_text(demo):
     words = [x for x in demo.text.ids if x.isalpha()][:4]
     lines = [" ".join(words), words[0]]
     assert measuring.translate(lines, 2).outputs == demo.translators[0].translate(lines)
-    assert measuring.time(lines)[0].text > measuring.time(lines)[0].tokens > 0
+    timed = measuring.time(lines)[0]
+    assert timed.text >= timed.tokens > 0  # the tokens' time is a part of the text's
