@@ -135,12 +135,6 @@ def test_number_of_candidates_can_be_lowered(export, tmp_path):
     assert model.lattice(LINES[0]).candidates == 4
 
 
-def test_int8_of_the_plugin_is_not_for_exports(export):
-    """Its layers have their own rounding, which the graphs would not share."""
-    status, _, error = export("--int8")
-    assert status == 1 and "--int8" in error and "--precision" in error
-
-
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
 def test_missing_package_is_reported_in_one_line(missing, data, student, tmp_path):
     code = f"""
