@@ -33,9 +33,9 @@ def check(translator: Translator, folder: Path, precision: str) -> None:
                 whole.model, eos=whole.eos, pad=whole.pad, options=whole.options, rescorer=rescorer
             )
             for source, *both in zip(sources, together, alone, strict=True):
-                batch = torch.tensor([source], device=translator.device)
+                (theirs,) = engine(torch.tensor([source], device=translator.device))
                 for hypotheses in both:
-                    _compare(source, hypotheses[0], engine(batch)[0])
+                    _compare(source, hypotheses[0], theirs)
 
 
 def _compare(source: list[int], ours: Hypothesis, theirs: list[PluginHypothesis]) -> None:

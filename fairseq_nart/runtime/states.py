@@ -68,9 +68,3 @@ class Decoded:
     """(B,N)"""
     iterations: Ints | int = 1
     """(R,) decoder passes, or one number for all."""
-
-
-def repeated(source: Source, rows: int) -> Source:
-    """Each sentence equally often, `rows` in total."""
-    count = len(source.mask)
-    return source if rows == count else source.select(np.repeat(np.arange(count), rows // count))
