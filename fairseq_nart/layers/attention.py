@@ -91,15 +91,21 @@ class MultiheadAttention(nn.Module):
         In an export, a `source` other than the query holds its keys and values, (B,S,2D).
         """
         if exporting.active():
-            if query is source:
-                joined = F.linear(query, *self.joined("qkv"))
-                q, k, v = torch.split(joined, self.dim, dim=2)
-            else:
-                q, (k, v) = self.q_proj(query), torch.split(source, self.dim, dim=2)
-            return self._attend_in_graph(mask, q, k, v)
+            if query is not source:
+                return self.over(query, source, mask)
+            joined = F.linear(query, *self.joined("qkv"))
+            return self._attend_in_graph(mask, *torch.split(joined, self.dim, dim=2))
         if query is source:
             return self.attend(mask, *self.project(query, "qkv"))
         return self.attend(mask, *self.project(query, "q"), *self.project(source, "kv"))
+
+    def over(self, query: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """query (B,T,D), memory (B,S,2D), the keys and values of a source, mask as above
+        -> (B,T,D)."""
+        keys, values = torch.split(memory, self.dim, dim=2)
+        if exporting.active():
+            return self._attend_in_graph(mask, self.q_proj(query), keys, values)
+        return self.attend(mask, *self.project(query, "q"), self._split(keys), self._split(values))
 
     def attend(self, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """mask as above, q (B,H,T,D/H), k and v (B,H,S,D/H) -> (B,T,D).

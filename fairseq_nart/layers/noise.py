@@ -20,3 +20,25 @@ def gumbel(number: int, block: int, classes: int) -> NDArray[np.float32]:
     uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53  # never 0 or 1
     noise: NDArray[np.float32] = -np.log(-np.log(uniform)).astype(np.float32)
     return noise.reshape(BLOCK, classes)
+
+
+TABLE = 2**14 * BLOCK
+"""Numbers in `table`."""
+
+
+def table() -> NDArray[np.float32]:
+    """(TABLE,) Gumbel noise, for distributions over too many classes to store noise for each."""
+    return gumbel(0, 0, TABLE // BLOCK).reshape(-1)
+
+
+def offsets(numbers: int, position: int, classes: int) -> NDArray[np.int64]:
+    """(numbers,) where in `table` the noise of `classes` starts for each sample at a position.
+
+    Two samples share some numbers, but for other classes, so they are almost independent.
+    """
+    key = np.arange(numbers, dtype=np.uint64) << np.uint64(32) | np.uint64(position)
+    key += np.uint64(0x9E3779B97F4A7C15)  # mixed as by splitmix64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key = (key ^ key >> np.uint64(shift)) * np.uint64(factor)
+    key ^= key >> np.uint64(31)
+    return (key % np.uint64(TABLE - classes)).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Discrete latent variables of a target: autoencoder, quantisers and latent predictor."""

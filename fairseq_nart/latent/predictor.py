@@ -1,0 +1,69 @@
+"""The latent predictor: a causal Transformer over the codes of a target (arXiv 1803.03382)."""
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_nart.layers.attention import keys_mask
+from fairseq_nart.layers.states import EncoderStates
+from fairseq_nart.layers.transformer import Decoder, TransformerSize
+
+
+class LatentPredictor(Decoder):
+    """p(l|x) = prod_m p(l_m | l_<m, x) over K codes and the end, number K."""
+
+    def __init__(self, size: TransformerSize, layers: int, codes: int, first_position: int) -> None:
+        super().__init__(
+            size,
+            layers,
+            output_weight=None,
+            vocab_size=codes + 1,
+            first_position=first_position,
+            mask_self=False,
+            positional_attention=False,
+            causal=True,
+        )
+        self.end = codes
+        self.width = 2 * size.dim * layers
+        """Of the cache."""
+        self.start = nn.Parameter(torch.randn(size.dim))
+
+    def logits(self, vectors: Tensor, mask: Tensor, states: EncoderStates) -> Tensor:
+        """vectors (B,M,D) of the latents in mask (B,M) -> (B,M+1,K+1): each latent from those
+        before it, then the end."""
+        x = torch.cat([self.start.expand(len(vectors), 1, -1), vectors], dim=1)
+        features = self(x, torch.cat([mask[:, :1], mask], dim=1), states)
+        logits: Tensor = self.output_projection(features)
+        return logits
+
+    def step(
+        self, x: Tensor, cache: Tensor, memory: Tensor, source_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The vector of the last latent, or `start`, x (BN,D); the keys and values of those before
+        it, cache (BN,t,2LD); `memory` (B,S,2LD) of the source and its mask (B,S).
+
+        Returns logits (BN,K+1) of the next latent and the longer cache (BN,t+1,2LD).
+        """
+        real = cache.new_ones(len(cache), cache.size(1) + 1, dtype=torch.bool)
+        x = (x + self.embed_positions.up_to(real)[-1])[:, None]
+        visible, visible_source = keys_mask(real), keys_mask(source_mask)
+        width = 2 * self.size.dim
+        parts = zip(torch.split(cache, width, dim=2), torch.split(memory, width, dim=2))
+        longer = []
+        for layer, (known, keys) in zip(self.layers, parts, strict=True):
+
+            def attend(y: Tensor, layer=layer, known=known) -> Tensor:
+                attention = layer.self_attn
+                new = torch.cat([attention.k_proj(y), attention.v_proj(y)], dim=2)
+                longer.append(torch.cat([known, new], dim=1))
+                return attention.over(y, longer[-1], visible)
+
+            def attend_to_source(y: Tensor, layer=layer, keys=keys) -> Tensor:
+                queries = y.view(keys.size(0), -1, y.size(2))  # (B,N,D)
+                return layer.encoder_attn.over(queries, keys, visible_source).view_as(y)
+
+            x = layer.residual(x, layer.self_attn_layer_norm, attend)
+            x = layer.residual(x, layer.encoder_attn_layer_norm, attend_to_source)
+            x = layer.residual(x, layer.final_layer_norm, layer.feed_forward)
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        return self.output_projection(x)[:, 0], torch.cat(longer, dim=2)
