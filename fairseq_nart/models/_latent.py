@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import Deduplicating
 from fairseq_nart.generation.system import Request
 from fairseq_nart.latent.autoencoder import Compressor, Decompressor, repeated
@@ -344,6 +345,65 @@ class LatentModel(NartModel):
         cache = (longest + 1) * self.predictor.width
         row = max(self.predictor.end + 1, self.cfg.ffn_embed_dim, cache)
         return max(super().sentence_elements(source, options), options.latent_samples * row)
+
+    def timed_parts(self) -> list[tuple[object, str, str]]:
+        """The latent predictor is timed as a part of its own."""
+        parts = super().timed_parts()
+        return [(x, name, "latents" if name == "propose" else part) for x, name, part in parts]
+
+    # Export
+
+    def graphs(self) -> list[Graph]:
+        encode, example = self.encoder_graph()
+        self.predictor.embed_positions.reach(self.longest_target)
+        source_mask = encode.example["tokens"].ne(self.pad)
+        memory, mask = example["predictor_memory"], example_targets()
+        predict = {
+            "predictor_memory": memory,
+            "source_mask": source_mask,
+            "previous": mask[:, 0].long(),
+            "cache": memory.new_zeros(*mask.shape, self.predictor.width),
+        }
+        decode = {"memory": example["memory"], "source_mask": source_mask}
+        return [
+            encode,
+            Graph("predict", self.predicted, self, predict),
+            Graph("decode", self.decoded, self, {**decode, "latents": mask.long(), "mask": mask}),
+        ]
+
+    def constants(self) -> dict[str, Any]:
+        own = {"compression": self.cfg.compression, "end": self.predictor.end}
+        return {**super().constants(), **own, "predictor_width": self.predictor.width}
+
+    def most_positions(self) -> int:
+        """The last latent may go beyond the longest target."""
+        return super().most_positions() + self.cfg.compression
+
+    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S) -> the memories of the decoder and of the latent predictor."""
+        output = self.encode(tokens).output
+        return {
+            "memory": self.decoder.memory(output),
+            "predictor_memory": self.predictor.memory(output),
+        }
+
+    def predicted(
+        self, predictor_memory: Tensor, source_mask: Tensor, previous: Tensor, cache: Tensor
+    ) -> dict[str, Tensor]:
+        """The codes before, previous (R,), and their `cache` -> logits (R,K+1) of the next one,
+        and the longer cache. See `LatentPredictor.step`."""
+        x = self.latent_vectors(previous)
+        logits, longer = self.predictor.step(x, cache, predictor_memory, source_mask)
+        return {"logits": logits, "longer": longer}
+
+    def decoded(
+        self, memory: Tensor, source_mask: Tensor, latents: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """latents and mask (R,M) -> tokens and their log-probabilities (R,CM)."""
+        features = self.features(EncoderStates.in_graph(memory, source_mask), latents, mask)
+        positions = repeated(mask, self.cfg.compression)
+        best, log_probs = most_probable(self.decoding_emissions(features, positions), positions)
+        return {"best": best, "log_probs": log_probs}
 
 
 @functools.lru_cache(maxsize=2)

@@ -47,6 +47,7 @@ class NartLatentConfig(CodebookConfig):
 class NartLatent(LatentModel):
     """Latents by improved semantic hashing or decomposed vector quantisation."""
 
+    runtime = "latent"
     Config = NartLatentConfig
     cfg: NartLatentConfig
 

@@ -30,6 +30,7 @@ class NartVqvaeConfig(CodebookConfig):
 class NartVqvae(LatentModel):
     """Latents by one codebook, whose vectors are moving averages."""
 
+    runtime = "latent"
     Config = NartVqvaeConfig
     cfg: NartVqvaeConfig
 

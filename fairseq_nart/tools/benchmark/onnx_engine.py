@@ -16,6 +16,9 @@ from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
 from fairseq_nart.tools.benchmark.plan import CRF_CANDIDATES, LANGUAGES, TEACHER, SystemPlan
 
+_GRAPHS = {"encode": "encoder", "predict": "latents"}
+"""The parts of the graphs other than the decoder's."""
+
 _NUMPY_PARTS: list[Part] = [
     *((search, name, "viterbi") for name in ("best_path", "k_best", "log_probs")),
     *((ctc, name, "search") for name in ("best_path", "prefix_beam_search")),
@@ -94,7 +97,7 @@ class OnnxEngine:
         system = self.translators[0].engine.system
         # Of the sessions, because a call does not look for `__call__` in a single graph.
         graphs: list[Part] = [
-            (graph.session, "run", "encoder" if name == "encode" else "decoder")
+            (graph.session, "run", _GRAPHS.get(name, "decoder"))
             for name, graph in system.graphs.items()
             if not name.startswith("teacher")
         ]
