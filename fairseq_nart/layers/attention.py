@@ -94,7 +94,8 @@ class MultiheadAttention(nn.Module):
             if query is not source:
                 return self.over(query, source, mask)
             joined = F.linear(query, *self.joined("qkv"))
-            return self._attend_in_graph(mask, *torch.split(joined, self.dim, dim=2))
+            q, k, v = torch.split(joined, self.dim, dim=2)
+            return self._attend_in_graph(mask, q, k, v)
         if query is source:
             return self.attend(mask, *self.project(query, "qkv"))
         return self.attend(mask, *self.project(query, "q"), *self.project(source, "kv"))
@@ -105,7 +106,8 @@ class MultiheadAttention(nn.Module):
         keys, values = torch.split(memory, self.dim, dim=2)
         if exporting.active():
             return self._attend_in_graph(mask, self.q_proj(query), keys, values)
-        return self.attend(mask, *self.project(query, "q"), self._split(keys), self._split(values))
+        (queries,) = self.project(query, "q")
+        return self.attend(mask, queries, self._split(keys), self._split(values))
 
     def attend(self, mask: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """mask as above, q (B,H,T,D/H), k and v (B,H,S,D/H) -> (B,T,D).

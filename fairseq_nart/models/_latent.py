@@ -9,8 +9,8 @@ import functools
 import logging
 import math
 from argparse import Namespace
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from fairseq.tasks import FairseqTask
@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.graph import Graph, example_targets
-from fairseq_nart.generation.options import Deduplicating
 from fairseq_nart.generation.system import Request
 from fairseq_nart.latent.autoencoder import Compressor, Decompressor, repeated
 from fairseq_nart.latent.predictor import LatentPredictor
@@ -28,104 +27,14 @@ from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy
-from fairseq_nart.models._backbone import BackboneConfig, NartModel
+from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.models._heads import most_probable
+from fairseq_nart.models._latent_options import LatentConfig, LatentDecoding
 
 logger = logging.getLogger(__name__)
 
 LONGEST = 2
 """An output has at most this many tokens for each source token."""
-
-
-@dataclass
-class LatentConfig(BackboneConfig):
-    """Options of systems with latents. Phases are shares of the training, --max-update."""
-
-    compression: int = field(
-        default=8,
-        metadata={"help": "C, target tokens per latent: a power of 2", "at least": 2},
-    )
-    latent_bits: int = field(
-        default=12,
-        metadata={
-            "help": "binary logarithm of the number of latent codes",
-            "at least": 1,
-            "at most": 16,
-        },
-    )
-    predictor_layers: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "layers of the latent predictor (default: as many as the decoder)",
-            "at least": 1,
-        },
-    )
-    latent_loss_weight: float = field(
-        default=0.5, metadata={"help": "weight of the latent predictor's loss", "at least": 0}
-    )
-    discrete_by: float = field(
-        default=0.1,
-        metadata={
-            "help": "share of the training by which the latents of all sentences are discrete; "
-            "before, a growing share of the sentences",
-            "at least": 0,
-            "at most": 1,
-        },
-    )
-    hidden_by: float = field(
-        default=0.1,
-        metadata={
-            "help": "share of the training by which the decoder reads no target token any more; "
-            "before, it reads a falling share of them instead of latents",
-            "at least": 0,
-            "at most": 1,
-        },
-    )
-    predict_from: float = field(
-        default=0.1,
-        metadata={
-            "help": "share of the training after which the latent predictor learns",
-            "at least": 0,
-            "at most": 1,
-        },
-    )
-    label_smoothing: float = field(
-        default=0.1,
-        metadata={"help": "label smoothing of the word-level loss", "at least": 0, "below": 1},
-    )
-
-
-@dataclass
-class CodebookConfig(LatentConfig):
-    """Options of systems whose codes are vectors of a codebook."""
-
-    codebook_decay: float = field(
-        default=0.999,
-        metadata={
-            "help": "decay of the moving averages that are the vectors of the codebook",
-            "at least": 0,
-            "below": 1,
-        },
-    )
-    commitment_weight: float = field(
-        default=0.25,
-        metadata={"help": "weight of the distance of latents from their code", "at least": 0},
-    )
-
-
-@dataclass
-class LatentDecoding(Deduplicating):
-    """Decoding options of systems with latents."""
-
-    latent_samples: int = field(
-        default=1,
-        metadata={
-            "help": "number of candidates: the most probable latents, one after the other, and "
-            "samples of the latents",
-            "at least": 1,
-            "candidates": "sample",
-        },
-    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from fairseq.tasks import FairseqTask
 from fairseq_nart.errors import UserError
 from fairseq_nart.latent.semantic_hashing import SemanticHashing
 from fairseq_nart.latent.vector_quantizer import VectorQuantizer
-from fairseq_nart.models._latent import CodebookConfig, LatentModel
+from fairseq_nart.models._latent import LatentModel
+from fairseq_nart.models._latent_options import CodebookConfig
 from fairseq_nart.models._registry import register_system
 from fairseq_nart.options import typed
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fairseq.tasks import FairseqTask
 
 from fairseq_nart.latent.vector_quantizer import VectorQuantizer
-from fairseq_nart.models._latent import CodebookConfig, LatentModel
+from fairseq_nart.models._latent import LatentModel
+from fairseq_nart.models._latent_options import CodebookConfig
 from fairseq_nart.models._registry import register_system
 
 

@@ -1,10 +1,13 @@
-"""Discrete latents: a small autoregressive model predicts them, the decoder fills their positions."""
+"""Discrete latents: a predictor chooses one after the other, the decoder fills all positions."""
 
 import numpy as np
 
 from fairseq_nart.layers import noise
-from fairseq_nart.runtime.states import Decoded, Floats, Source, Targets
+from fairseq_nart.runtime.states import Decoded, Floats, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
+
+LONGEST = 2
+"""An output has at most this many tokens for each source token."""
 
 
 class Runtime(System):
@@ -15,12 +18,14 @@ class Runtime(System):
         constants, samples = self.manifest.constants, int(self.options.latent_samples)
         longest = int(self._most(np.array(source)))
         cache = (longest + 1) * constants["predictor_width"]
-        row = max(constants["end"] + 1, constants["ffn_dim"], cache)
+        row: int = max(constants["end"] + 1, constants["ffn_dim"], cache)
         return max(super().sentence_elements(source), samples * row)
 
-    def _most(self, source_lengths: np.ndarray) -> np.ndarray:
+    def _most(self, source_lengths: Ints) -> Ints:
+        """source_lengths (B,) -> (B,) the most latents of an output."""
         tokens = np.minimum(LONGEST * source_lengths, self.manifest.longest_target)
-        return -(-tokens // self.manifest.constants["compression"])
+        most: Ints = -(-tokens // self.manifest.constants["compression"])
+        return most
 
     def propose(self, source: Source) -> Targets:
         """The most probable latents, one after the other, then samples; at least one latent."""
@@ -69,10 +74,6 @@ class Runtime(System):
         log_probs = outputs["log_probs"]
         log_probs[:, ::compression] += extra
         return Decoded(outputs["best"], log_probs, positions, targets.valid)
-
-
-LONGEST = 2
-"""An output has at most this many tokens for each source token."""
 
 
 def _noise(count: int, step: int, classes: int) -> Floats:
