@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_ONLY = ["crf", "ctc", "layers", "losses", "generation"]
+TORCH_ONLY = ["crf", "ctc", "latent", "layers", "losses", "generation"]
 
 
 def sources():
@@ -38,7 +38,15 @@ def test_runtime_imports_neither_torch_nor_fairseq():
 
 LEVELS = [
     *(["errors", "options", "text", "subwords", "files"], ["crf"], ["losses"], ["layers", "ctc"]),
-    *(["generation"], ["runtime"], ["compat"], ["data"], ["teacher"], ["models", "criterions"]),
+    *(
+        ["latent"],
+        ["generation"],
+        ["runtime"],
+        ["compat"],
+        ["data"],
+        ["teacher"],
+        ["models", "criterions"],
+    ),
     *(["tasks"], ["hub", "extensions"], ["export"], ["server"], ["tools"], ["cli"]),
 ]
 """Packages and modules, lowest first. They import from their own and from lower levels only."""

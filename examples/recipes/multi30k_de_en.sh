@@ -80,8 +80,8 @@ teachers() {
     done
 }
 
-alone() {  # alone SYSTEM OPTIONS...: all N updates as itself, from the teacher's weights
-    train "$1" "$distilled" "$N" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+alone() {  # alone SYSTEM[.VARIANT] OPTIONS...: all N updates as itself, from the teacher's weights
+    train "$1" "$distilled" "$N" --arch "${1%%.*}_$size" --eval-bleu --init-from "$teacher" \
         "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
     average "$1" "$run/$1.pt"
 }
@@ -95,6 +95,26 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.10" --ctc-beam 10 "${rule[@]}"
         bleu "${set%:*}" "$out"/nart_ctc.{1,10}
+    done
+}
+
+# Most targets have 8 to 16 tokens. So 8 tokens per latent, the papers' compression, leave one or two latents.
+latent() {  ## latent Transformer and VQ-VAE with 2 and 8 tokens per latent, and 1, 10 and 100 samples
+    local name set samples out
+    for name in nart_{latent,vqvae}.{2,8}; do
+        alone "$name" --compression "${name##*.}" --latent-bits 10
+        tune "$name" --latent-samples 10
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}"
+            translate "$run/$name.pt" "${set#*:}" "$out/$name.1"
+            for samples in 10 100; do
+                translate "$run/$name.pt" "${set#*:}" "$out/$name.$samples" \
+                    --latent-samples "$samples" "${rule[@]}"
+            done
+        done
+    done
+    for set in "${sets[@]}"; do
+        bleu "${set%:*}" "$run/out/${set%:*}"/nart_{latent,vqvae}.{2,8}.{1,10,100}
     done
 }
 
@@ -250,7 +270,7 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
     for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility refinement \
-        bench; do
+        latent bench; do
         "$step"
     done
 }

@@ -1,5 +1,7 @@
 """The latent predictor: a causal Transformer over the codes of a target (arXiv 1803.03382)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -46,24 +48,38 @@ class LatentPredictor(Decoder):
         real = cache.new_ones(len(cache), cache.size(1) + 1, dtype=torch.bool)
         x = (x + self.embed_positions.up_to(real)[-1])[:, None]
         visible, visible_source = keys_mask(real), keys_mask(source_mask)
-        width = 2 * self.size.dim
-        parts = zip(torch.split(cache, width, dim=2), torch.split(memory, width, dim=2))
+        layers: list[Any] = list(self.layers)
+        parts = zip(*(torch.split(y, 2 * self.size.dim, dim=2) for y in (cache, memory)))
         longer = []
-        for layer, (known, keys) in zip(self.layers, parts, strict=True):
-
-            def attend(y: Tensor, layer=layer, known=known) -> Tensor:
-                attention = layer.self_attn
-                new = torch.cat([attention.k_proj(y), attention.v_proj(y)], dim=2)
-                longer.append(torch.cat([known, new], dim=1))
-                return attention.over(y, longer[-1], visible)
-
-            def attend_to_source(y: Tensor, layer=layer, keys=keys) -> Tensor:
-                queries = y.view(keys.size(0), -1, y.size(2))  # (B,N,D)
-                return layer.encoder_attn.over(queries, keys, visible_source).view_as(y)
-
-            x = layer.residual(x, layer.self_attn_layer_norm, attend)
-            x = layer.residual(x, layer.encoder_attn_layer_norm, attend_to_source)
-            x = layer.residual(x, layer.final_layer_norm, layer.feed_forward)
+        for layer, (known, source) in zip(layers, parts, strict=True):
+            x, keys = _step(layer, x, known, visible, source, visible_source)
+            longer.append(keys)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return self.output_projection(x)[:, 0], torch.cat(longer, dim=2)
+
+
+def _step(
+    layer: Any,
+    x: Tensor,
+    known: Tensor,
+    visible: Tensor | None,
+    source: Tensor,
+    visible_source: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One layer: x (BN,1,D), its keys and values so far, known (BN,t,2D), those of the source
+    (B,S,2D), and what is visible of both -> x (BN,1,D) and keys and values (BN,t+1,2D)."""
+    attention = layer.self_attn
+
+    def keys_with(y: Tensor) -> Tensor:
+        return torch.cat([known, torch.cat([attention.k_proj(y), attention.v_proj(y)], 2)], 1)
+
+    def attend_to_source(y: Tensor) -> Any:
+        queries = y.view(source.size(0), -1, y.size(2))  # (B,N,D)
+        return layer.encoder_attn.over(queries, source, visible_source).view_as(y)
+
+    norm = layer.self_attn_layer_norm
+    keys = keys_with(norm(x) if layer.size.normalize_before else x)
+    x = layer.residual(x, norm, lambda y: attention.over(y, keys, visible))
+    x = layer.residual(x, layer.encoder_attn_layer_norm, attend_to_source)
+    return layer.residual(x, layer.final_layer_norm, layer.feed_forward), keys

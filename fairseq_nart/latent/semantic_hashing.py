@@ -49,7 +49,8 @@ class SemanticHashing(nn.Module):
         logits: Tensor = self.projection(z)
         if self.training:
             logits = logits + NOISE * _cut_normal(logits)
-        saturated, hard = saturating_sigmoid(logits), (logits > 0).to(logits)
+        saturated = saturating_sigmoid(logits)
+        hard = (logits > 0).to(logits)
         bits = saturated + (hard - saturated).detach()
         if self.training:
             continuous = torch.rand(len(z), device=z.device) < CONTINUOUS
@@ -74,4 +75,5 @@ def _cut_normal(like: Tensor) -> Tensor:
     """Normal noise of the shape of `like`, cut at two standard deviations."""
     low, high = torch.special.ndtr(torch.tensor([-2.0, 2.0])).tolist()
     uniform = torch.rand(like.shape, device=like.device)
-    return torch.special.ndtri(low + (high - low) * uniform).to(like)
+    noise: Tensor = torch.special.ndtri(low + (high - low) * uniform)
+    return noise.to(like)

@@ -47,12 +47,13 @@ class VectorQuantizer(Statistics):
         """(n,k,D/n) code vectors. Laplace smoothing applies to the division only."""
         all_ = self.counts.sum(dim=1, keepdim=True)
         smooth = (self.counts + EPSILON) / (all_ + self.each * EPSILON) * all_
-        return self.sums / smooth[..., None]
+        vectors: Tensor = self.sums / smooth[..., None]
+        return vectors
 
     def forward(self, z: Tensor, mask: Tensor) -> Quantized:
         """z (B,M,D), mask (B,M). In training, soft EM averages the vectors of sampled codes."""
         codebook = self.codebook()
-        parts = z.float().unflatten(2, (self.slices, -1))  # (B,M,n,D/n)
+        parts = z.float().view(*z.shape[:2], self.slices, -1)  # (B,M,n,D/n)
         with torch.no_grad():
             chosen = self._chosen(parts, codebook)  # (B,M,n,m)
             vectors = _looked_up(codebook, chosen.movedim(3, 0)).mean(dim=0).flatten(2)  # (B,M,D)
@@ -71,7 +72,8 @@ class VectorQuantizer(Statistics):
 
     def _places(self) -> Tensor:
         """(n,) what a digit of each slice counts for."""
-        return self.each ** torch.arange(self.slices, device=self.counts.device)
+        places: Tensor = self.each ** torch.arange(self.slices, device=self.counts.device)
+        return places
 
     def _chosen(self, parts: Tensor, codebook: Tensor) -> Tensor:
         """parts (B,M,n,D/n) -> (B,M,n,m): the nearest code vector of each, or samples."""
