@@ -28,6 +28,8 @@ class Quantizer(Protocol):
     """K, the number of codes."""
     usage: Usage
     """How often each code was used lately."""
+    revives: bool
+    """Whether training replaces codes that nothing uses."""
 
     def __call__(self, z: Tensor, mask: Tensor) -> Quantized:
         """z (B,M,D), mask (B,M) of the real latents. In training, updates the statistics."""

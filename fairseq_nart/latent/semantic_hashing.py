@@ -32,7 +32,9 @@ def to_bits(codes: Tensor, count: int) -> Tensor:
 
 
 class SemanticHashing(nn.Module):
-    """Each code is a number of n bits, the signs of n projections."""
+    """Each code is a number of n bits, the signs of n projections. None can be replaced."""
+
+    revives = False
 
     def __init__(self, dim: int, ffn_dim: int, bits: int) -> None:
         super().__init__()

@@ -15,7 +15,8 @@ EPSILON = 1e-5
 """Of Laplace smoothing."""
 
 IDLE = 50
-"""A code vector that no latent has used in this many updates is replaced by one from the batch."""
+"""A code vector that no latent has used in this many updates is replaced by one from the batch. In
+the first update, when they are random, all unused ones are."""
 
 
 class VectorQuantizer(Statistics):
@@ -26,6 +27,7 @@ class VectorQuantizer(Statistics):
     are moving averages of what was quantised to them: sums divided by counts.
     """
 
+    revives = True
     counts: Tensor
     sums: Tensor
     idle: Tensor
@@ -41,7 +43,7 @@ class VectorQuantizer(Statistics):
         self.usage = Usage(self.codes)
         self.register_buffer("counts", torch.ones(slices, self.each))
         self.register_buffer("sums", torch.randn(slices, self.each, dim // slices))
-        self.register_buffer("idle", torch.zeros(slices, self.each))
+        self.register_buffer("idle", torch.full((slices, self.each), IDLE - 1.0))
 
     def codebook(self) -> Tensor:
         """(n,k,D/n) code vectors. Laplace smoothing applies to the division only."""
@@ -102,13 +104,21 @@ class VectorQuantizer(Statistics):
         self.sums.mul_(self.decay).add_(sums, alpha=weight)
         self.idle.add_(1).masked_fill_(counts > 0, 0)
         dead = self.idle >= IDLE
-        if dead.any():
+        if self.revives and dead.any():
             self._revive(dead, parts)
 
     def _revive(self, dead: Tensor, parts: Tensor) -> None:
-        """Replaces the code vectors in `dead` (n,k) by random ones of parts (P,n,D/n)."""
-        picked = torch.randint(len(parts), (self.each,), device=parts.device)
-        fresh = of_first_worker(parts[picked].transpose(0, 1).contiguous())  # (n,k,D/n)
+        """Replaces the code vectors in `dead` (n,k) by random ones of the first worker's parts
+        (P,n,D/n), each of which is used once: of two equal vectors, neither would die. Further
+        codes stay dead until the next update."""
+        picked = torch.randperm(len(parts), device=parts.device)[: self.each]
+        pool = torch.zeros_like(self.sums)
+        pool[:, : len(picked)] = parts[picked].transpose(0, 1)
+        most = of_first_worker(torch.tensor(len(picked), device=parts.device))
+        place = dead.cumsum(dim=1) - 1  # of each dead code
+        dead = dead & (place < most)
+        place = place.clamp(min=0)[..., None].expand_as(pool)
+        fresh = of_first_worker(pool).gather(1, place)  # (n,k,D/n)
         self.sums.copy_(torch.where(dead[..., None], fresh, self.sums))
         self.counts.masked_fill_(dead, 1)
         self.idle.masked_fill_(dead, 0)

@@ -33,6 +33,9 @@ from fairseq_nart.models._latent_options import LatentConfig, LatentDecoding
 
 logger = logging.getLogger(__name__)
 
+REVIVE_UNTIL = 0.5
+"""Share of the training during which unused codes are replaced."""
+
 LONGEST = 2
 """An output has at most this many tokens for each source token."""
 
@@ -97,6 +100,8 @@ class LatentModel(NartModel):
                 "(--discrete-by, --hidden-by, --predict-from)"
             )
         self.progress = min(1.0, num_updates / self.updates)
+        # Later, the predictor has learned the codes.
+        self.quantizer.revives = self.progress < REVIVE_UNTIL
         if num_updates % 100 == 0 and self.progress > max(0.3, self.cfg.discrete_by):
             self._warn_of_collapse(num_updates)
 

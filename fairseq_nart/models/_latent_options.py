@@ -70,7 +70,7 @@ class CodebookConfig(LatentConfig):
     """Options of systems whose codes are vectors of a codebook."""
 
     codebook_decay: float = field(
-        default=0.999,
+        default=0.99,
         metadata={
             "help": "decay of the moving averages that are the vectors of the codebook",
             "at least": 0,

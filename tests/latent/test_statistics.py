@@ -15,6 +15,7 @@ def quantizer_in(dtype):
     torch.manual_seed(3)
     quantizer = VectorQuantizer(4, 3, 1, 0, 0.99)
     quantizer.sums[0, 6:] = 1e3
+    quantizer.idle.zero_()
     return quantizer.to(dtype).train()
 
 

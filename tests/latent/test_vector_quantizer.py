@@ -10,7 +10,9 @@ from fairseq_nart.latent.vector_quantizer import EPSILON, IDLE, VectorQuantizer
 
 def build(device, bits=3, slices=1, samples=0, decay=0.9, dim=4):
     torch.manual_seed(3)
-    return VectorQuantizer(dim, bits, slices, samples, decay).to(device).eval()
+    quantizer = VectorQuantizer(dim, bits, slices, samples, decay).to(device).eval()
+    quantizer.idle.zero_()  # otherwise the first batch replaces unused code vectors
+    return quantizer
 
 
 def latents(device, sentences=5, length=6, dim=4, seed=1):
@@ -160,7 +162,10 @@ def test_unused_code_vectors_are_replaced_by_latents(device):
     z, mask = latents(device)
     for _ in range(IDLE - 1):
         quantizer(z, mask)
+    quantizer.revives = False
+    quantizer(z, mask)
     assert (quantizer.codebook()[0, 5:] > 100).all()
+    quantizer.revives = True
     quantizer(z, mask)
     fresh = quantizer.codebook()[0, 5:]
     real = z[mask]
@@ -168,6 +173,25 @@ def test_unused_code_vectors_are_replaced_by_latents(device):
         assert (vector - real).norm(dim=1).min() < 1e-3
     assert quantizer.counts[0, 5:].tolist() == [1.0] * 3
     assert (quantizer.codebook()[0].abs() < 10).all()
+
+
+def test_the_first_batch_replaces_random_code_vectors(device):
+    quantizer = VectorQuantizer(4, 5, 1, 0, 0.9).to(device).train()
+    z, mask = latents(device)
+    before = quantizer.codebook()[0]
+    used = quantizer.eval()(z, mask).labels[mask].unique()
+    quantizer.train()(z, mask)
+    replaced = [
+        (vector - z[mask]).norm(dim=1).argmin().item()
+        for code, vector in enumerate(quantizer.codebook()[0])
+        if code not in used and (vector - z[mask]).norm(dim=1).min() < 1e-3
+    ]
+    # Each latent of the batch serves once, so some codes wait for the next one.
+    assert sorted(replaced) == list(range(mask.sum()))
+    waiting = (quantizer.codebook()[0] - before).norm(dim=1) < 1e-3
+    assert waiting.sum() == 32 - len(used) - len(replaced) > 0
+    quantizer(*latents(device, seed=2))
+    assert not ((quantizer.codebook()[0] - before).norm(dim=1) < 1e-3)[waiting].all()
 
 
 def test_perplexity_counts_the_codes_in_use(device):
