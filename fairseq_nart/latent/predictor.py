@@ -45,7 +45,7 @@ class LatentPredictor(Decoder):
 
         Returns logits (BN,K+1) of the next latent and the longer cache (BN,t+1,2LD).
         """
-        real = cache.new_ones(len(cache), cache.size(1) + 1, dtype=torch.bool)
+        real = cache.new_ones(cache.size(0), cache.size(1) + 1, dtype=torch.bool)
         x = (x + self.embed_positions.up_to(real)[-1])[:, None]
         visible, visible_source = keys_mask(real), keys_mask(source_mask)
         layers: list[Any] = list(self.layers)

@@ -238,6 +238,7 @@ def test_hypotheses_are_distinct_and_sorted(task, sources, device):
         ("nart_refinement_tiny", {"refinement_stop": "jaccard"}),
         ("nart_cmlm_tiny", {"length_candidates": 3}),
         ("nart_fertility_tiny", {"fertility_samples": 3}),
+        ("nart_latent_tiny", {"latent_samples": 3}),
         ("nart_ctc_tiny", {}),
         ("nart_ctc_tiny", {"ctc_beam": 3}),
     ],

@@ -23,6 +23,7 @@ SYSTEMS = [
     ("nart_ctc_tiny", {}),
     ("nart_ctc_tiny", {"ctc_beam": 5}),
     ("nart_fertility_tiny", {"fertility_samples": 12}),
+    ("nart_vqvae_tiny", {"latent_samples": 12}),
     ("nart_refinement_tiny", {"length_candidates": 5, "refinement_iterations": 3}),
     *(
         ("nart_refinement_tiny", {"length_candidates": 5, "refinement_stop": rule})
@@ -139,6 +140,7 @@ WIDE = [
     ("nart_dcrf_tiny", {"length_candidates": 101, "crf_paths": 9}),
     ("nart_ctc_tiny", {"ctc_beam": 20}),
     ("nart_fertility_tiny", {"fertility_samples": 300}),
+    ("nart_latent_tiny", {"latent_samples": 300}),
     ("nart_refinement_tiny", {"length_candidates": 101, "refinement_stop": "jaccard"}),
     ("nart_cmlm_tiny", {"length_candidates": 101, "refinement_iterations": 2}),
 ]

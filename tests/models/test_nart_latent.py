@@ -56,7 +56,9 @@ def terms_of(model, batch):
 @pytest.mark.parametrize("compression", ["2", "8"])
 def test_model_overfits(words, compression, task, batch, device):
     """The target's length is no multiple of the compression; the number of latents is learned."""
-    model = build(task, *words, "--compression", compression).to(device)
+    # By hard EM: memorised sentences need no latents, so these become equal, and samples random.
+    hard = ["--code-samples", "0"] if "nart_vqvae_tiny" in words else []
+    model = build(task, *words, "--compression", compression, *hard).to(device)
     for updates, revives in ((100, True), (200, False)):
         model.quantizer.revives = revives
         expected = overfit(task, model, batch, updates, 1e-2)

@@ -21,6 +21,7 @@ MANY = {
     "nart_dcrf": {"length_candidates": 5, "crf_paths": 3},
     "nart_ctc": {"ctc_beam": 4},
     "nart_fertility": {"fertility_samples": 5},
+    "nart_latent": {"latent_samples": 5},
     "nart_refinement": {"length_candidates": 5, "refinement_stop": "unchanged"},
     "nart_cmlm": {"length_candidates": 5},
 }
@@ -140,7 +141,8 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
 
 
 @pytest.mark.parametrize(
-    "arch, most", [("nart", 1500), ("nart_fertility", 1500), ("nart_ctc", 400)]
+    "arch, most",
+    [("nart", 1500), ("nart_fertility", 1500), ("nart_vqvae", 1500), ("nart_ctc", 400)],
 )
 def test_sources_may_be_as_long_as_the_model_allows(arch, most, data, tmp_path):
     """Also beyond the 1024 positions that a model is built with; CTC has three frames a token."""
@@ -179,7 +181,12 @@ def test_more_paths_than_exist_are_left_out(task, tmp_path):
 
 @pytest.mark.parametrize(
     "name, option",
-    [("nart_ctc", "ctc_beam"), ("nart_crf", "crf_paths"), ("nart_fertility", "fertility_samples")],
+    [
+        ("nart_ctc", "ctc_beam"),
+        ("nart_crf", "crf_paths"),
+        ("nart_fertility", "fertility_samples"),
+        ("nart_vqvae", "latent_samples"),
+    ],
 )
 def test_too_many_candidates_are_refused(name, option, task, tmp_path):
     """As the plugin does, before any memory is used."""

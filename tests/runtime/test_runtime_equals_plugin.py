@@ -9,6 +9,7 @@ from fairseq_nart import runtime
 from fairseq_nart.models._registry import SYSTEMS, decoding_kinds
 
 LENGTHS = {"length_candidates": 9}
+LATENTS = {"latent_samples": 3}
 STOPS = ("equality", "jaccard", "unchanged")
 CASES = {
     "nart": [
@@ -33,6 +34,14 @@ CASES = {
         ([], [{}, {"fertility_samples": 5}, {"fertility_decoding": "average", "dedup": True}]),
         (["--output", "crf"], [{}, {"fertility_samples": 5, "crf_paths": 4}]),
         (["--output", "dcrf"], [{"fertility_decoding": "average", "fertility_samples": 3}]),
+    ],
+    "nart_latent": [
+        ([], [{}, {"latent_samples": 5, "dedup": True}]),
+        (["--quantizer", "dvq", "--compression", "2"], [{}, {"latent_samples": 5}]),
+    ],
+    "nart_vqvae": [
+        (["--latent-bits", "5"], [{}, {"latent_samples": 5}]),
+        (["--compression", "2", "--normalize-before", "--predictor-layers", "1"], [LATENTS]),
     ],
     "nart_refinement": [
         ([], [{}, {**LENGTHS, "refinement_iterations": 3, "dedup": True}]),
