@@ -23,14 +23,6 @@ from fairseq_nart.options import typed
 class NartLatentConfig(CodebookConfig):
     """Options of the latent Transformer."""
 
-    latent_bits: int = field(
-        default=14,
-        metadata={
-            "help": "binary logarithm of the number of latent codes",
-            "at least": 1,
-            "at most": 16,
-        },
-    )
     quantizer: ChoiceEnum(["semhash", "dvq"]) = field(  # type: ignore[valid-type]
         default="semhash",
         metadata={
