@@ -303,6 +303,11 @@ def test_bad_options_are_refused(task):
         build(task, *KINDS["vqvae"]).set_num_updates(1)
 
 
+def test_benchmark_times_the_latent_predictor(task):
+    parts = {name: part for _, name, part in build(task, *KINDS["vqvae"]).timed_parts()}
+    assert parts == {"encode": "encoder", "propose": "latents", "decode": "decoder"}
+
+
 def test_bf16_is_close_to_fp32(words, task, batch, device):
     model = build(task, *words).to(device)
     high = {name: term.sum.item() for name, term in terms_of(model, batch).items()}
@@ -313,8 +318,8 @@ def test_bf16_is_close_to_fp32(words, task, batch, device):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fairseq_commands_train_resume_and_generate(kind, data, teacher, tmp_path, capsys):
-    """A resumed run equals an uninterrupted one; a checkpoint without statistics is refused."""
+def test_fairseq_commands_train_and_generate(kind, data, teacher, tmp_path, capsys):
+    """In bf16, with BLEU on valid; a checkpoint without statistics is refused."""
     arch, *options = KINDS[kind]
     words = ["--arch", arch, *options, *SMALL, "--lr", "1e-2", "--bf16", "--no-epoch-checkpoints"]
     whole = fairseq_train(data, tmp_path / "whole", *words, "--max-update", "4", "--eval-bleu")
