@@ -14,7 +14,7 @@ from fairseq_nart.latent.statistics import Statistics, Usage, of_first_worker, t
 EPSILON = 1e-5
 """Of Laplace smoothing."""
 
-IDLE = 50
+IDLE = 20
 """A code vector that no latent has used in this many updates is replaced by one from the batch. In
 the first update, when they are random, all unused ones are."""
 

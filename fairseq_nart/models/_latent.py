@@ -157,8 +157,10 @@ class LatentModel(NartModel):
         terms.append(LossTerm("nar_loss", words, hidden.sum()))
         count = latents.sum()
         if self.commitment_weight:
-            # The mean over positions, as in the released code.
+            # The mean over positions, as in the released code. Before the latents are discrete, it
+            # would pull all of them to the same few codes.
             weight = self.commitment_weight * self.cfg.compression
+            weight *= self._rising(self.cfg.discrete_by)
             terms.append(LossTerm("commitment", quantized.commitment, count, weight, in_nats=False))
         if self.training:
             perplexity = self.quantizer.usage.perplexity() * count
@@ -286,7 +288,7 @@ class LatentModel(NartModel):
         ]
 
     def constants(self) -> dict[str, Any]:
-        own = {"compression": self.cfg.compression, "end": self.predictor.end}
+        own = {"compression": self.cfg.compression, "end": self.predictor.end, "longest": LONGEST}
         return {**super().constants(), **own, "predictor_width": self.predictor.width}
 
     def most_positions(self) -> int:

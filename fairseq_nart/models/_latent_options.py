@@ -34,7 +34,7 @@ class LatentConfig(BackboneConfig):
         default=0.5, metadata={"help": "weight of the latent predictor's loss", "at least": 0}
     )
     discrete_by: float = field(
-        default=0.1,
+        default=0.2,
         metadata={
             "help": "share of the training by which the latents of all sentences are discrete; "
             "before, a growing share of the sentences",
@@ -52,7 +52,7 @@ class LatentConfig(BackboneConfig):
         },
     )
     predict_from: float = field(
-        default=0.1,
+        default=0.2,
         metadata={
             "help": "share of the training after which the latent predictor learns",
             "at least": 0,

@@ -6,9 +6,6 @@ from fairseq_nart.layers import noise
 from fairseq_nart.runtime.states import Decoded, Floats, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
 
-LONGEST = 2
-"""An output has at most this many tokens for each source token."""
-
 
 class Runtime(System):
     """Decodes as `LatentModel` does."""
@@ -23,8 +20,9 @@ class Runtime(System):
 
     def _most(self, source_lengths: Ints) -> Ints:
         """source_lengths (B,) -> (B,) the most latents of an output."""
-        tokens = np.minimum(LONGEST * source_lengths, self.manifest.longest_target)
-        most: Ints = -(-tokens // self.manifest.constants["compression"])
+        constants = self.manifest.constants
+        tokens = np.minimum(constants["longest"] * source_lengths, self.manifest.longest_target)
+        most: Ints = -(-tokens // constants["compression"])
         return most
 
     def propose(self, source: Source) -> Targets:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fairseq_nart.layers.noise import BLOCK, gumbel
+from fairseq_nart.layers.noise import BLOCK, TABLE, gumbel, offsets, table
 
 
 def test_noise_has_these_values():
@@ -33,3 +33,13 @@ def test_noise_follows_the_gumbel_distribution():
 def test_samples_and_blocks_have_noise_of_their_own():
     blocks = [gumbel(number, block, 50) for number in range(4) for block in range(4)]
     assert len({block.tobytes() for block in blocks}) == 16
+
+
+def test_places_in_the_table_have_these_values():
+    """More samples keep the first ones; all noise of a sample is in the table."""
+    assert len(table()) == TABLE
+    few, many = offsets(3, 1, 1025), offsets(4000, 1, 1025)
+    assert few.tolist() == [174676, 667456, 615789] == many[:3].tolist()
+    assert many.min() >= 0 and many.max() + 1025 <= TABLE
+    assert len(set(many)) > 3900 and not set(many[:100]) & set(offsets(100, 2, 1025))
+    assert abs(many.mean() / TABLE - 0.5) < 0.03
