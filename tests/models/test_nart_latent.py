@@ -59,7 +59,7 @@ def test_model_overfits(words, compression, task, batch, device):
     # By hard EM: memorised sentences need no latents, so these become equal, and samples random.
     hard = ["--code-samples", "0"] if "nart_vqvae_tiny" in words else []
     model = build(task, *words, "--compression", compression, *hard).to(device)
-    for updates, lr, revives in ((50, 1e-2, True), (150, 5e-3, False)):
+    for updates, lr, revives in ((20, 1e-2, True), (250, 5e-3, False)):
         model.quantizer.revives = revives
         expected = overfit(task, model, batch, updates, lr)
     assert any(len(target) % int(compression) for target in expected)
