@@ -92,8 +92,22 @@ class DecoderLayer(Layer):
     ) -> Tensor:
         """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
 
-        The N candidates of a sentence attend to its source together, so it need not be repeated.
         In an export the source is its keys and values, (B,S,2D).
+        """
+        return self.after_target(self.on_target(x, mask, positions), source, source_mask)
+
+    def on_target(self, x: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """The sub-layers before the attention to the source."""
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
+        if attend := self.positional_attn:
+            norm = self.positional_attn_layer_norm
+            x = self.residual(x, norm, lambda y: attend(positions, y, mask))
+        return x
+
+    def after_target(self, x: Tensor, source: Tensor, source_mask: Tensor | None) -> Tensor:
+        """The other sub-layers.
+
+        The N candidates of a sentence attend to its source together, so it need not be repeated.
         """
 
         def attend_to_source(y: Tensor) -> Tensor:
@@ -101,10 +115,6 @@ class DecoderLayer(Layer):
             attended: Tensor = self.encoder_attn(queries, source, source_mask)
             return attended.view_as(y)
 
-        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
-        if attend := self.positional_attn:
-            norm = self.positional_attn_layer_norm
-            x = self.residual(x, norm, lambda y: attend(positions, y, mask))
         x = self.residual(x, self.encoder_attn_layer_norm, attend_to_source)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
@@ -201,14 +211,26 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D), the input without positions, mask (BN,T) -> features (BN,T,D)."""
+        return self.continued(self.started(x, mask), mask, source)
+
+    def started(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x and mask as above -> (BN,T,D): the first layer up to its attention to the source."""
         positions = self.embed_positions.up_to(x)  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
+        with without_cudnn(x):
+            started: Tensor = self.layers[0].on_target(x, self.attention_mask(mask), positions)
+        return started
+
+    def continued(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
+        """The output of `started` -> features (BN,T,D)."""
+        positions = self.embed_positions.up_to(x)  # (T,D)
         attention_mask = self.attention_mask(mask)
         source_mask = keys_mask(source.mask)
         sources = [source.output] * len(self.layers)
         if source.memory is not None:
             sources = list(torch.split(source.memory, 2 * self.size.dim, dim=2))
         with without_cudnn(x):
-            for layer, keys in zip(self.layers, sources, strict=True):
+            x = self.layers[0].after_target(x, sources[0], source_mask)
+            for layer, keys in zip(self.layers[1:], sources[1:], strict=True):
                 x = layer(x, attention_mask, positions, keys, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

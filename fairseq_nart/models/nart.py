@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
@@ -73,10 +74,17 @@ class Nart(WithHead, ByLengthModel):
         return self.head.search(*start, request)
 
     def graphs(self) -> list[Graph]:
+        """`encode` and `decode`. If the decoder's input depends on the length alone, a graph
+        `start` computes from it what `decode` would compute again for each sentence."""
         encode, example = self.encoder_graph()
-        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": example_targets()}
+        mask = example_targets()
+        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": mask}
         del example["lengths"]
-        return [encode, Graph("decode", self.decoded, self, example)]
+        graphs = [encode, Graph("decode", self.decoded, self, example)]
+        if self.cfg.decoder_input == "pad":
+            example["start"] = torch.zeros(*mask.shape, self.cfg.embed_dim)
+            graphs.append(Graph("start", self.started, self, {"mask": mask}))
+        return graphs
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
         """tokens (B,S) -> memory, predicted lengths (B,), and source embeddings if needed."""
@@ -90,10 +98,25 @@ class Nart(WithHead, ByLengthModel):
             outputs["embeddings"] = states.embeddings
         return outputs
 
-    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
-        """mask (BN,T) of the targets and the encoded source -> what the head's search needs."""
-        features = self.features(EncoderStates.in_graph(**encoded), mask)
+    def started(self, mask: Tensor) -> dict[str, Tensor]:
+        """mask (BN,T) of the targets -> `start` (BN,T,D)."""
+        return {"start": self.decoder.started(self.source_map(None, mask), mask)}
+
+    def decoded(self, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """mask (BN,T) of the targets -> what the head's search needs."""
+        features = self.features_in_graph(mask, **inputs)
         return self.head.in_graph(features, self.decoding_emissions(features, mask))
+
+    def features_in_graph(
+        self, mask: Tensor, start: Tensor | None = None, **encoded: Tensor
+    ) -> Tensor:
+        """mask (BN,T), the output of the graph `start` if there is one, and the encoded source ->
+        features (BN,T,D)."""
+        states = EncoderStates.in_graph(**encoded)
+        if start is None:
+            return self.features(states, mask)
+        features: Tensor = self.decoder.continued(start, mask, states)
+        return features
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

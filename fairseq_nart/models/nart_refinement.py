@@ -103,11 +103,11 @@ class NartRefinement(Nart):
         return refined
 
     def graphs(self) -> list[Graph]:
-        encode, decode = super().graphs()
+        encode, decode, *start = super().graphs()
         memory = decode.example.pop("refiner_memory")
         mask, source_mask = decode.example["mask"], decode.example["source_mask"]
         features = memory.new_zeros(*mask.shape, self.cfg.embed_dim)
-        graphs = [encode, decode]
+        graphs = [encode, decode, *start]
         if self.refines:
             passed = {"tokens": mask.long(), "previous": features, "mask": mask}
             example = {"refiner_memory": memory, "source_mask": source_mask, **passed}
@@ -124,9 +124,9 @@ class NartRefinement(Nart):
         states = self.encode(tokens)
         return {**self.outputs(states), "refiner_memory": self.refiner.memory(states.output)}
 
-    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
+    def decoded(self, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """The first pass: mask (BN,T) -> features (BN,T,D), tokens and log-probabilities (BN,T)."""
-        return self._output_of(self.features(EncoderStates.in_graph(**encoded), mask), mask)
+        return self._output_of(self.features_in_graph(mask, **inputs), mask)
 
     def refined(
         self,

@@ -41,7 +41,8 @@ def finish(decoded: Decoded, empty: list[bool], how: Cleaning) -> list[list[Hypo
     then one EOS. A sentence that is `empty` has an empty output."""
     tokens, log_probs = decoded.tokens.tolist(), decoded.log_probs.tolist()
     lengths, valid = decoded.mask.sum(axis=1).tolist(), decoded.valid.tolist()
-    iterations = np.broadcast_to(decoded.iterations, len(tokens)).tolist()
+    passes = decoded.iterations
+    iterations = [passes] * len(tokens) if isinstance(passes, int) else passes.tolist()
     result, row = [], 0
     for nothing, exists in zip(empty, valid, strict=True):
         hypotheses = []

@@ -71,7 +71,8 @@ class System:
             totals, slots = search.k_best(scores, arrivals, lengths, paths)
             exists = (totals > -np.inf).reshape(*valid.shape, paths)
             valid = (valid[..., None] & exists).reshape(len(valid), -1)
-        tokens = np.take_along_axis(ids, slots.swapaxes(1, 2), 2).swapaxes(1, 2)
+        rows, _, length = slots.shape
+        tokens = ids[np.arange(rows)[:, None, None], np.arange(length), slots]
         log_probs = np.zeros(slots.shape, np.float32)
         if scored:
             log_probs = search.log_probs(scores, arrivals, slots, lengths)
