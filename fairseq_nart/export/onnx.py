@@ -76,8 +76,8 @@ def _write_float32(graph: Graph, file: Path) -> None:
             input_names=list(graph.example),
             output_names=list(outputs),
             dynamic_axes={
-                name: {axis: f"{name}_{axis}" for axis in range(min(2, tensor.dim()))}
-                for name, tensor in tensors.items()
+                name: {axis: f"{name}_{axis}" for axis in graph.sizes.get(name, range(2))[: x.dim()]}
+                for name, x in tensors.items()
             },
         )
 

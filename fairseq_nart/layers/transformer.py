@@ -82,40 +82,39 @@ class DecoderLayer(Layer):
         self.encoder_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
 
-    def forward(  # type: ignore[override]
+    def attend_to_target(
         self,
         x: Tensor,
         mask: Tensor | None,
         positions: Tensor,
-        source: Tensor,
-        source_mask: Tensor | None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
-
-        In an export the source is its keys and values, (B,S,2D).
-        """
-        return self.after_target(self.on_target(x, mask, positions), source, source_mask)
-
-    def on_target(self, x: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-        """The sub-layers before the attention to the source."""
+        """x (BN,T,D), mask broadcastable, positions (T,D), the `weights` of positional attention if
+        they are known -> (BN,T,D), after all sub-layers before the attention to the source."""
         x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
         if attend := self.positional_attn:
             norm = self.positional_attn_layer_norm
+            if weights is not None:
+                return self.residual(x, norm, lambda y: attend.average(y, weights))
             x = self.residual(x, norm, lambda y: attend(positions, y, mask))
         return x
 
-    def after_target(self, x: Tensor, source: Tensor, source_mask: Tensor | None) -> Tensor:
-        """The other sub-layers.
+    def attend_to_source(self, x: Tensor, source: Tensor, source_mask: Tensor | None) -> Tensor:
+        """x (BN,T,D), source (B,S,D), mask broadcastable -> (BN,T,D), after the other sub-layers.
 
         The N candidates of a sentence attend to its source together, so it need not be repeated.
+        In an export the source is its keys and values, (B,S,2D).
         """
 
-        def attend_to_source(y: Tensor) -> Tensor:
-            queries = y.view(source.size(0), -1, y.size(2))  # (B,NT,D)
+        def attend(y: Tensor) -> Tensor:
+            if exporting.active():
+                queries = exporting.grouped(y, source)
+            else:
+                queries = y.view(source.size(0), -1, y.size(2))  # (B,NT,D)
             attended: Tensor = self.encoder_attn(queries, source, source_mask)
             return attended.view_as(y)
 
-        x = self.residual(x, self.encoder_attn_layer_norm, attend_to_source)
+        x = self.residual(x, self.encoder_attn_layer_norm, attend)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
 
@@ -211,26 +210,42 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D), the input without positions, mask (BN,T) -> features (BN,T,D)."""
-        return self.continued(self.started(x, mask), mask, source)
+        return self.finish(self.start(x, mask), mask, source)
 
-    def started(self, x: Tensor, mask: Tensor) -> Tensor:
+    def start(self, x: Tensor, mask: Tensor) -> Tensor:
         """x and mask as above -> (BN,T,D): the first layer up to its attention to the source."""
         positions = self.embed_positions.up_to(x)  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
         with without_cudnn(x):
-            started: Tensor = self.layers[0].on_target(x, self.attention_mask(mask), positions)
+            started: Tensor = self.layers[0].attend_to_target(
+                x, self.attention_mask(mask), positions
+            )
         return started
 
-    def continued(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
-        """The output of `started` -> features (BN,T,D)."""
+    def weights(self, x: Tensor, mask: Tensor) -> list[Tensor]:
+        """x and mask as above -> the weights (BN,H,T,T) of positional attention in each layer after
+        the first, in an export."""
+        positions = self.embed_positions.up_to(x)
+        attentions: list[Any] = [layer.positional_attn for layer in self.layers[1:]]
+        return [attention.weights(positions, mask) for attention in attentions if attention]
+
+    def finish(
+        self, x: Tensor, mask: Tensor, source: EncoderStates, weights: Tensor | None = None
+    ) -> Tensor:
+        """The output of `start`, and of `weights` (BN,LH,T,T) if known -> features (BN,T,D)."""
         positions = self.embed_positions.up_to(x)  # (T,D)
         attention_mask = self.attention_mask(mask)
         source_mask = keys_mask(source.mask)
-        sources = [source.output] * len(self.layers)
+        count = len(self.layers)
+        sources = [source.output] * count
         if source.memory is not None:
             sources = list(torch.split(source.memory, 2 * self.size.dim, dim=2))
+        known: list[Any] = [None] * (count - 1)
+        if weights is not None:
+            known = list(torch.split(weights, self.size.heads, dim=1))
         with without_cudnn(x):
-            x = self.layers[0].after_target(x, sources[0], source_mask)
-            for layer, keys in zip(self.layers[1:], sources[1:], strict=True):
-                x = layer(x, attention_mask, positions, keys, source_mask)
+            x = self.layers[0].attend_to_source(x, sources[0], source_mask)
+            for layer, keys, some in zip(self.layers[1:], sources[1:], known, strict=True):
+                x = layer.attend_to_target(x, attention_mask, positions, some)
+                x = layer.attend_to_source(x, keys, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

@@ -187,12 +187,12 @@ class CrfHead:
         """Candidates and their emissions (BN,T,K), and transitions (BN,T-1,K,K) with the candidate
         that is entered first: so Viterbi reads memory in order."""
         count = min(self.crf.candidates, self.crf.vocab_size)
-        best = emissions.topk(count, dim=2, sorted=False)
+        scores, ids = exporting.most(emissions, count)
         # Padding of the vocabulary has no embeddings. Its emissions of -inf are never chosen.
-        ids = best.indices.clamp(max=self.crf.vocab_size - 1)
+        ids = ids.clamp(max=self.crf.vocab_size - 1)
         leave, enter = self.crf.transitions.factors(ids, self.states(features))
         arrivals = enter @ leave.transpose(2, 3)
-        return {"ids": ids, "scores": best.values, "arrivals": arrivals}
+        return {"ids": ids, "scores": scores, "arrivals": arrivals}
 
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """The larger of the lattice and the tensors of k-best search."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import LengthDecoding
 from fairseq_nart.generation.system import Request
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates
@@ -80,10 +81,13 @@ class Nart(WithHead, ByLengthModel):
         mask = example_targets()
         example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": mask}
         del example["lengths"]
-        graphs = [encode, Graph("decode", self.decoded, self, example)]
+        sizes = {"weights": (0, 2, 3)}
+        graphs = [encode, Graph("decode", self.decoded, self, example, sizes)]
         if self.cfg.decoder_input == "pad":
-            example["start"] = torch.zeros(*mask.shape, self.cfg.embed_dim)
-            graphs.append(Graph("start", self.started, self, {"mask": mask}))
+            start = Graph("start", self.started, self, {"mask": mask}, sizes)
+            with torch.no_grad(), exporting.activated():
+                example |= start.compute(mask=mask)
+            graphs.append(start)
         return graphs
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
@@ -99,8 +103,12 @@ class Nart(WithHead, ByLengthModel):
         return outputs
 
     def started(self, mask: Tensor) -> dict[str, Tensor]:
-        """mask (BN,T) of the targets -> `start` (BN,T,D)."""
-        return {"start": self.decoder.started(self.source_map(None, mask), mask)}
+        """mask (BN,T) of the targets -> what `Decoder.finish` takes."""
+        x = self.source_map(None, mask)
+        outputs = {"start": self.decoder.start(x, mask)}
+        if weights := self.decoder.weights(x, mask):
+            outputs["weights"] = torch.cat(weights, dim=1)
+        return outputs
 
     def decoded(self, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """mask (BN,T) of the targets -> what the head's search needs."""
@@ -108,15 +116,18 @@ class Nart(WithHead, ByLengthModel):
         return self.head.in_graph(features, self.decoding_emissions(features, mask))
 
     def features_in_graph(
-        self, mask: Tensor, start: Tensor | None = None, **encoded: Tensor
+        self,
+        mask: Tensor,
+        start: Tensor | None = None,
+        weights: Tensor | None = None,
+        **encoded: Tensor,
     ) -> Tensor:
-        """mask (BN,T), the output of the graph `start` if there is one, and the encoded source ->
+        """mask (BN,T), the outputs of the graph `start` if there is one, and the encoded source ->
         features (BN,T,D)."""
         states = EncoderStates.in_graph(**encoded)
         if start is None:
             return self.features(states, mask)
-        features: Tensor = self.decoder.continued(start, mask, states)
-        return features
+        return self.decoder.finish(start, mask, states, weights)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor

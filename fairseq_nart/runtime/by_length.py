@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fairseq_nart.generation.options import LengthDecoding
-from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Floats, Ints, Source, Targets
+from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
 
 
@@ -31,24 +31,27 @@ class ByLength(System):
 
     def first_pass(self, source: Source, mask: Bools) -> Arrays:
         """mask (R,T) of the targets -> the outputs of the graph `decode`."""
-        inputs = dict(source.encoded)
-        if "start" in self.graphs:
-            inputs["start"] = self._starts(mask)
+        inputs = {**source.encoded, **self._starts(mask)}
         return self.graphs["decode"](source_mask=source.mask, mask=mask, **inputs)
 
-    def _starts(self, mask: Bools) -> Floats:
-        """mask (R,T) -> (R,T,D), arbitrary at padding."""
+    def _starts(self, mask: Bools) -> Arrays:
+        """mask (R,T) -> the outputs of the graph `start` if there is one, 0 at padding."""
+        if "start" not in self.graphs:
+            return {}
         if len(mask) == 1:
             return self._started(mask.shape[1])
-        starts = [self._started(length)[0] for length in mask.sum(axis=1).tolist()]
-        result = np.zeros((*mask.shape, starts[0].shape[1]), np.float32)
-        for row, start in zip(result, starts, strict=True):
-            row[: len(start)] = start
+        lengths = mask.sum(axis=1).tolist()
+        known = [self._started(length) for length in lengths]
+        result = {}
+        for name, one in known[lengths.index(max(lengths))].items():
+            result[name] = np.zeros((len(mask), *one.shape[1:]), one.dtype)
+            for row, start in zip(result[name], known, strict=True):
+                row[tuple(map(slice, start[name].shape[1:]))] = start[name][0]
         return result
 
-    def _start(self, length: int) -> Floats:
-        """(1,T,D) for a target of `length` positions."""
-        return self.graphs["start"](mask=np.ones((1, length), bool))["start"]
+    def _start(self, length: int) -> Arrays:
+        """The outputs of `start` for one target of `length` positions."""
+        return self.graphs["start"](mask=np.ones((1, length), bool))
 
 
 class Runtime(ByLength):
