@@ -23,6 +23,7 @@ from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
 from fairseq_nart.tasks._options import alpha
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 
+MODEL = "model.onnx"
 SUBWORDS = "sentencepiece.model"
 
 
@@ -94,9 +95,7 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         target = task.target_dictionary
         graphs += TeacherGraphs(request.teacher, rescorer.teacher, target.pad()).graphs()
         scorer = Scorer(str(task.cfg.rescore_normalization), alpha(task.cfg), len(target))
-    files = {graph.name: f"{graph.name}.onnx" for graph in graphs}
-    for graph in graphs:
-        onnx.write(graph, folder / files[graph.name], request.precision)
+    onnx.write(graphs, folder / MODEL, request.precision)
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
         shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
@@ -116,7 +115,8 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         unk=dictionary.unk(),
         bos=dictionary.bos(),
         own_score=model.own_score,
-        graphs=files,
+        model=MODEL,
+        graphs=[graph.name for graph in graphs],
         vocabularies=vocabularies,
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),

@@ -18,7 +18,7 @@ from fairseq_nart.generation.passes import (
 )
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Cleaning, Hypothesis, distinct, finish
-from fairseq_nart.runtime.graphs import Graph
+from fairseq_nart.runtime.graphs import Graph, session
 from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.runtime.states import Source, Targets
 from fairseq_nart.runtime.system import System
@@ -38,14 +38,8 @@ class Engine:
         self.manifest = manifest
         rescore, best = options.pop("rescore", None), options.pop("rescore_best", None)
         values = folders.value_of(manifest, options)
-        graphs: dict[str, Graph] = {}
-
-        def load(teachers: bool) -> dict[str, Graph]:
-            for name, file in manifest.graphs.items():
-                if name.startswith("teacher") == teachers:
-                    graphs[name] = Graph(folder / file, threads)
-            return graphs
-
+        shared = session(folder / manifest.model, threads)
+        graphs = {name: Graph(shared, name) for name in manifest.graphs}
         try:
             module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
         except ModuleNotFoundError as error:
@@ -53,7 +47,7 @@ class Engine:
                 f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
                 "install the version that exported it"
             ) from error
-        self.system: System = module.Runtime(manifest, load(False), values)
+        self.system: System = module.Runtime(manifest, graphs, values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
             longest=manifest.longest_target,
@@ -74,7 +68,7 @@ class Engine:
         self.rescore_best: int | None = best
         self.scorer = None
         if rescore and manifest.scorer is not None:
-            self.scorer = TeacherScorer(load(True), manifest.scorer, manifest.eos)
+            self.scorer = TeacherScorer(graphs, manifest.scorer, manifest.eos)
 
     def __call__(
         self, sources: Sequence[Sequence[int]], most: int | None = None, scored: bool = True

@@ -70,8 +70,10 @@ class Manifest:
     bos: int
     own_score: str
     """The normalization rule that ranks candidates without a teacher."""
-    graphs: dict[str, str]
-    """File names by graph."""
+    model: str
+    """File name of the graphs."""
+    graphs: list[str]
+    """Their names."""
     vocabularies: tuple[str, str]
     """File names of the source's and the target's symbols, lists in JSON."""
     subwords: str | None
@@ -119,7 +121,7 @@ def read(folder: Path) -> Manifest:
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
         digests = dict(manifest.files)
-        used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
+        used = {manifest.model, *manifest.vocabularies, manifest.subwords}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     for name, digest in digests.items():

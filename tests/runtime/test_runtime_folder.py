@@ -98,7 +98,7 @@ def files_of(folder):
 def test_every_file_but_the_manifest_has_a_checksum(exported):
     names = sorted(file.name for file in exported.iterdir())
     assert names == sorted([*files_of(exported), "manifest.json"])
-    assert len(names) >= 7  # graphs of the model and of the teacher, vocabulary and card
+    assert len(names) >= 5  # graphs, vocabulary, subwords and card
 
 
 def test_missing_file_is_refused(folder):
@@ -132,22 +132,21 @@ def test_extra_files_are_ignored(folder):
 def test_files_outside_the_folder_are_refused(absolute, folder):
     """A folder from elsewhere must not read other files."""
     outside = folder.with_name("outside.onnx")
-    shutil.copy(folder / "encode.onnx", outside)
+    shutil.copy(folder / "model.onnx", outside)
     name = str(outside) if absolute else f"../{outside.name}"
     content = json.loads((folder / "manifest.json").read_text("utf-8"))
-    graphs = {**content["graphs"], "encode": name}
-    change(folder, graphs=graphs)
+    change(folder, model=name)
     assert "no checksum of" in refusal(folder)
     change(folder, files={**content["files"], name: sha256(outside)})
     assert f"has no file {name}" in refusal(folder)
 
 
 def test_file_that_is_no_graph_is_refused(folder):
-    file = folder / "encode.onnx"
+    file = folder / "model.onnx"
     file.write_bytes(b"no graph")
     files = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
     change(folder, files={**files, file.name: sha256(file)})
-    assert "encode.onnx cannot be loaded" in refusal(folder)
+    assert "model.onnx cannot be loaded" in refusal(folder)
 
 
 def test_system_of_a_later_version_is_refused(folder):
@@ -203,8 +202,8 @@ def test_rescoring_without_a_teacher_is_refused(task, tmp_path):
 
 
 def test_program_reports_a_folder_in_one_line(folder, capsys):
-    (folder / "encode.onnx").write_bytes(b"")
+    (folder / "model.onnx").write_bytes(b"")
     assert main(["translate", "--model", str(folder)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("fairseq-nart translate: ") and error.count("\n") == 1
-    assert "encode.onnx was changed or damaged" in error
+    assert "model.onnx was changed or damaged" in error

@@ -10,7 +10,7 @@ import toys
 
 from fairseq_nart import runtime
 from fairseq_nart.cli import main
-from fairseq_nart.runtime.graphs import Graph
+from fairseq_nart.runtime.graphs import Graph, session
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.benchmark import prepared, products, vocabulary_map
@@ -216,11 +216,11 @@ def test_missing_packages_are_named(monkeypatch):
 def test_operations_of_a_product(precision, tmp_path):
     file = tmp_path / "product.onnx"
     products.write(file, precision)
-    graph = Graph(file, 1)
-    session, x = graph.session, np.ones((7, products.INNER), np.float32)
-    counted = products.operations({file: graph}, lambda: [graph(x=x) for _ in range(3)])
+    own, x = session(file, 1), np.ones((7, products.INNER), np.float32)
+    graph = Graph(own, products.NAME)
+    counted = products.operations(file, [graph], lambda: [graph(x=x) for _ in range(3)])
     assert counted == 3 * 2 * 7 * products.INNER * products.OUTER
-    assert graph.session is session
+    assert graph.session is own
 
 
 def test_operations_of_attention():

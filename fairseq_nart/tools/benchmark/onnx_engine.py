@@ -92,9 +92,8 @@ class OnnxEngine:
 
     def parts(self) -> list[Part]:
         system = self.translators[0].engine.system
-        # Of the sessions, because a call does not look for `__call__` in a single graph.
         graphs: list[Part] = [
-            (graph.session, "run", "encoder" if name == "encode" else "decoder")
+            (graph, "run", "encoder" if name == "encode" else "decoder")
             for name, graph in system.graphs.items()
             if not name.startswith("teacher")
         ]
@@ -105,8 +104,7 @@ class OnnxEngine:
 
     def operations(self, work: Callable[[], object]) -> int | None:
         graphs = self.translators[0].engine.system.graphs  # the teacher's too
-        files = {self.folder / self.manifest.graphs[x]: graph for x, graph in graphs.items()}
-        return products.operations(files, work)
+        return products.operations(self.folder / self.manifest.model, graphs.values(), work)
 
     def rate(self) -> float | None:
         file = self.folder.with_name(products.FILE.format(self.manifest.precision))
