@@ -16,6 +16,7 @@ import torch
 
 from fairseq_nart.compat.quiet import keeping_root_logger
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_allowed
 from fairseq_nart.subwords import Subwords, subword_scheme
 
 with keeping_root_logger():
@@ -111,6 +112,7 @@ class Translator:
 
         The tokens are on the model's device.
         """
+        require_allowed("batch_size", batch_size, (), {"at least": 1})
         tokens, lengths = self.task.get_interactive_tokens_and_lengths(
             [self._pieces(number, line) for number, line in enumerate(lines, self.task.first_line)],
             lambda pieces: pieces,

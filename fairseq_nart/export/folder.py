@@ -45,6 +45,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     UserError if `out` exists, unless it is empty or an exported model, which is replaced. So
     files of the user are never deleted.
     """
+    out = out.resolve()  # not a link to the folder, nor "."
     if out.exists():
         _require_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield temporary
         old = None
         if out.exists():
+            _require_replaceable(out)  # again, because an export takes a while
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
             os.replace(out, old)
         os.replace(temporary, out)
@@ -94,7 +96,14 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         rescorer: Any = translator.engine.rescorer
         target = task.target_dictionary
         graphs += TeacherGraphs(request.teacher, rescorer.teacher, target.pad()).graphs()
-        scorer = Scorer(str(task.cfg.rescore_normalization), alpha(task.cfg), len(target))
+        widest = rescorer.teacher.cfg.encoder, rescorer.teacher.cfg.decoder
+        scorer = Scorer(
+            normalization=str(task.cfg.rescore_normalization),
+            alpha=alpha(task.cfg),
+            vocab_size=len(target),
+            ffn_dim=max(side.ffn_embed_dim for side in widest),
+            heads=max(side.attention_heads for side in widest),
+        )
     onnx.write(graphs, folder / MODEL, request.precision)
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
@@ -110,6 +119,8 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         longest_source=model.longest_source,
         longest_target=model.longest_target,
         vocab_size=model.vocab_size,
+        ffn_dim=model.cfg.ffn_embed_dim,
+        heads=model.cfg.attention_heads,
         pad=dictionary.pad(),
         eos=dictionary.eos(),
         unk=dictionary.unk(),

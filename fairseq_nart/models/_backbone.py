@@ -201,7 +201,7 @@ class NartModel(BaseFairseqModel):
 
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""
-        return {"ffn_dim": self.cfg.ffn_embed_dim}
+        return {}
 
     def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
         """Its graph and the outputs for its example, inputs of the next graph."""

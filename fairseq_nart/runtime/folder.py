@@ -4,6 +4,7 @@
 complete.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ class Scorer:
     normalization: str
     alpha: float
     vocab_size: int
+    ffn_dim: int
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Manifest:
     """Most source tokens, the EOS included."""
     longest_target: int
     vocab_size: int
+    ffn_dim: int
+    """Width of the feed-forward layers."""
+    heads: int
+    """Of attention."""
     pad: int
     eos: int
     unk: int
@@ -90,13 +97,20 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """The content of the file."""
-        return {"format": FORMAT, **asdict(self)}
+        content = {"format": FORMAT, **asdict(self)}
+        return {**content, "checksum": _checksum(content)}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of the other entries of a manifest, whatever their order and layout."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of `folder`, after checking all its files.
 
-    UserError if it is not an exported model, has another format version, or a file differs.
+    UserError if it is not an exported model, has another format version, or a file, the manifest
+    included, was changed.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -106,14 +120,20 @@ def read(folder: Path) -> Manifest:
         )
     try:
         content = json.loads(file.read_text("utf-8"))
-        version = content.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        checksum, version = content.pop("checksum", None), content["format"]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     if version != FORMAT:
         raise UserError(
             f"{file} has format version {version}, but this fairseq_nart reads {FORMAT}: export "
             "the model again, or install the version that exported it"
         )
+    if checksum != _checksum(content):
+        raise UserError(
+            f"{file} was changed or damaged: copy it again, or export again. Decoding options are "
+            "set when the model is loaded"
+        )
+    del content["format"]
     try:
         scorer = content.pop("scorer")
         for name in ("languages", "vocabularies"):

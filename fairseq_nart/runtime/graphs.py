@@ -1,6 +1,6 @@
 """Runs the ONNX graphs of an exported folder."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ class Graph:
         names = (x.name for x in values if x.name.startswith(prefix))
         return {name.removeprefix(prefix): name for name in names}
 
-    def __call__(self, **inputs: Any) -> Arrays:
-        """Computes all outputs. Inputs that the graph does not use are ignored."""
-        own = self.inputs
+    def __call__(self, outputs: Collection[str] | None = None, /, **inputs: Any) -> Arrays:
+        """Computes `outputs` (default: all). Inputs that the graph does not use are ignored."""
+        own, names = self.inputs, self.outputs if outputs is None else outputs
         used = {own[name]: np.ascontiguousarray(x) for name, x in inputs.items() if name in own}
-        values = self.run(list(self.outputs.values()), {**used, self.name: TRUE})
-        return dict(zip(self.outputs, values, strict=True))
+        values = self.run([self.outputs[name] for name in names], {**used, self.name: TRUE})
+        return dict(zip(names, values, strict=True))
 
     def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         """Runs the session."""

@@ -48,14 +48,16 @@ class System:
         raise NotImplementedError
 
     def sentence_elements(self, source: int) -> int:
-        """Elements of the largest array of `encode` and `propose` for `source` tokens."""
-        return source * int(self.manifest.constants.get("ffn_dim", 2048))
+        """Elements of the largest array of `encode` and `propose` for `source` tokens. ONNX Runtime
+        stores the weights of attention."""
+        return source * max(self.manifest.ffn_dim, self.manifest.heads * source)
 
-    def row_elements(self, length: int) -> int:
-        """Elements of the largest array for one target of `length` positions."""
+    def row_elements(self, length: int, source: int) -> int:
+        """Elements of the largest array for a target of `length` positions for `source` tokens."""
         vocabulary, paths = self.manifest.vocab_size, self.crf_paths
         slots = min(int(self.manifest.constants.get("crf_candidates", 0)), vocabulary)
-        elements = length * max(vocabulary, slots**2)
+        attention = self.manifest.heads * max(length, source)
+        elements = length * max(vocabulary, self.manifest.ffn_dim, attention, slots**2)
         # All scores and back-pointers (int64), or the scores compared in one step.
         return max(elements, 3 * length * paths * slots, paths * slots**2)
 

@@ -30,4 +30,7 @@ def _value(words: str) -> tuple[str, int | bool | str]:
     known: dict[str, bool] = {"true": True, "false": False}
     if value.lower() in known:
         return name, known[value.lower()]
-    return name, int(value) if value.lstrip("-").isdigit() else value
+    try:
+        return name, int(value)
+    except ValueError:
+        return name, value

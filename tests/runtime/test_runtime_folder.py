@@ -11,6 +11,7 @@ from fairseq_nart import runtime
 from fairseq_nart.cli import main
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
+from fairseq_nart.runtime import folder as folders
 
 LINE = "heute muss der mann lesen ."
 
@@ -33,7 +34,13 @@ def change(folder, **values):
     """Replaces entries of the manifest."""
     file = folder / "manifest.json"
     content = {**json.loads(file.read_text("utf-8")), **values}
-    file.write_text(json.dumps(content), "utf-8")
+    write(file, content)
+
+
+def write(file, content):
+    """Writes a manifest with its checksum."""
+    content.pop("checksum", None)
+    file.write_text(json.dumps({**content, "checksum": folders._checksum(content)}), "utf-8")
 
 
 def refusal(folder, **options):
@@ -62,13 +69,34 @@ def test_other_format_version_is_refused(folder):
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"", b"{", b"[]", b"3", b"null", b'"text"', b"\xff\xfe", b"{}", b'{"format": 1}'),
-        b'{"format": 1, "scorer": null}',
+        *(b"", b"{", b"[]", b"3", b"null", b'"text"', b"\xff\xfe", b"{}", b"[" * 100_000),
     ],
 )
 def test_damaged_manifest_is_refused(content, folder):
     (folder / "manifest.json").write_bytes(content)
     assert "manifest.json is damaged" in refusal(folder)
+
+
+def test_changed_manifest_is_refused(folder):
+    """Each entry alone; another order and layout are the same manifest."""
+    file = folder / "manifest.json"
+    content = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(dict(reversed(content.items()))), "utf-8")
+    assert runtime.load(folder, threads=1)
+    for name in content.keys() - {"format"}:
+        for changed in (
+            {**content, name: "changed"},
+            {x: content[x] for x in content if x != name},
+        ):
+            file.write_text(json.dumps(changed), "utf-8")
+            assert "manifest.json was changed or damaged" in refusal(folder)
+    content["decoding"]["length_candidates"]["value"] = 9
+    file.write_text(json.dumps(content), "utf-8")
+    assert "Decoding options are set when the model is loaded" in refusal(folder)
+
+
+def test_shipped_model_is_complete():
+    assert runtime.load(runtime.demo_folder(), threads=1).translate([LINE]) != [""]
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [1], [[]], {"encode": []}])
@@ -80,14 +108,15 @@ def test_manifest_with_a_wrong_entry_is_refused(name, value, folder):
         assert "export the model again" in refusal(folder) or "copy" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["unknown", "files"])
+@pytest.mark.parametrize("name", ["unknown", "graphs", "ffn_dim", "heads", "scorer"])
 def test_manifest_with_an_unknown_or_missing_entry_is_refused(name, folder):
     file = folder / "manifest.json"
     content = json.loads(file.read_text("utf-8"))
-    content["unknown"] = 1
-    if name == "files":
-        del content["unknown"], content["graphs"]
-    file.write_text(json.dumps(content), "utf-8")
+    if name == "unknown":
+        content[name] = 1
+    else:
+        del content[name]
+    write(file, content)
     assert "is damaged" in refusal(folder)
 
 
@@ -169,7 +198,12 @@ def test_system_of_a_later_version_is_refused(folder):
         ({"refinement_stop": "soon"}, "--refinement-stop must be one of none, equality"),
         ({"refinement_stop": "equality", "refinement_iterations": 3}, "compares 5 passes"),
         ({"refinement_iterations": 0}, "--refinement-iterations must be at least 1, not 0"),
-        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"threads": 0}, "threads must be a number from 1 to 256, not 0"),
+        ({"threads": 257}, "threads must be a number from 1 to 256, not 257"),
+        ({"threads": "4"}, "threads must be a number from 1 to 256, not '4'"),
+        ({"rescore": "maybe"}, "rescore must be true or false, not 'maybe'"),
+        ({"rescore": 1}, "rescore must be true or false, not 1"),
+        ({"rescore_best": True, "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": 0, "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": "2", "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": 2, "rescore": False}, "rescore_best must be at least 1, with a teacher"),
