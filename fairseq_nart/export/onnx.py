@@ -49,8 +49,8 @@ def write(graphs: list[Graph], file: Path, precision: str) -> None:
 def join(models: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
     """Joins graphs by name, so that they share a session of ONNX Runtime and its threads.
 
-    The input NAME, false by default, says whether graph NAME is computed. Its inputs and outputs are
-    called NAME.INPUT and NAME.OUTPUT. Without a value they are empty.
+    The input NAME, false by default, says whether graph NAME is computed. Its inputs and outputs
+    are called NAME.INPUT and NAME.OUTPUT. Without a value they are empty.
     """
     joined = onnx.GraphProto(name="model")
     for name, model in models.items():
@@ -68,7 +68,10 @@ def join(models: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
                 outputs,
                 then_branch=_branch(graph.node, graph.output, graph.initializer),
                 else_branch=_branch(
-                    [helper.make_node("Constant", [], [x.name], value=_empty(x)) for x in graph.output],
+                    [
+                        helper.make_node("Constant", [], [x.name], value=_empty(x))
+                        for x in graph.output
+                    ],
                     graph.output,
                     [],
                 ),
@@ -143,7 +146,9 @@ def _write_float32(graph: Graph, file: Path) -> None:
             input_names=list(graph.example),
             output_names=list(outputs),
             dynamic_axes={
-                name: {axis: f"{name}_{axis}" for axis in graph.sizes.get(name, range(2))[: x.dim()]}
+                name: {
+                    axis: f"{name}_{axis}" for axis in graph.sizes.get(name, range(2))[: x.dim()]
+                }
                 for name, x in tensors.items()
             },
         )

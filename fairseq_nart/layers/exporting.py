@@ -53,8 +53,10 @@ class _Attention(torch.autograd.Function):
 
 
 def reshape(x: Tensor, *sizes: int) -> Tensor:
-    """x with the given sizes: 0 keeps a dimension, and one is -1. The operators of a traced `view` compute each
-    size that is kept."""
+    """x with the given sizes: 0 keeps a dimension, and one is -1.
+
+    A traced `view` has operators that compute each size that is kept.
+    """
     out: Tensor = _Reshape.apply(x, sizes)  # type: ignore[no-untyped-call]
     return out
 
@@ -130,8 +132,8 @@ def largest(emissions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def most(emissions: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """emissions (B,T,W) -> the `count` largest of each position and their indices, (B,T,count) each,
-    in any order. They are in the `count` chunks with the largest maxima."""
+    """emissions (B,T,W) -> the `count` largest of each position and their indices, (B,T,count)
+    each, in any order. They are in the `count` chunks with the largest maxima."""
     if 2 * CHUNK * count > emissions.size(2):  # most chunks would be searched
         return emissions.topk(count, dim=2, sorted=False)
     chunks = emissions.view(-1, emissions.size(2) // CHUNK, CHUNK)

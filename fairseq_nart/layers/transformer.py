@@ -216,10 +216,9 @@ class Decoder(nn.Module):
         """x and mask as above -> (BN,T,D): the first layer up to its attention to the source."""
         positions = self.embed_positions.up_to(x)  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
+        first: Any = self.layers[0]
         with without_cudnn(x):
-            started: Tensor = self.layers[0].attend_to_target(
-                x, self.attention_mask(mask), positions
-            )
+            started: Tensor = first.attend_to_target(x, self.attention_mask(mask), positions)
         return started
 
     def weights(self, x: Tensor, mask: Tensor) -> list[Tensor]:
@@ -243,9 +242,11 @@ class Decoder(nn.Module):
         known: list[Any] = [None] * (count - 1)
         if weights is not None:
             known = list(torch.split(weights, self.size.heads, dim=1))
+        first: Any = self.layers[0]
+        later: Any = self.layers[1:]
         with without_cudnn(x):
-            x = self.layers[0].attend_to_source(x, sources[0], source_mask)
-            for layer, keys, some in zip(self.layers[1:], sources[1:], known, strict=True):
+            x = first.attend_to_source(x, sources[0], source_mask)
+            for layer, keys, some in zip(later, sources[1:], known, strict=True):
                 x = layer.attend_to_target(x, attention_mask, positions, some)
                 x = layer.attend_to_source(x, keys, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

@@ -9,7 +9,6 @@ from fairseq_nart.generation.options import LengthDecoding
 from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
 
-
 LENGTHS = 64
 """Target lengths whose `start` is kept."""
 

@@ -6,8 +6,6 @@ Plain Python, because for the few short rows of a sentence each NumPy call takes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fairseq_nart.generation.normalization import normalize
 from fairseq_nart.runtime.states import Decoded
 
