@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fairseq_nart import __version__
 from fairseq_nart.errors import UserError
 from fairseq_nart.export import card, onnx
@@ -24,6 +26,7 @@ from fairseq_nart.tasks._options import alpha
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 
 SUBWORDS = "sentencepiece.model"
+ARRAYS = "arrays.npz"
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,9 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
         shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
+    arrays = {name: tensor.cpu().numpy() for name, tensor in model.arrays().items()}
+    if arrays:
+        np.savez(folder / ARRAYS, **arrays)
     system, dictionary = system_of(request.arch), task.target_dictionary
     options = translator.engine.options
     manifest = Manifest(
@@ -121,6 +127,7 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),
         decoding={x.name: _option(x, options, model.idle_options) for x in fields(options)},
+        arrays=ARRAYS if arrays else None,
         scorer=scorer,
         about=_about(request),
     )

@@ -172,6 +172,10 @@ class NartModel(BaseFairseqModel):
         """
         return None
 
+    def prepare_training(self, task: FairseqTask) -> None:
+        """Reads or adds what only training needs. Called for a new model, not for one that is
+        loaded from a checkpoint."""
+
     def teacher_path(self) -> str | None:
         """The checkpoint of the `teacher` for fine-tuning, or None."""
         return None
@@ -202,6 +206,10 @@ class NartModel(BaseFairseqModel):
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""
         return {"ffn_dim": self.cfg.ffn_embed_dim}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """What the `runtime` module needs besides graphs and constants, too large for JSON."""
+        return {}
 
     def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
         """Its graph and the outputs for its example, inputs of the next graph."""

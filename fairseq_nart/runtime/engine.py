@@ -53,7 +53,8 @@ class Engine:
                 f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
                 "install the version that exported it"
             ) from error
-        self.system: System = module.Runtime(manifest, load(False), values)
+        arrays = folders.arrays(folder, manifest)
+        self.system: System = module.Runtime(manifest, load(False), arrays, values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
             longest=manifest.longest_target,
