@@ -103,7 +103,7 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
         shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
-    arrays = {name: tensor.cpu().numpy() for name, tensor in model.arrays().items()}
+    arrays: dict[str, Any] = {name: x.cpu().numpy() for name, x in model.arrays().items()}
     if arrays:
         np.savez(folder / ARRAYS, **arrays)
     system, dictionary = system_of(request.arch), task.target_dictionary

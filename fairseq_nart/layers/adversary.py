@@ -21,7 +21,7 @@ class Discriminator(nn.Module):
         self.output = nn.Linear(width, 1)
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter /= scale
+                parameter.div_(scale)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """vectors (n,D) -> (n,), logits of being real."""

@@ -29,8 +29,8 @@ class EnatEConfig(CopyingConfig):
     adversary_weight: float = field(
         default=1.0,
         metadata={
-            "help": "lambda, how strongly the mapping learns to deceive the discriminator of mapped "
-            "and target embeddings; 0: there is no discriminator",
+            "help": "lambda, how strongly the mapping learns to deceive the discriminator of "
+            "mapped and target embeddings; 0: there is no discriminator",
             "at least": 0,
         },
     )
