@@ -15,18 +15,23 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.layers.phrases import NONE
 from fairseq_nart.tools.alignment import aligners
 from fairseq_nart.tools.alignment.aligners import Aligner
-from fairseq_nart.tools.alignment.phrases import PhraseCounts, pairs
+from fairseq_nart.tools.alignment.phrases import PhraseCounts, Rows, pairs
 from fairseq_nart.tools.alignment.repair import CHUNK, Ints
 
 
-def count_pairs(split: Split, aligner: Aligner, longest: int) -> Iterator[Any]:
-    """Yields the phrase pairs of a split, of `CHUNK` sentences at a time; see `phrases.pairs`."""
+def pairs_of(split: Split, aligner: Aligner, longest: int) -> Iterator[Rows]:
+    """Yields the phrase pairs of a split, of `CHUNK` sentences at a time; see `phrases.pairs`.
+
+    Those with an unknown word are left out.
+    """
+    first = Dictionary().nspecial
     for number, links in enumerate(aligner.links(split)):
         rows = range(number * CHUNK, min((number + 1) * CHUNK, len(split.source)))
         (source, sources), (target, targets) = (
             _words(side, rows) for side in (split.source, split.target)
         )
-        yield pairs(links, source, target, (sources, targets), longest)
+        found = pairs(links, source, target, (sources, targets), longest)
+        yield found[((found == NONE) | (found >= first)).all(axis=(1, 2))]
 
 
 def _words(side: Any, rows: range) -> tuple[Ints, Ints]:
@@ -59,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     splits, aligner, pair = aligners.opened(options)
     counts = PhraseCounts.none(options.max_length)
     for split in splits:
-        for rows in count_pairs(split, aligner, options.max_length):
+        for rows in pairs_of(split, aligner, options.max_length):
             counts = counts.add(rows)
     best, probabilities = counts.best(options.min_count)
     if not len(best.counts):

@@ -96,7 +96,7 @@ class PhraseCounts:
         """These counts, and one more for each of `rows`."""
         every = np.concatenate([self.rows, rows])
         counts = np.concatenate([self.counts, np.ones(len(rows), np.int64)])
-        flat = every.reshape(len(every), -1)
+        flat = every.reshape(len(every), 2 * every.shape[2])
         order = np.lexsort(flat.T[::-1])
         first = _changes(flat[order])
         return PhraseCounts(every[order][first], _sums(counts[order], first))
