@@ -70,8 +70,8 @@ def run(options: argparse.Namespace) -> None:
     if not len(best.counts):
         raise UserError(f"no phrase pair occurs {options.min_count} times: lower --min-count")
     source, target = (Dictionary.load(str(options.data / f"dict.{x}.txt")) for x in pair)
-    rows = ([[i for i in x if i != NONE] for x in row] for row in best.rows.tolist())
-    written = zip(rows, probabilities.tolist(), best.counts.tolist(), strict=True)
-    table = ((*row, probability, count) for row, probability, count in written)
-    phrase_tables.write(options.out, Sides(pair, (source, target)), table)
+    phrases = ([[i for i in x if i != NONE] for x in row] for row in best.rows.tolist())
+    columns = zip(phrases, probabilities.tolist(), best.counts.tolist(), strict=True)
+    lines = ((*both, probability, count) for both, probability, count in columns)
+    phrase_tables.write(options.out, Sides(pair, (source, target)), lines)
     print(f"{options.out}: {len(best.counts)} source phrases")
