@@ -1,5 +1,4 @@
-"""ENAT-E: the decoder's input is a mapping of source to target embeddings (arXiv 1812.09664,
-section 3.2)."""
+"""ENAT-E: the decoder's input is mapped source embeddings (Guo et al. 2019, arXiv 1812.09664)."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,11 +56,11 @@ class EnatEConfig(CopyingConfig):
 @register_system("nart_enat_e", "ENAT-E", mask_self_attention_diagonal=True)
 class NartEnatE(Nart):
     """Source embeddings pass through a linear layer and are copied uniformly to the decoder's
-    input. Two losses make them resemble target embeddings: the distance of their means in each
-    sentence, and a discriminator of words.
+    input. Two losses make them resemble target embeddings: the distance of the means of both
+    sentences, and the loss of a discriminator of words, whose gradient is reversed.
 
-    The mapping starts as the identity. The adversary trains the mapping alone, not the embeddings:
-    that is ours, as are the warm-up of its influence and the start.
+    Not from the paper: the mapping starts as the identity, and the adversary trains the mapping
+    alone, not the embeddings, with an influence that grows from 0.
     """
 
     Config = EnatEConfig

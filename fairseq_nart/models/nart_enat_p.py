@@ -1,4 +1,4 @@
-"""ENAT-P: the decoder's input comes from a phrase table (arXiv 1812.09664, section 3.1)."""
+"""ENAT-P: the decoder's input comes from a phrase table (Guo et al. 2019, arXiv 1812.09664)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,7 @@ class StoredTable(nn.Module):
         self.store(PhraseTable.empty(passed))
 
     def store(self, table: PhraseTable) -> None:
+        """Replaces the table."""
         self.table: PhraseTable | None = table
         for name in self.NAMES:
             self.register_buffer(name, torch.from_numpy(getattr(table, name)))
@@ -75,7 +76,7 @@ class NartEnatP(Nart):
     """The longest known source phrases, from left to right, are replaced by target phrases, whose
     embeddings are copied uniformly to the decoder's input.
 
-    The paper does not tell how it fits the phrases to the target's length: the copy is ours.
+    Not from the paper: the uniform copy, which fits the phrases to the target's length.
     """
 
     Config = EnatPConfig

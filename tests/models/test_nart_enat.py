@@ -16,6 +16,7 @@ from toys import (
     fairseq_generate,
     fairseq_train,
     lines_of,
+    load_task,
     overfit,
     phrase_table,
 )
@@ -116,10 +117,8 @@ def test_checkpoint_alone_decodes(arch, data, tmp_path, capsys):
     """Neither the phrase table's file nor the discriminator is needed, and training resumes."""
     words = ["--arch", arch, *SMALL, "--lr", "1e-2", "--disable-validation", "--bf16"]
     if arch == "nart_enat_p_tiny":
-        import toys
-
         table = tmp_path / "phrases.tsv"
-        table.write_bytes(phrase_table(toys.load_task(data)).read_bytes())
+        table.write_bytes(phrase_table(load_task(data)).read_bytes())
         words += ["--phrase-table", str(table)]
     else:
         words += ["--adversary-warmup", "4"]
@@ -133,6 +132,8 @@ def test_checkpoint_alone_decodes(arch, data, tmp_path, capsys):
         assert "discriminator.hidden.weight" in weights
     (model,), _ = checkpoint_utils.load_model_ensemble([str(saved)])
     assert not any("discriminator" in name for name in model.state_dict())
+    if arch == "nart_enat_p_tiny":
+        assert np.array_equal(model.phrases.get().edges, weights["phrases.edges"])
     capsys.readouterr()
     fairseq_generate(data, saved, "--gen-subset", "test")
     assert len(lines_of(capsys.readouterr().out, "H")) == 17
