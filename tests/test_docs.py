@@ -63,7 +63,8 @@ def tool_options():
     tools = (*cli.TOOLS, "translate_checkpoint")
     parsers = {tool: argparse.ArgumentParser() for tool in tools}
     for tool, parser in parsers.items():
-        importlib.import_module(f"fairseq_nart.tools.{tool}").add_arguments(parser)
+        module = importlib.import_module(f"fairseq_nart.tools.{tool.replace('-', '_')}")
+        module.add_arguments(parser)
     return {tool: set(parser._option_string_actions) for tool, parser in parsers.items()}
 
 

@@ -98,13 +98,13 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     done
 }
 
-# The fertilities come from eflomal's links (pip install eflomal), or without eflomal from the teacher's
-# attention, which is harder to learn from (docs/results/fertilities.md). Fine-tuning starts at fifteen times
+# The fertilities come from eflomal's links, which are easier to learn from than those of the teacher's
+# attention (docs/results/fertilities.md). Fine-tuning starts at fifteen times
 # the published rate, which is for a far longer training. The same number of updates without the teacher shows
 # the effect of the teacher.
 fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, and without
-    local aligner=(--teacher "$teacher") set name samples out
-    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
+    local aligner set name samples out
+    choose_aligner
     once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
     alone nart_fertility
     further nart_fertility.finetuned --finetune-with "$teacher"
@@ -121,6 +121,29 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
         done
         bleu "${set%:*}" "$out"/nart_fertility{,.finetuned,.longer}.{1,10,100}
     done
+}
+
+# Each system with 1 and 9 lengths.
+enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose decoder reads mapped embeddings
+    local aligner system set out
+    choose_aligner
+    once phrases fairseq-nart phrase-table "$distilled" "${aligner[@]}" --out "$run/phrases.tsv"
+    alone nart_enat_p --phrase-table "$run/phrases.tsv"
+    alone nart_enat_e
+    for system in nart_enat_p nart_enat_e; do
+        tune "$system" --length-candidates 9
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$system"
+            translate "$run/$system.pt" "${set#*:}" "$out.1"
+            translate "$run/$system.pt" "${set#*:}" "$out.9" --length-candidates 9 "${rule[@]}"
+            bleu "${set%:*}" "$out".{1,9}
+        done
+    done
+}
+
+choose_aligner() {  # sets aligner to eflomal (pip install eflomal), or without it to the teacher's attention
+    aligner=(--teacher "$teacher")
+    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
 }
 
 further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 more updates
@@ -249,8 +272,8 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
-    for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility refinement \
-        bench; do
+    for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility enat \
+        refinement bench; do
         "$step"
     done
 }

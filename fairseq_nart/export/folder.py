@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fairseq_nart import __version__
 from fairseq_nart.errors import UserError
 from fairseq_nart.export import card, onnx
@@ -25,6 +27,7 @@ from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 
 MODEL = "model.onnx"
 SUBWORDS = "sentencepiece.model"
+ARRAYS = "arrays.npz"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
         shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
+    arrays: dict[str, Any] = {name: x.cpu().numpy() for name, x in model.arrays().items()}
+    if arrays:
+        np.savez(folder / ARRAYS, **arrays)
     system, dictionary = system_of(request.arch), task.target_dictionary
     options = translator.engine.options
     manifest = Manifest(
@@ -132,6 +138,7 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),
         decoding={x.name: _option(x, options, model.idle_options) for x in fields(options)},
+        arrays=ARRAYS if arrays else None,
         scorer=scorer,
         about=_about(request),
     )

@@ -132,10 +132,15 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(size) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens (...) -> (...,D), scaled embeddings without positions."""
+        embeddings: Tensor = math.sqrt(self.size.dim) * self.embed_tokens(tokens)
+        return embeddings
+
     def forward(self, tokens: Tensor) -> EncoderStates:
         """tokens (B,S), padded with `pad` on either side."""
         mask = tokens.ne(self.pad)
-        embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
+        embeddings = self.embed(tokens)  # (B,S,D)
         x = embeddings + self.embed_positions(mask)
         x = dropout(x, self.size.dropout, self.training)
         attention_mask = keys_mask(mask)
@@ -199,7 +204,7 @@ class Decoder(nn.Module):
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled like source embeddings."""
+        """tokens (...) -> (...,D): rows of the output layer, scaled like source embeddings."""
         return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
 
     def memory(self, source: Tensor) -> Tensor:

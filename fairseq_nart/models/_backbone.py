@@ -172,6 +172,10 @@ class NartModel(BaseFairseqModel):
         """
         return None
 
+    def prepare_training(self, task: FairseqTask) -> None:
+        """Reads or adds what only training needs. Called for a new model, not for one that is
+        loaded from a checkpoint."""
+
     def teacher_path(self) -> str | None:
         """The checkpoint of the `teacher` for fine-tuning, or None."""
         return None
@@ -201,6 +205,10 @@ class NartModel(BaseFairseqModel):
 
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""
+        return {}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """What the `runtime` module needs besides graphs and constants, too large for JSON."""
         return {}
 
     def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:

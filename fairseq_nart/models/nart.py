@@ -34,6 +34,16 @@ class NartConfig(ByLengthConfig, OutputConfig):
 
 
 @dataclass
+class CopyingConfig(NartConfig):
+    """Options of systems whose decoder input is copied."""
+
+    decoder_input: ChoiceEnum(["hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="hard_uniform",
+        metadata={"help": "copy the nearest embedding, or a soft average of the embeddings"},
+    )
+
+
+@dataclass
 class NartDecoding(CrfDecoding, LengthDecoding):
     """Decoding options of NART with any output layer."""
 
@@ -54,8 +64,13 @@ class Nart(WithHead, ByLengthModel):
 
     def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
         """mask (BN,T) of the target -> (BN,T,D), the output of the decoder."""
-        features: Tensor = self.decoder(self.source_map(states, mask), mask, states)
+        features: Tensor = self.decoder(self.decoder_input(states, mask), mask, states)
         return features
+
+    def decoder_input(self, states: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), without positions."""
+        inputs: Tensor = self.source_map(states, mask)
+        return inputs
 
     def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
         """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""

@@ -48,7 +48,8 @@ class Engine:
                 f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
                 "install the version that exported it"
             ) from error
-        self.system: System = module.Runtime(manifest, graphs, values)
+        arrays = folders.arrays(folder, manifest)
+        self.system: System = module.Runtime(manifest, graphs, arrays, values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
             longest=manifest.longest_target,

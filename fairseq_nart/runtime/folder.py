@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
 from fairseq_nart.options import require_allowed, typed
@@ -89,6 +92,8 @@ class Manifest:
     """Of the system, for its `runtime` module."""
     decoding: dict[str, Option]
     """The decoding options by name."""
+    arrays: str | None = None
+    """File name of the system's arrays, in NumPy's format, for its `runtime` module."""
     scorer: Scorer | None = None
     about: dict[str, Any] = field(default_factory=dict)
     """For readers: version, BLEU, and so on."""
@@ -141,7 +146,7 @@ def read(folder: Path) -> Manifest:
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
         digests = dict(manifest.files)
-        used = {manifest.model, *manifest.vocabularies, manifest.subwords}
+        used = {manifest.model, *manifest.vocabularies, manifest.subwords, manifest.arrays}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     for name, digest in digests.items():
@@ -153,6 +158,14 @@ def read(folder: Path) -> Manifest:
     for missing in used - {None} - digests.keys():
         raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
+
+
+def arrays(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """The system's arrays by name, none if it has no file of them."""
+    if manifest.arrays is None:
+        return {}
+    with np.load(folder / manifest.arrays, allow_pickle=False) as file:
+        return dict(file)
 
 
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:

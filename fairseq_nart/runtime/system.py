@@ -19,13 +19,20 @@ class System:
 
     Decoding: ClassVar[type[DecodingOptions]] = DecodingOptions
     """Checks options that depend on each other."""
+    timed: ClassVar[tuple[tuple[str, str], ...]] = (("propose", "length"),)
+    """Methods that a benchmark times, and their labels in tables."""
 
     def __init__(
-        self, manifest: Manifest, graphs: Mapping[str, Graph], options: Mapping[str, Any]
+        self,
+        manifest: Manifest,
+        graphs: Mapping[str, Graph],
+        arrays: Arrays,
+        options: Mapping[str, Any],
     ) -> None:
         """UserError if options do not fit together."""
         self.manifest = manifest
         self.graphs = graphs
+        self.arrays = arrays
         known = self.Decoding.__dataclass_fields__
         self.checked: Any = self.Decoding(**{x: y for x, y in options.items() if x in known})
         self.options = SimpleNamespace(**options)

@@ -13,6 +13,7 @@ from fairseq_nart.models._registry import SIZES, training_defaults
 
 BY_LEARNED_LENGTH = ["nart_refinement", "nart_cmlm"]
 SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LEARNED_LENGTH]
+SYSTEMS += ["nart_enat_p", "nart_enat_e"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -55,7 +56,7 @@ def test_architecture_decodes_and_learns(arch, task, device):
     hypotheses = _decode(model, task, batch)
     assert len(hypotheses) == 3
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
-    _learn(model, task, batch)
+    _learn(model.train(), task, batch)
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without, "weights without a gradient"
 

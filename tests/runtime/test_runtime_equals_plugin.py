@@ -45,6 +45,16 @@ CASES = {
         ([], [{}, {**LENGTHS, "refinement_iterations": 4}, {"refinement_iterations": 1}]),
         (["--normalize-before", "--length-predictor", "offset"], [{"dedup": True}]),
     ],
+    "nart_enat_p": [
+        ([], [{}, {**LENGTHS, "dedup": True}]),
+        (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
+        (["--output", "dcrf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
+    ],
+    "nart_enat_e": [
+        ([], [{}, LENGTHS]),
+        (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
+        (["--output", "crf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
+    ],
 }
 
 

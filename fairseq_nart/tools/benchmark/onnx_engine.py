@@ -97,7 +97,8 @@ class OnnxEngine:
             for name, graph in system.graphs.items()
             if not name.startswith("teacher")
         ]
-        return [*graphs, (system, "propose", "length"), *_NUMPY_PARTS]
+        own: list[Part] = [(system, name, part) for name, part in system.timed]
+        return [*graphs, *own, *_NUMPY_PARTS]
 
     def wait(self) -> None:
         """Does nothing: `translate` returns when everything is done."""
