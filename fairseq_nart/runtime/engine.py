@@ -136,7 +136,9 @@ class Engine:
         values, lower = vars(self.system.options), []
         for name, option in self.manifest.decoding.items():
             if option.candidates and not option.idle:
-                one = type(self.system)(self.manifest, self.system.graphs, {**values, name: 1})
+                one = type(self.system)(
+                    self.manifest, self.system.graphs, self.system.arrays, {**values, name: 1}
+                )
                 lower += [name] if elements(one) <= MOST_ELEMENTS else []
         advice = f"lower {' or '.join(lower)}" if lower else "leave the sentence out"
         raise UserError(
