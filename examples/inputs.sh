@@ -36,9 +36,9 @@ esac
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 for system in "${systems[@]}"; do
     case "$system" in
-        nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm) ;;
+        nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm | nart_reg) ;;
         *) refuse "SYSTEMS: $system is not a system that starts from NART: choose from nart, nart_crf," \
-            "nart_dcrf, nart_refinement and nart_cmlm" ;;
+            "nart_dcrf, nart_refinement, nart_cmlm and nart_reg" ;;
     esac
 done
 

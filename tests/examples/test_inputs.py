@@ -71,7 +71,7 @@ def test_tokenizer_that_is_not_installed_is_refused(refusal, tmp_path, monkeypat
 def test_allowed_names_are_registered(run_recipe):
     for size in SIZES:
         assert run_recipe("own_text teacher", **OWN, SIZE=size, NART_RUNS=size)[0] == 0
-    for system in ("nart", "nart_crf", "nart_dcrf", "nart_refinement", "nart_cmlm"):
+    for system in ("nart", "nart_crf", "nart_dcrf", "nart_refinement", "nart_cmlm", "nart_reg"):
         assert f"{system}_cpu" in ARCH_MODEL_REGISTRY
         assert run_recipe("own_text teacher", **OWN, SYSTEMS=system)[0] == 0
 

@@ -55,6 +55,7 @@ CASES = {
         (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
         (["--output", "crf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
     ],
+    "nart_reg": [([], [{}, LENGTHS]), (["--output", "crf"], [{"crf_paths": 4}])],
 }
 
 
