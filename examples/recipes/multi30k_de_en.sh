@@ -140,7 +140,7 @@ further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 mor
     average "$1" "$run/$1.pt"
 }
 
-reg() {  ## NAT-REG, with 1 and 9 lengths
+reg() {  ## NAT-REG, with 1, 9 and 19 lengths
     local set
     alone nart_reg
     for set in "${sets[@]}"; do

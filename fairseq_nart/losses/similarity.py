@@ -1,4 +1,4 @@
-"""Similarity regularisation of neighbouring states (arXiv 1902.10245, section 4.1)."""
+"""Similarity regularisation of neighbouring states (arXiv 1902.10245)."""
 
 import torch
 from torch import Tensor

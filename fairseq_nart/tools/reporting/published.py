@@ -7,9 +7,9 @@ from fairseq_nart.tools.reporting.markup import TIMES, Table
 _Rows = dict[str, tuple[Sequence[float | None], str, str]]
 """By system: BLEU on each test set, milliseconds per sentence and speed-up as printed."""
 
-_SUN_TEACHER = "Transformer, beam 4"
+_TEACHER = "Transformer, beam 4"
 _SUN2019: _Rows = {
-    _SUN_TEACHER: ((27.41, 31.29, 33.26), "387", "1.00"),
+    _TEACHER: ((27.41, 31.29, 33.26), "387", "1.00"),
     "NART": ((20.27, 22.02, 23.04), "26", "14.9"),
     "NART, rescoring 9": ((24.22, 26.21, 26.79), "50", "7.74"),
     "NART, rescoring 19": ((24.99, 26.60, 27.36), "74", "5.22"),
@@ -22,9 +22,8 @@ _SUN2019: _Rows = {
 }
 """On WMT14 En-De, WMT14 De-En and IWSLT14 De-En. Speed-ups come from unrounded times."""
 
-_GU_TEACHER = "Transformer, beam 4"
 _GU2018: _Rows = {
-    _GU_TEACHER: ((23.45, 27.02, None, None, None), "", "1.00"),
+    _TEACHER: ((23.45, 27.02, None, None, None), "", "1.00"),
     "NAT with fertilities, fine-tuned": ((17.69, 21.47, None, None, None), "39", "15.6"),
     "NAT with fertilities, fine-tuned, 10 samples": (
         (18.66, 22.41, None, None, None),
@@ -48,7 +47,7 @@ def sun2019() -> Table:
         "Sun et al. 2019",
         ["WMT14 En-De", "WMT14 De-En", "IWSLT14 De-En"],
         _SUN2019,
-        _SUN_TEACHER,
+        _TEACHER,
         "Table 2 of arXiv 1910.11555: other data, other model sizes, the authors' own machine and "
         "BLEU script. Their BLEU and times are not comparable with those measured here; the order "
         "of the systems is, and roughly the gaps.",
@@ -61,7 +60,7 @@ def gu2018() -> Table:
         "Gu et al. 2018",
         ["WMT14 En-De", "WMT14 De-En", "WMT16 En-Ro", "WMT16 Ro-En", "IWSLT16 En-De"],
         _GU2018,
-        _GU_TEACHER,
+        _TEACHER,
         "arXiv 1711.02281, only figures that later papers or lists of results confirm: tokenised "
         "BLEU, other data, other model sizes and the authors' own machine. Their BLEU and times "
         "are not comparable with those measured here.",
