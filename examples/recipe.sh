@@ -118,14 +118,14 @@ try:
 except Exception as error:
     sys.exit(f"TOKENIZE={name}: {' '.join(str(error).split())}")
 END
-        for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER src tgt size N TEACHER_UPDATES FIRST_UPDATES \
-            SECOND_UPDATES PIECES TOKENS TOKENIZE SEED PRECISION; do
+        for name in TEXT MULTI30K IWSLT14 WMT14 IWSLT16 WMT16 TEACHER src tgt size N TEACHER_UPDATES \
+            FIRST_UPDATES SECOND_UPDATES PIECES TOKENS TOKENIZE DIACRITICS SEED PRECISION; do
             echo "$name=${!name:-}"
         done > "$run/settings"
     elif [ -e "$run/settings" ]; then  # older runs have no such file
         while IFS== read -r name was; do
             case "$name" in  # older runs hold paths relative to the checkout
-                TEXT | MULTI30K | IWSLT14 | WMT14 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
+                TEXT | MULTI30K | IWSLT14 | WMT14 | IWSLT16 | WMT16 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
             esac
             if [ "${!name:-}" = "$was" ]; then continue; fi
             refuse "$run was started with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: use" \
@@ -274,6 +274,66 @@ translate_all() {  # translate_all SUBSET OUT: with the teacher and every studen
 bleu() {  # bleu SET OUT...: prints BLEU against $text/SET.raw.$tgt; without an OUT, nothing
     if [ $# = 1 ]; then return; fi
     sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
+}
+
+moses_bleu() {  # prints BLEU of Moses' tokens, as in papers of the time; then, as in many of them, for German with
+    # compounds split at hyphens and for Romanian without diacritics, both of which raise BLEU
+    local bleu_options=(--tokenize none --force) outs=("$run/out/teacher") moses="$run/moses"
+    local lengths file also=()
+    for lengths in 1 9 19 5x4; do
+        students_of "$run/out" "$lengths"
+        outs+=("${students[@]}")
+    done
+    for file in "$run/out"/nart_fertility{,.finetuned}.{average,1,10,100}; do
+        if [ -e "$file" ]; then outs+=("$file"); fi
+    done
+    case "$tgt" in
+        de) also=(sed -E 's/(\S)-(\S)/\1 ##AT##-##AT## \2/g') ;;
+        ro) also=(python examples/romanian.py remove) ;;
+    esac
+    mkdir -p "$moses/also"
+    for file in "$run/text/test.raw.$tgt" "${outs[@]}"; do
+        sacremoses -l "$tgt" -q tokenize < "$file" > "$moses/${file##*/}"
+        if [ "${also[*]}" ]; then "${also[@]}" < "$moses/${file##*/}" > "$moses/also/${file##*/}"; fi
+    done
+    text="$moses" bleu test "${outs[@]/#"$run/out"/"$moses"}"  # `bleu` finds the references in $text
+    if [ "${also[*]}" ]; then text="$moses/also" bleu test "${outs[@]/#"$run/out"/"$moses/also"}"; fi
+}
+
+choose_aligner() {  # sets aligner to eflomal (pip install eflomal), or without it to the teacher's attention
+    aligner=(--teacher "$teacher")
+    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
+}
+
+align() {  # adds fertilities to the distilled text; those from eflomal's links are easier to learn from than those
+    # of the teacher's attention (docs/results/fertilities.md)
+    local aligner
+    choose_aligner
+    once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
+}
+
+gu2018() {  # gu2018 TOKENS WEIGHT: trains NAT with fertilities, fine-tunes it with batches of TOKENS and the
+    # teacher's share WEIGHT of the loss, and prints BLEU (arXiv 1711.02281)
+    local name samples first="$run/nart_fertility.pt"
+    align
+    train nart_fertility "$distilled" "${stage_updates[0]}" --arch "nart_fertility_$size" \
+        "${choosing[@]}" --init-from "$teacher" "${first_options[@]}"
+    average nart_fertility "$first"
+    tokens_per_update=$((tokens_per_update / max_tokens * $1)) max_tokens="$1" \
+        train nart_fertility.finetuned "$distilled" "${stage_updates[1]}" --arch "nart_fertility_$size" \
+        "${choosing[@]}" --init-from "$first" "${first_options[@]}" --finetune-with "$teacher" \
+        --finetune-weight "$2" --lr 2e-5 --lr-scheduler fixed
+    average nart_fertility.finetuned "$run/nart_fertility.finetuned.pt"
+    for name in nart_fertility{,.finetuned}; do
+        translate "$run/$name.pt" test "$run/out/$name.average" --fertility-decoding average
+        translate "$run/$name.pt" test "$run/out/$name.1"
+        tune "$name" --fertility-samples 10
+        for samples in 10 100; do
+            translate "$run/$name.pt" test "$run/out/$name.$samples" --fertility-samples "$samples" \
+                "${rule[@]}"
+        done
+    done
+    bleu test "$run/out"/nart_fertility{,.finetuned}.{average,1,10,100}
 }
 
 compare() (  # compare SET OUT...: prints BLEU; for several, with paired bootstrap against the first

@@ -9,12 +9,7 @@
 #             rate of 0; all N as itself if the system does not start from NART
 #   OTHER_SEED  of the step seeds (default: 2)
 text_in MULTI30K
-src="${SRC:-de}"
-case "$src" in
-    de) tgt=en ;;
-    en) tgt=de ;;
-    *) refuse "SRC=$src: it must be de or en" ;;
-esac
+direction de en
 run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
 tests=(test2016 test2017) pieces=(--pieces 8000)
 sets=(valid:valid test2016:test test2017:test1)  # the name of each and its subset in $data
@@ -98,14 +93,11 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     done
 }
 
-# The fertilities come from eflomal's links, which are easier to learn from than those of the teacher's
-# attention (docs/results/fertilities.md). Fine-tuning starts at fifteen times
-# the published rate, which is for a far longer training. The same number of updates without the teacher shows
-# the effect of the teacher.
+# Fine-tuning starts at fifteen times the published rate, which is for a far longer training. The same number of
+# updates without the teacher shows the effect of the teacher.
 fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, and without
-    local aligner set name samples out
-    choose_aligner
-    once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
+    local set name samples out
+    align
     alone nart_fertility
     further nart_fertility.finetuned --finetune-with "$teacher"
     further nart_fertility.longer
@@ -141,16 +133,20 @@ enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose d
     done
 }
 
-choose_aligner() {  # sets aligner to eflomal (pip install eflomal), or without it to the teacher's attention
-    aligner=(--teacher "$teacher")
-    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
-}
-
 further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 more updates
     train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
         --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
         --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
     average "$1" "$run/$1.pt"
+}
+
+reg() {  ## NAT-REG, with 1, 9 and 19 lengths
+    local set
+    alone nart_reg
+    for set in "${sets[@]}"; do
+        translate_lengths nart_reg "${set#*:}" "$run/out/${set%:*}"
+        bleu "${set%:*}" "$run/out/${set%:*}"/nart_reg.{1,9,19}
+    done
 }
 
 # Refinement's repeated words are removed, and mask-predict also has five lengths, as in their papers.
@@ -273,7 +269,7 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
     for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility enat \
-        refinement bench; do
+        reg refinement bench; do
         "$step"
     done
 }

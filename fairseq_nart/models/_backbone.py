@@ -180,6 +180,9 @@ class NartModel(BaseFairseqModel):
         """The checkpoint of the `teacher` for fine-tuning, or None."""
         return None
 
+    def drop_training_parts(self) -> None:
+        """Removes what only training needs, before a trained model decodes."""
+
     def forbid(self, emissions: Tensor) -> Tensor:
         """emissions (...,V), raw logits -> the same tensor, with forbidden tokens set to -inf."""
         for token in self.forbidden:  # one by one: indexing by a list would wait for a GPU

@@ -16,6 +16,7 @@ CASES = {
         (["--length-predictor", "offset", "--decoder-input", "hard_uniform"], [{}, LENGTHS]),
         (["--decoder-input", "soft_uniform", "--normalize-before"], [{}, LENGTHS]),
         (["--mask-self-attention-diagonal"], [{}, LENGTHS]),
+        (["--embed-dim", "278", "--ffn-embed-dim", "507", "--attention-heads", "2"], [{}]),
     ],
     "nart_crf": [
         (["--crf-candidates", "7"], [{}, {**LENGTHS, "crf_paths": 4}, {"crf_paths": 4}]),
@@ -55,6 +56,7 @@ CASES = {
         (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
         (["--output", "crf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
     ],
+    "nart_reg": [([], [{}, LENGTHS]), (["--output", "crf"], [{"crf_paths": 4}])],
 }
 
 
