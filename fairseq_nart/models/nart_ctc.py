@@ -45,6 +45,14 @@ class CtcDecoding(DecodingOptions):
             "candidates": "beam",
         },
     )
+    ctc_blank_bias: float = field(
+        default=0.0,
+        metadata={
+            "help": "taken off the blank's logit, so that outputs get longer; `fairseq-nart tune` "
+            "finds the best value on the validation set",
+            "tuned": [halves / 2 for halves in range(-2, 9)],
+        },
+    )
 
 
 @register_system("nart_ctc", "CTC")
@@ -81,7 +89,7 @@ class NartCtc(NartModel):
         return self.decoder.output_projection(features), features @ self.blank, mask
 
     def graphs(self) -> list[Graph]:
-        return [self.encoder_graph()[0]]
+        return [self.encoder_graph(blank_bias=torch.zeros(()))[0]]
 
     def further_outputs(self) -> list[Tensor]:
         return [self.blank]
@@ -89,13 +97,13 @@ class NartCtc(NartModel):
     def constants(self) -> dict[str, Any]:
         return {**super().constants(), "ctc_split": self.cfg.ctc_split}
 
-    def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
-        """tokens (B,S) -> log-probabilities (B,F,W), of the vocabulary and the blank, and the most
-        probable one of each frame with its log-probability, (B,F) each."""
+    def encoded(self, tokens: Tensor, blank_bias: Tensor) -> dict[str, Tensor]:
+        """tokens (B,S), blank_bias () -> log-probabilities (B,F,W), of the vocabulary and the
+        blank, and the most probable one of each frame with its log-probability, (B,F) each."""
         states = self.encode(tokens)
         states = replace(states, memory=self.decoder.memory(states.output))
         features, _ = self.features(states)
-        scores = self.graph_output(features).log_softmax(dim=2)
+        scores = self.graph_output(features, less=blank_bias).log_softmax(dim=2)
         log_probs, best = exporting.largest(scores)
         return {"best": best, "log_probs": log_probs, "scores": scores}
 
@@ -132,6 +140,7 @@ class NartCtc(NartModel):
         The EOS gets a share, because an empty output has a probability, too.
         """
         logits, blank, mask = self.frames(request.states)
+        blank = blank - request.options.ctc_blank_bias
         scores = (
             torch.cat([self.forbid(logits), blank[..., None]], dim=2).float().log_softmax(dim=2)
         )

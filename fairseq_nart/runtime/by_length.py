@@ -13,9 +13,11 @@ class ByLength(System):
     Decoding = LengthDecoding
 
     def propose(self, source: Source) -> Targets:
-        """A window of lengths around the predicted one."""
+        """A window of lengths around the predicted one plus the offset."""
         longest = self.manifest.longest_target
-        lengths = np.minimum(np.maximum(source.encoded["lengths"], 1), longest)
+        # `checked` also has a value for folders that are older than the option.
+        predicted = source.encoded["lengths"] + self.checked.length_offset
+        lengths = np.minimum(np.maximum(predicted, 1), longest)
         return Targets(*window(lengths, self.options.length_candidates, longest))
 
 

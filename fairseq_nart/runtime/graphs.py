@@ -36,5 +36,5 @@ class Graph:
     def __call__(self, outputs: Sequence[str] | None = None, /, **inputs: Any) -> Arrays:
         """Computes `outputs` (default: all). Inputs that the graph does not use are ignored."""
         names = self.outputs if outputs is None else list(outputs)
-        used = {name: np.ascontiguousarray(x) for name, x in inputs.items() if name in self.inputs}
+        used = {name: np.asarray(x, order="C") for name, x in inputs.items() if name in self.inputs}
         return dict(zip(names, self.session.run(names, used), strict=True))
