@@ -89,7 +89,7 @@ alone() {  # alone SYSTEM OPTIONS...: all N updates as itself, from the teacher'
 ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     local set out
     alone nart_ctc --ctc-split 2
-    tune nart_ctc --ctc-beam 10
+    tune_rule nart_ctc --ctc-beam 10
     for set in "${sets[@]}"; do
         out="$run/out/${set%:*}"
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
@@ -113,7 +113,7 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
         out="$run/out/${set%:*}"
         for name in nart_fertility{,.finetuned,.longer}; do
             translate "$run/$name.pt" "${set#*:}" "$out/$name.1"
-            tune "$name" --fertility-samples 10
+            tune_rule "$name" --fertility-samples 10
             for samples in 10 100; do
                 translate "$run/$name.pt" "${set#*:}" "$out/$name.$samples" \
                     --fertility-samples "$samples" "${rule[@]}"
@@ -137,7 +137,7 @@ refinement() {  ## iterative refinement and mask-predict, with several numbers o
         alone "$system" --refinement-iterations 4
     done
     adaptive=(--refinement-stop jaccard --dedup)
-    tune nart_refinement "${adaptive[@]}" --length-candidates 9
+    tune_rule nart_refinement "${adaptive[@]}" --length-candidates 9
     for set in "${sets[@]}"; do
         name="${set%:*}" subset="${set#*:}"
         refined="$run/out/$name/nart_refinement" filled="$run/out/$name/nart_cmlm"

@@ -44,8 +44,8 @@ class LengthDecoding(Deduplicating):
     length_offset: int = field(
         default=0,
         metadata={
-            "help": "tokens added to the predicted length; `fairseq-nart tune` finds the best value "
-            "on the validation set",
+            "help": "tokens added to the predicted length; `fairseq-nart tune` finds the best on "
+            "the validation set",
             "tuned": range(-2, 5),
         },
     )

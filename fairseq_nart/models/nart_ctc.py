@@ -49,7 +49,7 @@ class CtcDecoding(DecodingOptions):
         default=0.0,
         metadata={
             "help": "taken off the blank's logit, so that outputs get longer; `fairseq-nart tune` "
-            "finds the best value on the validation set",
+            "finds the best on the validation set",
             "tuned": [halves / 2 for halves in range(-2, 9)],
         },
     )

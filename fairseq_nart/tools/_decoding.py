@@ -31,7 +31,12 @@ def _value(words: str) -> tuple[str, int | float | bool | str]:
     known: dict[str, bool] = {"true": True, "false": False}
     if value.lower() in known:
         return name, known[value.lower()]
-    for number in (int, float):
+    return name, number_in(value)
+
+
+def number_in(word: str) -> int | float | str:
+    """The number that is written as `word`, if it is one."""
+    for kind in (int, float):
         with contextlib.suppress(ValueError):
-            return name, number(value)
-    return name, value
+            return kind(word)
+    return word
