@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,76 +9,17 @@ from fairseq.data import data_utils
 from toys import (
     SMALL,
     TEACHERS,
-    binarise,
     fairseq_generate,
     fairseq_train,
     lines_of,
     load_task,
-    write_text,
 )
 
-from fairseq_nart.cli import main
 from fairseq_nart.tools import distill
-from fairseq_nart.tools.distillation import backends, length_penalty
+from fairseq_nart.tools.distillation import backends
 
 COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
-
-
-def train_teacher(data, folder, arch, encoder_layers, updates):
-    """A teacher, trained until most of its translations end with EOS."""
-    words = ["--arch", arch, "--max-update", updates, "--lr", "1e-2", "--dropout", "0"]
-    words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
-    words += ["--encoder-layers", encoder_layers, "--decoder-layers", "1"]
-    for side in ("encoder", "decoder"):
-        words += [f"--{side}-embed-dim", "48", f"--{side}-ffn-embed-dim", "96"]
-    return fairseq_train(data, folder, *words)
-
-
-@pytest.fixture(scope="module")
-def teacher(data, tmp_path_factory):
-    return train_teacher(data, tmp_path_factory.mktemp("able"), "nart_teacher_tiny", "1", "120")
-
-
-@pytest.fixture(scope="module")
-def deep(data, tmp_path_factory):
-    return train_teacher(
-        data, tmp_path_factory.mktemp("deep"), "nart_teacher_deep_tiny", "2", "160"
-    )
-
-
-@pytest.fixture(scope="module")
-def small(data, tmp_path_factory):
-    """A few sentences over the teacher's dictionary, one of them blank, one with unknown words."""
-    text = tmp_path_factory.mktemp("small_text")
-    write_text(text, {"train": COUNT, "valid": 5}, seed=4)
-    sources = (text / "train.de").read_text("utf-8").splitlines()
-    sources[7], sources[11] = "", "heute xyzzy muss der mann ☃ ."
-    (text / "train.de").write_text("".join(f"{line}\n" for line in sources), "utf-8")
-    words = ["--srcdict", str(data / "dict.de.txt"), "--joined-dictionary"]
-    return binarise(text, tmp_path_factory.mktemp("small") / "bin", *words)
-
-
-@pytest.fixture
-def run(small, teacher, tmp_path, capsys):
-    """Runs the command; returns its exit status and output."""
-
-    def command(*words, data=small, path=teacher, out=tmp_path / "out", backend="fairseq"):
-        line = ["distill", str(data), "--path", str(path), "--out", str(out), "--beam", "2"]
-        status = main([*line, "--backend", backend, *words])
-        printed = capsys.readouterr()
-        return SimpleNamespace(status=status, out=printed.out, err=printed.err, folder=out)
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def whole(small, teacher, tmp_path_factory):
-    """A finished distillation by fairseq, without interruption."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    words = ["--path", str(teacher), "--out", str(out), "--beam", "2", "--backend", "fairseq"]
-    assert main(["distill", str(small), *words]) == 0
-    return out
 
 
 @pytest.fixture
@@ -292,64 +232,6 @@ def test_teacher_that_ctranslate2_does_not_support(kind, model, small, run, tmp_
     done = run(path=other, backend="auto")
     assert done.status == 0 and "backend: fairseq" in done.out
     assert len(text_of(done.folder)) == COUNT
-
-
-@pytest.fixture(scope="module")
-def ensemble(small, teacher, tmp_path_factory):
-    """A Transformer, an LSTM and ConvS2S."""
-    paths = [teacher]
-    for kind in ("lstm", "conv"):
-        words = [*TEACHERS[kind], "--max-update", "20", "--disable-validation"]
-        paths.append(fairseq_train(small, tmp_path_factory.mktemp(kind), *words, "--lr", "1e-2"))
-    return ":".join(map(str, paths))
-
-
-def test_ensemble_equals_fairseq_generate(small, whole, ensemble, run, capsys):
-    done = run(path=ensemble, backend="auto")
-    assert done.status == 0 and "CTranslate2 cannot run an ensemble" in done.out
-    words = ["--gen-subset", "train", "--beam", "2", "--max-len-a", "1.2", "--max-len-b", "10"]
-    fairseq_generate(small, ensemble, *words, "--batch-size", "1")
-    expected = lines_of(capsys.readouterr().out, "H")
-    lines = text_of(done.folder)
-    for number, line in enumerate(lines):
-        assert number == 7 or line == expected[number][0].split("\t")[1]
-    assert lines != text_of(whole), "the other members count"
-    manifest = json.loads((done.folder / "distill.json").read_text("utf-8"))
-    assert [record["path"] for record in manifest["teachers"]] == ensemble.split(":")
-    first = run(path=ensemble.split(":")[0])
-    assert first.status == 1 and "was begun with sha256 of --path" in first.err
-
-
-def test_ensembles_that_cannot_work_are_refused(small, ensemble, run, tmp_path):
-    done = run(path=ensemble, backend="ctranslate2")
-    assert done.status == 1 and "CTranslate2 cannot run an ensemble, and --path names 3" in done.err
-    write_text(tmp_path, {"train": 20}, seed=5)
-    other = binarise(tmp_path, tmp_path / "bin", "--joined-dictionary")
-    words = [*TEACHERS["lstm"], "--max-update", "1", "--disable-validation"]
-    stranger = fairseq_train(other, tmp_path / "stranger", *words)
-    done = run(path=f"{ensemble}:{stranger}", out=tmp_path / "new")
-    expected = f"{stranger} was trained with another source dictionary than the data directory's"
-    assert done.status == 1 and f"{expected}: entry" in done.err and done.err.count("\n") == 1
-
-
-def test_best_length_penalty_on_valid(small, run, tmp_path, monkeypatch):
-    """The same as that of distilling valid with each."""
-    monkeypatch.setattr(length_penalty, "PENALTIES", (-3.0, 1.0, 4.0))
-    words = ("--num-shards", "2", "--lenpen", "auto")
-    first = run(*words, "--shard-id", "0")
-    assert first.status == 0 and " is the best on valid: BLEU " in first.out
-    last = run(*words, "--shard-id", "1")
-    assert last.status == 0 and "is the best on valid" not in last.out, "shards share the choice"
-    manifest = json.loads((first.folder / "distill.json").read_text("utf-8"))
-    bleu = {}
-    for penalty in ("-3.0", "1.0", "4.0"):
-        alone = run("--lenpen", penalty, "--splits", "train", "valid", out=tmp_path / penalty)
-        splits = json.loads((alone.folder / "distill.json").read_text("utf-8"))["splits"]
-        bleu[penalty] = splits["valid"]["bleu_against_original"]
-    assert manifest["lenpen"]["BLEU"] == bleu and len(set(bleu.values())) > 1
-    best = max(bleu, key=bleu.get)
-    assert manifest["lenpen"]["best"] == float(best)
-    assert text_of(first.folder) == text_of(tmp_path / best)
 
 
 @pytest.mark.parametrize(
