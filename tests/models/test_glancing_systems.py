@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from toys import batch_of, build, overfit
+from toys import SMALL, batch_of, build, fairseq_train, overfit
 
+from fairseq_nart import hub
 from fairseq_nart.crf.candidates import top_candidates
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
+from fairseq_nart.layers.glancing import Glancing
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_ctc_tiny"]
 every_system = pytest.mark.parametrize("arch", ARCHS)
@@ -119,6 +121,22 @@ def test_crf_learns_the_hidden_tokens_given_the_others(arch, task, batch, device
         expected = expected + torch.stack(total).logsumexp(0) - numerator
     torch.testing.assert_close(terms[0].sum, expected)
     assert terms[0].count == hidden.sum()
+
+
+def test_ratio_falls_in_fairseq_train(data, tmp_path, monkeypatch):
+    """Over its own updates; validation and the Python API reveal nothing."""
+    ratios, reveal = [], Glancing.reveal
+
+    def recording(self, *arguments, **options):
+        ratios.append(self.ratio)
+        return reveal(self, *arguments, **options)
+
+    monkeypatch.setattr(Glancing, "reveal", recording)
+    words = ["--arch", "nart_ctc_tiny", *SMALL, "--max-update", "5", "--glancing", "--eval-bleu"]
+    checkpoint = fairseq_train(data, tmp_path, *words, "--glancing-ratio", "0.5,0.3")
+    assert ratios == pytest.approx([0.5, 0.46, 0.42, 0.38, 0.34])
+    hub.from_pretrained(checkpoint).translate(["a b"])
+    assert len(ratios) == 5
 
 
 def test_glancing_is_not_active_in_decoding(task, batch, device):
