@@ -37,7 +37,7 @@ def test_every_command_is_valid(variables, run_recipe):
     assert len(more) == {"multi30k_de_en": 11, "wmt14_en_de": 2}.get(recipe, 1)
     commands = run_steps(run_recipe, recipe, given, (*STEPS, *more))
     kinds = [command[0] for command in commands]
-    assert kinds.count("fairseq-train") == (31 if recipe.startswith("multi30k") else 9)
+    assert kinds.count("fairseq-train") == (36 if recipe.startswith("multi30k") else 9)
     for command in commands:
         args = parsed(command)
         if command[0] == "fairseq-train":
