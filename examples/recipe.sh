@@ -220,25 +220,35 @@ translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: writes one sentence
     mv "$part" "$out"
 }
 
-tune() {  # tune NAME OPTIONS...: sets rule to the ranking options that are best on valid for the
-    # candidates of NAME with OPTIONS
+tune() {  # tune OUT NAME OPTIONS...: sets best to the decoding options of NAME that are best on valid
+    # together with OPTIONS; keeps the comparison in tune/OUT
     local output="$run/tune/$1"
     if ! grep -qs ^best: "$output"; then
         mkdir -p "$run/tune"
-        generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$output.log"
         part="$output.part"
-        fairseq-nart tune "$output.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" > "$part"
+        fairseq-nart tune "$text/valid.raw.$src" --references "$text/valid.raw.$tgt" \
+            --tokenize "$tokenize" --path "$run/$2.pt" --data "$data" \
+            --sentencepiece "$text/spm.model" "${@:3}" > "$part"
         mv "$part" "$output"
     fi
-    read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$output")"
-    rule+=(--rescore-with "$teacher")
+    read -ra best <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$output")"
+}
+
+tune_length() {  # tune_length NAME OPTIONS...: sets length to the best options of length
+    tune "$1.length" "$@"
+    length=("${best[@]}")
+}
+
+tune_rule() {  # tune_rule NAME OPTIONS...: sets rule to the teacher and how it best ranks candidates
+    tune "$1" "$1" --rescore-with "$teacher" "${@:2}"
+    rule=(--rescore-with "$teacher" "${best[@]}")
 }
 
 translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths; a CRF also with the
     # 4 best paths of 5 lengths
     local lengths
     translate "$run/$1.pt" "$2" "$3/$1.1"
-    tune "$1" --length-candidates 19
+    tune_rule "$1" --length-candidates 19
     for lengths in 9 19; do
         translate "$run/$1.pt" "$2" "$3/$1.$lengths" --length-candidates "$lengths" "${rule[@]}"
     done

@@ -17,7 +17,7 @@ TOOLS = {
     "serve": "serves an exported model over HTTP, with a page to try it",
     "inspect": "draws how the CRF decodes one sentence",
     "average": "averages the weights of several checkpoints",
-    "tune": "chooses the normalization rule that best ranks candidates by teacher scores",
+    "tune": "finds the decoding options with the best BLEU on a validation set",
     "bench": "compares systems by quality, latency, throughput and memory",
     "report": "turns benchmark records into a table, figures and a page",
 }

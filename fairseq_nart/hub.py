@@ -97,7 +97,7 @@ class Translator:
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
         self.task.first_line = first_line
         result: list[list[Translation]] = [[] for _ in lines]
-        for index, hypotheses in self._decode(lines, batch_size, most):
+        for index, hypotheses in self.hypotheses(lines, batch_size, most):
             result[index] = [Translation(self.text(h.tokens), h.score) for h in hypotheses]
         return result
 
@@ -130,9 +130,10 @@ class Translator:
         except UserError as error:
             raise UserError(f"line {number}: {error}") from error
 
-    def _decode(
-        self, lines: Sequence[str], batch_size: int, most: int | None
+    def hypotheses(
+        self, lines: Sequence[str], batch_size: int = 64, most: int | None = None
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """The index of each line, in any order, and its `most` best hypotheses, or all."""
         for places, source in self.batches(lines, batch_size):
             yield from zip(places, self.engine(source, most), strict=True)
 

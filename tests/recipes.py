@@ -28,7 +28,8 @@ if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
 if sys.argv[0].endswith("generate"):
     print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
 if "tune" in sys.argv:
-    print(f"best: --rescore-normalization reward --rescore-alpha {{len(sys.argv[2]) % 7}} (BLEU 1)")
+    path = sys.argv[sys.argv.index("--path") + 1]
+    print(f"best: --rescore-normalization reward --rescore-alpha {{len(path) % 7}} (BLEU 1)")
 """
 
 SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 IWSLT16 WMT16 TEACHER SRC TGT SIZE N TEACHER_UPDATES"

@@ -163,10 +163,10 @@ def _write_vocabularies(task: Any, folder: Path) -> tuple[str, str]:
 
 def _option(option: Field[Any], options: Any, idle: tuple[str, ...]) -> Option:
     value, choices = getattr(options, option.name), list(map(str, choices_of(option)))
-    is_bool = isinstance(option.default, bool)
+    kinds = (kind for kind in ("bool", "float", "int") if kind in str(option.type))
     return Option(
         value=str(value) if choices else value,
-        kind="str" if choices else "bool" if is_bool else "int",
+        kind="str" if choices else next(kinds),
         help=option.metadata["help"],
         choices=choices,
         bounds=bounds_of(option),

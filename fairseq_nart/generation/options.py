@@ -2,7 +2,7 @@
 
 A field's metadata holds its help and bounds (see `fairseq_nart.options`). If the option is a number
 of items per sentence, the metadata names them: under `candidates` if a teacher can rank them, else
-under `counts`.
+under `counts`. Under `tuned` are the values that `fairseq-nart tune` compares.
 """
 
 from dataclasses import dataclass, field
@@ -39,6 +39,14 @@ class LengthDecoding(Deduplicating):
         metadata={
             "help": "target lengths decoded in parallel around the predicted one: 1, 9, 19",
             "candidates": "length",
+        },
+    )
+    length_offset: int = field(
+        default=0,
+        metadata={
+            "help": "tokens added to the predicted length; `fairseq-nart tune` finds the best on "
+            "the validation set",
+            "tuned": range(-2, 5),
         },
     )
 

@@ -103,6 +103,7 @@ class Output(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    last: Tensor
 
     def __init__(self, weight: Tensor, forbidden: list[int], *rows: Tensor) -> None:
         """weight (V,D); the emissions of `forbidden` are -inf. rows (D,) follow the vocabulary."""
@@ -113,10 +114,12 @@ class Output(nn.Module):
         bias[[*forbidden, *range(len(weight), len(bias))]] = float("-inf")
         self.register_buffer("weight", F.pad(weight, (0, 0, 0, padding)))
         self.register_buffer("bias", bias)
+        self.register_buffer("last", (torch.arange(len(bias)) == len(weight) - 1).to(bias))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features (B,T,D) -> (B,T,W)."""
-        return F.linear(features, self.weight, self.bias)
+    def forward(self, features: Tensor, less: Tensor | None = None) -> Tensor:
+        """features (B,T,D) -> (B,T,W). `less` () is taken off the emission of the last row."""
+        bias = self.bias if less is None else self.bias - less * self.last
+        return F.linear(features, self.weight, bias)
 
 
 def largest(emissions: Tensor) -> tuple[Tensor, Tensor]:

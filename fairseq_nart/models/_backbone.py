@@ -214,14 +214,17 @@ class NartModel(BaseFairseqModel):
         """What the `runtime` module needs besides graphs and constants, too large for JSON."""
         return {}
 
-    def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
-        """Its graph and the outputs for its example, inputs of the next graph."""
+    def encoder_graph(self, **further: Tensor) -> tuple[Graph, dict[str, Tensor]]:
+        """Its graph and the outputs for its example, inputs of the next graph.
+
+        `further` are examples of what `encoded` takes besides the tokens.
+        """
         weight = self.decoder.output_projection.weight
         for module in self.modules():
             if isinstance(module, SinusoidalPositions):
                 module.reach(self.most_positions())
         self.graph_output = exporting.Output(weight, self.forbidden, *self.further_outputs())
-        example = {"tokens": example_source()}
+        example = {"tokens": example_source(), **further}
         with torch.no_grad(), exporting.activated():
             outputs = self.encoded(**example)
         return Graph("encode", self.encoded, self, example), outputs

@@ -57,8 +57,8 @@ class ByLengthModel(NartModel):
         return self.lengths.fit(source_lengths, target_lengths)
 
     def propose(self, states: EncoderStates, options: LengthDecoding) -> Proposal:
-        """A window of lengths around the predicted one."""
-        predicted = self.predict_lengths(states)
+        """A window of lengths around the predicted one plus the offset."""
+        predicted = self.predict_lengths(states) + options.length_offset
         window = candidate_window(predicted, options.length_candidates, self.longest_target)
         return Proposal(*window)
 

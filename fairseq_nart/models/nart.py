@@ -16,12 +16,13 @@ from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._by_length import ByLengthConfig, ByLengthModel
+from fairseq_nart.models._glancing import GlancingConfig, build_glancing
 from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
 from fairseq_nart.models._registry import register_system
 
 
 @dataclass
-class NartConfig(ByLengthConfig, OutputConfig):
+class NartConfig(ByLengthConfig, OutputConfig, GlancingConfig):
     """Options of systems whose decoder starts from the source only."""
 
     decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
@@ -60,11 +61,18 @@ class Nart(WithHead, ByLengthModel):
     def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
+        self.glancing = build_glancing(cfg)
         self.add_head(cfg)
 
-    def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder."""
-        features: Tensor = self.decoder(self.decoder_input(states, mask), mask, states)
+    def features(self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder.
+
+        `shown` (BN,T) are tokens that replace the decoder's input, padding where they do not.
+        """
+        x = self.decoder_input(states, mask)
+        if shown is not None:
+            x = torch.where(shown.ne(self.pad)[..., None], self.decoder.embed(shown), x)
+        features: Tensor = self.decoder(x, mask, states)
         return features
 
     def decoder_input(self, states: EncoderStates, mask: Tensor) -> Tensor:
@@ -72,9 +80,11 @@ class Nart(WithHead, ByLengthModel):
         inputs: Tensor = self.source_map(states, mask)
         return inputs
 
-    def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
-        features = self.features(states, mask)
+    def run_decoder(
+        self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `features` -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
+        features = self.features(states, mask, shown)
         return features, self.decoder.output_projection(features)
 
     def start_decoding(
@@ -148,4 +158,12 @@ class Nart(WithHead, ByLengthModel):
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
         smoothing = self.cfg.label_smoothing
-        return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        if not self.glancing.active:
+            return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        with self.glancing.first_pass(target.device):
+            _, emissions = self.run_decoder(states, mask)
+            # Also with a CRF: its search would take longer than the rest of the pass.
+            wrong = mask & (emissions.argmax(dim=2) != target)
+        revealed = self.glancing.reveal(wrong, mask)
+        outputs = self.run_decoder(states, mask, target.masked_fill(~revealed, self.pad))
+        return self.head.loss_terms(*outputs, target, mask, smoothing, mask & ~revealed)

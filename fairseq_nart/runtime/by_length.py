@@ -23,9 +23,11 @@ class ByLength(System):
         self._started = functools.lru_cache(LENGTHS)(self._start)
 
     def propose(self, source: Source) -> Targets:
-        """A window of lengths around the predicted one."""
+        """A window of lengths around the predicted one plus the offset."""
         longest = self.manifest.longest_target
-        lengths = np.minimum(np.maximum(source.encoded["lengths"], 1), longest)
+        # `checked` also has a value for folders that are older than the option.
+        predicted = source.encoded["lengths"] + self.checked.length_offset
+        lengths = np.minimum(np.maximum(predicted, 1), longest)
         return Targets(*window(lengths, self.options.length_candidates, longest))
 
     def first_pass(self, source: Source, mask: Bools) -> Arrays:

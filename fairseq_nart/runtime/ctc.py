@@ -18,7 +18,8 @@ class Runtime(System):
         """All frames; their whole distributions for a beam only."""
         beam = self.options.ctc_beam > 1
         names = ["scores"] if beam else ["best", "log_probs"]
-        encoded = self.graphs["encode"](names, tokens=tokens)
+        bias = np.array(self.options.ctc_blank_bias, np.float32)
+        encoded = self.graphs["encode"](names, tokens=tokens, blank_bias=bias)
         return Source(tokens, tokens != self.manifest.pad, encoded)
 
     def sentence_elements(self, source: int) -> int:

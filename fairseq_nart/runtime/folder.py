@@ -41,7 +41,7 @@ class Option:
     value: Any
     """Applies unless the user sets another."""
     kind: str
-    """int, bool or str"""
+    """int, float, bool or str"""
     help: str
     choices: list[str]
     """The only values, unless empty."""
@@ -181,7 +181,8 @@ def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
     for name, value in given.items():
         option = known[name]
-        if type(value).__name__ != option.kind:
+        kinds = {"int", "float"} if option.kind == "float" else {option.kind}
+        if type(value).__name__ not in kinds:
             raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
         require_allowed(name, value, option.choices, option.bounds)
     return {**{name: option.value for name, option in manifest.decoding.items()}, **given}

@@ -52,7 +52,7 @@ class Graph:
     def __call__(self, outputs: Collection[str] | None = None, /, **inputs: Any) -> Arrays:
         """Computes `outputs` (default: all). Inputs that the graph does not use are ignored."""
         own, names = self.inputs, self.outputs if outputs is None else outputs
-        used = {own[name]: np.ascontiguousarray(x) for name, x in inputs.items() if name in own}
+        used = {own[name]: np.asarray(x, order="C") for name, x in inputs.items() if name in own}
         values = self.run([self.outputs[name] for name in names], {**used, self.name: TRUE})
         return dict(zip(names, values, strict=True))
 

@@ -22,10 +22,10 @@ def test_every_command_is_valid(variables, run_recipe):
     recipe, given = variables
     more = [name for name in listed_steps(recipe) if name not in STEPS]
     of_gu2018 = recipe in ("wmt16_en_ro", "iwslt16_en_de")
-    assert len(more) == {"multi30k_de_en": 12, "wmt14_en_de": 2}.get(recipe, 3 if of_gu2018 else 1)
+    assert len(more) == {"multi30k_de_en": 13, "wmt14_en_de": 2}.get(recipe, 3 if of_gu2018 else 1)
     commands = run_steps(run_recipe, recipe, given, (*STEPS, *more))
     kinds = [command[0] for command in commands]
-    trained = {"multi30k_de_en": 34}.get(recipe, 11 if of_gu2018 else 9)
+    trained = {"multi30k_de_en": 39}.get(recipe, 11 if of_gu2018 else 9)
     assert kinds.count("fairseq-train") == trained
     for command in commands:
         args = parsed(command)
@@ -259,20 +259,19 @@ def test_seeds_and_ablations_change_settings_within_a_run(variables, run_recipe)
 def test_each_student_is_ranked_by_its_best_rule_on_valid(variables, run_recipe, tmp_path):
     recipe, given = variables
     commands = run_steps(run_recipe, recipe, given, ("evaluate",))
+    names = ("nart", "nart_crf", "nart_dcrf")
+    run = tmp_path / "runs" / recipe
+    tuned = [c for c in commands if c[:2] == ["fairseq-nart", "tune"]]
+    for command, name in zip(tuned, names, strict=True):
+        given = dict(zip(command[3::2], command[4::2], strict=True))
+        assert command[2] == f"{run}/text/valid.raw.de"
+        assert given["--references"] == f"{run}/text/valid.raw.en"
+        assert given["--path"] == f"{run}/{name}.pt" and given["--length-candidates"] == "19"
+        assert given["--rescore-with"] == f"{run}/teacher.pt"
     ranked = [c for c in map(parsed, commands) if c is not None and c.rescore_with]
-    tuned = [c for c in ranked if c.nbest > 1]
-    assert [Path(c.path).stem for c in tuned] == ["nart", "nart_crf", "nart_dcrf"]
-    assert {(c.gen_subset, c.length_candidates) for c in tuned} == {("valid", 19)}
-    log = f"{tmp_path}/runs/{recipe}/tune/"
-    rules = {
-        (Path(c.path).stem, c.rescore_normalization, c.rescore_alpha)
-        for c in ranked
-        if c.nbest == 1
-    }
-    assert rules == {
-        (name, "reward", float(len(f"{log}{name}.log") % 7))
-        for name in ("nart", "nart_crf", "nart_dcrf")
-    }
+    rules = {(Path(c.path).stem, c.rescore_normalization, c.rescore_alpha) for c in ranked}
+    alphas = {name: float(len(f"{run}/{name}.pt") % 7) for name in names}
+    assert rules == {(name, "reward", alpha) for name, alpha in alphas.items()}
     assert len({alpha for _, _, alpha in rules}) > 1
 
 

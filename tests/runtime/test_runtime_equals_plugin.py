@@ -9,10 +9,11 @@ from fairseq_nart import runtime
 from fairseq_nart.models._registry import SYSTEMS, decoding_kinds
 
 LENGTHS = {"length_candidates": 9}
+LONGER = {"length_offset": 2}
 STOPS = ("equality", "jaccard", "unchanged")
 CASES = {
     "nart": [
-        ([], [{}, LENGTHS, {**LENGTHS, "dedup": True}]),
+        ([], [{}, LENGTHS, {**LENGTHS, "dedup": True}, LONGER, {**LENGTHS, "length_offset": -9}]),
         (["--length-predictor", "offset", "--decoder-input", "hard_uniform"], [{}, LENGTHS]),
         (["--decoder-input", "soft_uniform", "--normalize-before"], [{}, LENGTHS]),
         (["--mask-self-attention-diagonal"], [{}, LENGTHS]),
@@ -27,8 +28,8 @@ CASES = {
         (["--decoder-input", "soft_uniform", "--mask-self-attention-diagonal"], [{}, LENGTHS]),
     ],
     "nart_ctc": [
-        ([], [{}, {"ctc_beam": 5}]),
-        (["--ctc-split", "2", "--normalize-before"], [{}, {"ctc_beam": 3}]),
+        ([], [{}, {"ctc_beam": 5}, {"ctc_blank_bias": 1.5}]),
+        (["--ctc-split", "2", "--normalize-before"], [{"ctc_beam": 3, "ctc_blank_bias": -2}]),
     ],
     "nart_fertility": [
         ([], [{}, {"fertility_samples": 5}, {"fertility_decoding": "average", "dedup": True}]),
@@ -36,7 +37,7 @@ CASES = {
         (["--output", "dcrf"], [{"fertility_decoding": "average", "fertility_samples": 3}]),
     ],
     "nart_refinement": [
-        ([], [{}, {**LENGTHS, "refinement_iterations": 3, "dedup": True}]),
+        ([], [LONGER, {**LENGTHS, "refinement_iterations": 3, "dedup": True}]),
         ([], [{"refinement_stop": stop, "length_candidates": 3} for stop in STOPS]),
         (["--output", "crf"], [{"refinement_iterations": 2, "crf_paths": 4}, LENGTHS]),
         (["--output", "dcrf"], [{"refinement_stop": "unchanged", "length_candidates": 3}]),
@@ -44,7 +45,7 @@ CASES = {
     ],
     "nart_cmlm": [
         ([], [{}, {**LENGTHS, "refinement_iterations": 4}, {"refinement_iterations": 1}]),
-        (["--normalize-before", "--length-predictor", "offset"], [{"dedup": True}]),
+        (["--normalize-before", "--length-predictor", "offset"], [{"dedup": True, **LONGER}]),
     ],
     "nart_enat_p": [
         ([], [{}, {**LENGTHS, "dedup": True}]),
