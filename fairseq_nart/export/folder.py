@@ -133,7 +133,6 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         bos=dictionary.bos(),
         own_score=model.own_score,
         model=MODEL,
-        graphs=[graph.name for graph in graphs],
         vocabularies=vocabularies,
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),

@@ -18,7 +18,7 @@ from fairseq_nart.generation.passes import (
 )
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Cleaning, Hypothesis, distinct, finish
-from fairseq_nart.runtime.graphs import Graph, session
+from fairseq_nart.runtime.graphs import load
 from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.runtime.states import Source, Targets
 from fairseq_nart.runtime.system import System
@@ -39,8 +39,7 @@ class Engine:
         self.manifest = manifest
         rescore, best = options.pop("rescore", None), options.pop("rescore_best", None)
         values = folders.value_of(manifest, options)
-        shared = session(folder / manifest.model, threads)
-        graphs = {name: Graph(shared, name) for name in manifest.graphs}
+        graphs = load(folder / manifest.model, threads)
         try:
             module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
         except ModuleNotFoundError as error:

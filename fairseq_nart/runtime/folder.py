@@ -82,8 +82,6 @@ class Manifest:
     """The normalization rule that ranks candidates without a teacher."""
     model: str
     """File name of the graphs."""
-    graphs: list[str]
-    """Their names."""
     vocabularies: tuple[str, str]
     """File names of the source's and the target's symbols, lists in JSON."""
     subwords: str | None
@@ -146,7 +144,8 @@ def read(folder: Path) -> Manifest:
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
         digests = dict(manifest.files)
-        used = {manifest.model, *manifest.vocabularies, manifest.subwords, manifest.arrays}
+        used = {str(manifest.model), *manifest.vocabularies}
+        used |= {manifest.subwords, manifest.arrays} - {None}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     for name, digest in digests.items():
@@ -155,7 +154,7 @@ def read(folder: Path) -> Manifest:
             raise UserError(f"{folder} has no file {name}: copy the whole folder again")
         if sha256(path) != digest:
             raise UserError(f"{path} was changed or damaged: copy it again, or export again")
-    for missing in used - {None} - digests.keys():
+    for missing in used - digests.keys():
         raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
 

@@ -33,6 +33,13 @@ def session(file: Path, threads: int) -> Any:
         raise UserError(f"{file} cannot be loaded: {error}") from error
 
 
+def load(file: Path, threads: int) -> dict[str, "Graph"]:
+    """The graphs of a file by name. UserError as in `session`."""
+    shared = session(file, threads)
+    inputs = (x.name for x in shared.get_overridable_initializers())
+    return {name: Graph(shared, name) for name in inputs if "." not in name}
+
+
 class Graph:
     """One of the graphs in a file, which share a session: see `fairseq_nart.export.onnx.join`."""
 

@@ -145,7 +145,7 @@ def test_manifest_and_card_describe_the_model(task, tmp_path):
     assert manifest.vocab_size == len(task.target_dictionary)
     assert manifest.vocabularies == ("vocabulary.json",) * 2
     assert json.loads((out / "vocabulary.json").read_text()) == task.target_dictionary.symbols
-    assert set(manifest.decoding) == {"dedup", "length_candidates", "crf_paths"}
+    assert set(manifest.decoding) == {"dedup", "length_candidates", "length_offset", "crf_paths"}
     assert manifest.decoding["crf_paths"].candidates and not manifest.decoding["dedup"].candidates
     for word in ("de to en", "float32", "`crf_paths`", "`length_candidates`", "rescore=True"):
         assert word in text

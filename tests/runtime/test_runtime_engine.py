@@ -15,7 +15,7 @@ from fairseq_nart.generation.clean import Candidates as PluginCandidates
 from fairseq_nart.runtime import engine as engines
 from fairseq_nart.runtime import scorer as scorers
 from fairseq_nart.runtime.folder import Scorer
-from fairseq_nart.runtime.graphs import Graph, session
+from fairseq_nart.runtime.graphs import load
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 from fairseq_nart.teacher.rescoring import TeacherRescorer
 
@@ -147,8 +147,7 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
     teacher = build_teacher(task, "transformer", *words)
     traced = TeacherGraphs("teacher.pt", teacher, 1).graphs()
     onnx.write(traced, tmp_path / "model.onnx", "float32")
-    shared = session(tmp_path / "model.onnx", 1)
-    graphs = {graph.name: Graph(shared, graph.name) for graph in traced}
+    graphs = load(tmp_path / "model.onnx", 1)
     about = Scorer(rule, alpha, len(task.target_dictionary), ffn_dim=32, heads=2)
     ours = scorers.TeacherScorer(graphs, about, eos=2)
     source = np.array([[5, 6, 7, 8, 2], [9, 2, 1, 1, 1]])

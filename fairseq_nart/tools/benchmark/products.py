@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fairseq_nart.runtime.graphs import Graph, session
+from fairseq_nart.runtime.graphs import Graph, load
 
 FILE = "product.{}.onnx"
 """The graph of a product in a precision, beside the exported models."""
@@ -51,7 +51,7 @@ def write(file: Path, precision: str) -> None:
 
 def rate(file: Path, threads: int) -> float:
     """Operations per second of the product in `file`, at best; a multiply-add counts as two."""
-    graph, rates = Graph(session(file, threads), NAME), []
+    graph, rates = load(file, threads)[NAME], []
     for rows in ROWS:
         x = np.ones((rows, INNER), np.float32)
         graph(x=x)
