@@ -30,9 +30,7 @@ def dag_loss(
     return -log_z.masked_fill(~fits, 0.0).sum(), (~fits).sum()
 
 
-def best_alignment(
-    emissions: Tensor, transitions: Tensor, last: Tensor, lengths: Tensor
-) -> Tensor:
+def best_alignment(emissions: Tensor, transitions: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
     """The vertices (B,T) of the most probable path that emits the target; 0 at padding.
 
     Arbitrary for a target that is too long.
