@@ -177,16 +177,16 @@ class NartDag(WithHead):
         self, inputs: Tensor, mask: Tensor, states: EncoderStates, target: Tensor, ratio: float
     ) -> tuple[Tensor, Tensor]:
         """The target's best path (B,T), and which of its tokens to reveal (B,T)."""
+        last, words = mask.sum(dim=1) - 1, target.ne(self.pad)
+        lengths = words.sum(dim=1)
         devices = [inputs.device] if inputs.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # so that both passes have the same dropout
             features, transitions = self.link(inputs, mask, states)
-        last, words = mask.sum(dim=1) - 1, target.ne(self.pad)
-        lengths = words.sum(dim=1)
-        emissions = self.label_emissions(features, target)
-        path = best_alignment(emissions, transitions, last, lengths)
-        predicted = self.decoder.output_projection(_along(features, path)).argmax(dim=2)
-        words &= (lengths <= last)[:, None]  # a target that does not fit has no path
-        return path, glancing.reveal(predicted != target, words, ratio)
+            emissions = self.label_emissions(features, target)
+            path = best_alignment(emissions, transitions, last, lengths)
+            predicted = self.decoder.output_projection(_along(features, path)).argmax(dim=2)
+            words &= (lengths <= last)[:, None]  # a target that does not fit has no path
+            return path, glancing.reveal(predicted != target, words, ratio)
 
     # Decoding
 

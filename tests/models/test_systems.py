@@ -194,7 +194,8 @@ def test_bf16_is_close_to_fp32(arch, task, batch, device):
 
 
 @pytest.mark.parametrize(
-    "arch", [f"nart{x}_tiny" for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc")]
+    "arch",
+    [f"nart{x}_tiny" for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc", "_dag")],
 )
 def test_targets_of_one_token(arch, task, device):
     model = build(task, arch, "--mask-self-attention-diagonal").to(device).train()
