@@ -30,7 +30,7 @@ for step in "${steps[@]}"; do
         bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
     esac
     case "$step" in  # fairseq treats 0 updates as no limit
-        ablations | fertility | sweep | table2)
+        ablations | fertility | one_pass | sweep | table2)
             [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
     esac
 done
@@ -80,8 +80,8 @@ teachers() {
     done
 }
 
-alone() {  # alone SYSTEM OPTIONS...: all N updates as itself, from the teacher's weights
-    train "$1" "$distilled" "$N" --arch "$1_$size" --eval-bleu --init-from "$teacher" \
+alone() {  # alone SYSTEM[.KIND] OPTIONS...: all N updates as itself, from the teacher's weights
+    train "$1" "$distilled" "$N" --arch "${1%%.*}_$size" --eval-bleu --init-from "$teacher" \
         "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
     average "$1" "$run/$1.pt"
 }
@@ -95,6 +95,26 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.10" --ctc-beam 10 "${rule[@]}"
         bleu "${set%:*}" "$out"/nart_ctc.{1,10}
+    done
+}
+
+# No teacher at decoding: one output, whose length is tuned on valid. NMLA ends with N/6 more updates.
+one_pass() {  ## after teachers: CTC from the translations of all three, with glancing, and NMLA
+    local teachers="$teacher:$run/teacher_lstm.pt:$run/teacher_conv.pt" name set out
+    local distilled="$run/distilled.ensemble"
+    once distill.ensemble fairseq-nart distill "$data" --path "$teachers" --out "$distilled" \
+        --beam "$beam" --lenpen auto
+    alone nart_ctc.ensemble --ctc-split 2
+    alone nart_ctc.glancing --ctc-split 2 --glancing
+    further nart_ctc.ensemble.nmla --ctc-split 2 --ctc-loss nmla
+    for name in nart_ctc.{ensemble,glancing,ensemble.nmla}; do
+        tune_length "$name"
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$name"
+            translate "$run/$name.pt" "${set#*:}" "$out.1"
+            translate "$run/$name.pt" "${set#*:}" "$out.tuned" "${length[@]}"
+            bleu "${set%:*}" "$out".{1,tuned}
+        done
     done
 }
 
@@ -123,9 +143,9 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
     done
 }
 
-further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 more updates
-    train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
-        --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
+further() {  # further NAME.KIND OPTIONS...: trains NAME.KIND, NAME with N/6 more updates
+    train "$1" "$distilled" $((N / 6)) --arch "${1%%.*}_$size" --eval-bleu \
+        --init-from "$run/${1%.*}.pt" "${second_options[@]}" --lr 3e-4 \
         --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
     average "$1" "$run/$1.pt"
 }
@@ -194,11 +214,12 @@ ablations() {  ## what each choice is worth: NART-DCRF with one choice changed, 
     ablation base "$distilled" first
     ablation t_plus_c "$distilled" first.t_plus_c --length-predictor offset
     ablation raw "$data" first.raw
+    ablation glancing "$distilled" first.glancing --glancing
     train ablation/lambda_0 "$distilled" $((N / 2)) --arch nart_dcrf_cpu --eval-bleu \
         --init-from "$run/ablation/first/checkpoint_best.pt" "${options[@]}" --nar-loss-weight 0
     train ablation/cold "$distilled" "$N" --arch nart_dcrf_cpu --eval-bleu "${options[@]}" \
         --lr 7e-4 --warmup-updates 200 --total-num-update "$N"
-    for name in base t_plus_c raw lambda_0 cold; do
+    for name in base t_plus_c raw glancing lambda_0 cold; do
         for set in valid:valid test2016:test; do
             out="$run/out/${set%:*}/ablation.$name"
             translate "$run/ablation/$name/checkpoint_best.pt" "${set#*:}" "$out"

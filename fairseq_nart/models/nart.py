@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
@@ -14,12 +15,13 @@ from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._by_length import ByLengthConfig, ByLengthModel
+from fairseq_nart.models._glancing import GlancingConfig, build_glancing
 from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
 from fairseq_nart.models._registry import register_system
 
 
 @dataclass
-class NartConfig(ByLengthConfig, OutputConfig):
+class NartConfig(ByLengthConfig, OutputConfig, GlancingConfig):
     """Options of systems whose decoder starts from the source only."""
 
     decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
@@ -48,6 +50,7 @@ class Nart(WithHead, ByLengthModel):
     def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
+        self.glancing = build_glancing(cfg)
         self.add_head(cfg)
 
     def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
@@ -98,5 +101,15 @@ class Nart(WithHead, ByLengthModel):
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        smoothing = self.cfg.label_smoothing
-        return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        x, hidden = self.source_map(states, mask), None
+        if self.glancing.active:
+            with self.glancing.first_pass(x.device):
+                features = self.decoder(x, mask, states)
+                # Also with a CRF: its search would take longer than the rest of the pass.
+                guess = self.decoder.output_projection(features).argmax(dim=2)
+            revealed = self.glancing.reveal(mask & (guess != target), mask)
+            x = torch.where(revealed[..., None], self.decoder.embed(target), x)
+            hidden = mask & ~revealed
+        features = self.decoder(x, mask, states)
+        emissions, smoothing = self.decoder.output_projection(features), self.cfg.label_smoothing
+        return self.head.loss_terms(features, emissions, target, mask, smoothing, hidden)

@@ -70,6 +70,8 @@ class NartRefinement(Nart):
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
         """UserError if an option is out of range, or concerns passes that do not exist."""
         super().__init__(cfg, task)
+        if cfg.glancing:
+            raise UserError("--glancing has no effect on nart_refinement: leave it out")
         self.refines = cfg.train_iterations > 1
         if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
             raise UserError(

@@ -82,7 +82,7 @@ def test_unknown_direction_is_refused(refusal):
     )
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "sweep", "table2"])
+@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass", "sweep", "table2"])
 def test_too_few_updates_are_refused(step, refusal, run_recipe):
     """A sixth of 5 is 0, which means no limit to fairseq."""
     given = {"MULTI30K": "text", "N": "5"}
@@ -90,7 +90,7 @@ def test_too_few_updates_are_refused(step, refusal, run_recipe):
     assert run_recipe("multi30k_de_en teacher students", **given)[0] == 0
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "sweep"])
+@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass", "sweep"])
 def test_smallest_number_of_updates(step, run_recipe):
     _, commands = run_recipe(f"multi30k_de_en {step}", MULTI30K="text", N="6")
     trained = [c for c in commands if c[0] == "fairseq-train"]
