@@ -1,4 +1,4 @@
-"""Glancing: reveals some tokens that the model does not predict (arXiv 2008.07905, 2205.07459).
+"""Glancing on a graph: tokens of the target at the vertices of its best path (arXiv 2205.07459).
 
 B batch, L vertices, T tokens. `alignment` (B,T) is the vertex of each token of the target.
 """
@@ -7,17 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-
-
-def reveal(wrong: Tensor, mask: Tensor, ratio: float) -> Tensor:
-    """wrong, mask (B,T) -> which tokens to reveal (B,T).
-
-    Of the tokens in the mask, as many as `ratio` times the number of wrong ones, rounded, and all
-    with equal probability.
-    """
-    count = (ratio * (wrong & mask).sum(dim=1, keepdim=True) + 0.5).long()
-    order = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0).argsort(dim=1)
-    return (order.argsort(dim=1) < count) & mask
 
 
 def at_vertices(values: Tensor, alignment: Tensor, chosen: Tensor, vertices: int) -> Tensor:

@@ -40,4 +40,5 @@ class VertexTransitions(nn.Module):
         scores = scores.masked_fill(~allowed[:, None], torch.finfo(torch.float32).min)
         gates = gate.float().log_softmax(dim=2).transpose(1, 2)  # (B,H,L)
         weighted = scores.log_softmax(dim=3) + gates[..., None]
-        return weighted.logsumexp(dim=1).masked_fill(~allowed, -math.inf)
+        moves: Tensor = weighted.logsumexp(dim=1)
+        return moves.masked_fill(~allowed, -math.inf)

@@ -1,6 +1,5 @@
 """DA-Transformer: a graph of vertices, each with a token and later vertices (arXiv 2205.07459)."""
 
-from argparse import Namespace
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,10 +8,10 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from fairseq_nart.ctc.loss import label_log_probs
-from fairseq_nart.dag import glancing, search
+from fairseq_nart.dag import search
+from fairseq_nart.dag.glancing import at_vertices, force
 from fairseq_nart.dag.likelihood import best_alignment, dag_loss
 from fairseq_nart.dag.transitions import VertexTransitions
-from fairseq_nart.errors import UserError
 from fairseq_nart.generation.graph import Graph
 from fairseq_nart.generation.options import PathDecoding, PathSearch
 from fairseq_nart.generation.system import Request
@@ -21,12 +20,13 @@ from fairseq_nart.layers.splitting import StateSplitting
 from fairseq_nart.layers.states import Decoded, EncoderStates, Proposal
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._backbone import BackboneConfig
+from fairseq_nart.models._glancing import GlancingConfig, build_glancing
 from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead, most_probable
 from fairseq_nart.models._registry import register_system
 
 
 @dataclass
-class NartDagConfig(BackboneConfig, OutputConfig):
+class NartDagConfig(BackboneConfig, OutputConfig, GlancingConfig):
     """Options of the system with a directed graph."""
 
     dag_vertices: int = field(
@@ -34,20 +34,6 @@ class NartDagConfig(BackboneConfig, OutputConfig):
         metadata={
             "help": "lambda, vertices per source token: the longest output has lambda S - 1 tokens",
             "at least": 2,
-        },
-    )
-    glancing: bool = field(
-        default=False,
-        metadata={
-            "help": "train with some tokens of the reference as decoder input, more of them where "
-            "the model is wrong"
-        },
-    )
-    glancing_ratio: list[float] = field(
-        default_factory=lambda: [0.5, 0.1],
-        metadata={
-            "help": "revealed tokens per wrong token at the first and at the last update; between "
-            "them the ratio changes linearly"
         },
     )
 
@@ -73,42 +59,11 @@ class NartDag(WithHead):
     widest_option = "dag_paths"
 
     def __init__(self, cfg: NartDagConfig, task: FairseqTask) -> None:
-        """UserError for a ratio without --glancing, or outside 0 to 1."""
         super().__init__(cfg, task)
-        if cfg.glancing_ratio != NartDagConfig().glancing_ratio and not cfg.glancing:
-            raise UserError("--glancing-ratio needs --glancing: type both, or leave both out")
-        if len(cfg.glancing_ratio) != 2 or not all(0 <= x <= 1 for x in cfg.glancing_ratio):
-            found = " ".join(map(str, cfg.glancing_ratio))
-            raise UserError(f"--glancing-ratio needs two numbers from 0 to 1, not {found}")
         self.split = StateSplitting(cfg.embed_dim, cfg.dag_vertices)
         self.transitions = VertexTransitions(cfg.embed_dim, cfg.attention_heads)
+        self.glancing = build_glancing(cfg)
         self.add_head(cfg)
-        self.progress = 0.0
-        """The share of the training that is done."""
-        self.updates = 0
-        """Of the whole training."""
-
-    @classmethod
-    def add_args(cls, parser: Any) -> None:
-        """Adds the options; --glancing-ratio takes two numbers, which a dataclass cannot say."""
-        super().add_args(parser)
-        ratio = next(x for x in parser._actions if x.dest == "glancing_ratio")
-        ratio.nargs, ratio.type = 2, float
-
-    @classmethod
-    def build_model(cls, args: Namespace, task: FairseqTask) -> "NartDag":
-        """UserError for glancing in a training without a last update."""
-        model = super().build_model(args, task)
-        assert isinstance(model, cls)
-        model.updates = getattr(args, "max_update", None) or 0
-        if model.cfg.glancing and not model.updates:
-            raise UserError("--glancing needs --max-update: its ratio depends on the progress")
-        return model
-
-    def set_num_updates(self, num_updates: int) -> None:
-        """fairseq calls it before each update."""
-        super().set_num_updates(num_updates)
-        self.progress = min(1.0, num_updates / max(1, self.updates))
 
     def most_positions(self) -> int:
         """The vertices of the longest source, if they are more."""
@@ -126,17 +81,16 @@ class NartDag(WithHead):
         inputs, mask = self.split(states.output, states.mask)
         last, words = mask.sum(dim=1) - 1, target.ne(self.pad)
         lengths = words.sum(dim=1)
-        ratio, forced = self.glancing_ratio(), None
-        if ratio:
-            path, revealed = self.glance(inputs, mask, states, target, ratio)
-            tokens = glancing.at_vertices(target, path, revealed, inputs.size(1))  # (B,L)
+        revealed = None
+        if self.glancing.active:
+            path, revealed = self.glance(inputs, mask, states, target)
+            tokens = at_vertices(target, path, revealed, inputs.size(1))  # (B,L)
             embedded = self.decoder.embed(tokens.clamp(min=0))
             inputs = torch.where((tokens >= 0)[..., None], embedded, inputs)
-            forced = path, revealed
         features, transitions = self.link(inputs, mask, states)
         emissions = self.label_emissions(features, target)
-        if forced is not None:
-            emissions = glancing.force(emissions, *forced)
+        if revealed is not None:
+            emissions = force(emissions, path, revealed)
         loss, too_long = dag_loss(emissions, transitions, last, lengths)
         weight = 1.0 if self.crf is None else self.cfg.nar_loss_weight
         terms = [
@@ -165,28 +119,19 @@ class NartDag(WithHead):
         no_blank = logits.new_full(logits.shape[:2], float("-inf"))
         return label_log_probs(logits, no_blank, target)[..., 1:]
 
-    def glancing_ratio(self) -> float:
-        """Revealed tokens per wrong token at this point of the training, 0 in evaluation."""
-        if not (self.training and self.cfg.glancing):
-            return 0.0
-        start, end = self.cfg.glancing_ratio
-        return start + (end - start) * self.progress
-
-    @torch.no_grad()
     def glance(
-        self, inputs: Tensor, mask: Tensor, states: EncoderStates, target: Tensor, ratio: float
+        self, inputs: Tensor, mask: Tensor, states: EncoderStates, target: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The target's best path (B,T), and which of its tokens to reveal (B,T)."""
         last, words = mask.sum(dim=1) - 1, target.ne(self.pad)
         lengths = words.sum(dim=1)
-        devices = [inputs.device] if inputs.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # so that both passes have the same dropout
+        with self.glancing.first_pass(inputs.device):
             features, transitions = self.link(inputs, mask, states)
             emissions = self.label_emissions(features, target)
             path = best_alignment(emissions, transitions, last, lengths)
-            predicted = self.decoder.output_projection(_along(features, path)).argmax(dim=2)
-            words &= (lengths <= last)[:, None]  # a target that does not fit has no path
-            return path, glancing.reveal(predicted != target, words, ratio)
+            guess = self.decoder.output_projection(_along(features, path)).argmax(dim=2)
+        fitting = words & (lengths <= last)[:, None]  # a target that is too long has no path
+        return path, self.glancing.reveal(fitting & (guess != target), fitting)
 
     # Decoding
 

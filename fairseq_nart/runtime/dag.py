@@ -25,7 +25,8 @@ class Runtime(System):
 
     def row_elements(self, length: int) -> int:
         """Elements of the largest array for one graph of `length` vertices."""
-        return max(self.options.dag_paths * super().row_elements(length), length**2)
+        paths: int = self.checked.dag_paths
+        return max(paths * super().row_elements(length), length**2)
 
     def propose(self, source: Source) -> Targets:
         """One target per sentence, as long as its graph."""
@@ -59,7 +60,8 @@ class Runtime(System):
 
 def best_moves(moves: Floats, last: Ints) -> tuple[Ints, Ints]:
     """The path that takes the best move at each vertex: vertices (B,T) and their number (B,)."""
-    rows, vertex, path = np.arange(len(moves)), np.zeros_like(last), []
+    path: list[Ints] = []
+    rows, vertex = np.arange(len(moves)), np.zeros_like(last)
     while not path or (vertex != last).any():
         vertex = np.where(vertex == last, last, moves[rows, vertex].argmax(axis=1))
         path.append(vertex)

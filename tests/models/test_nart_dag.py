@@ -8,9 +8,9 @@ from fairseq.logging import metrics
 from toys import batch_of, build, fairseq_generate, fairseq_train, lines_of, overfit
 
 from fairseq_nart.criterions.nart import NartCriterion
-from fairseq_nart.dag import glancing
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.generation.system import Request
+from fairseq_nart.models import nart_dag
 from fairseq_nart.models._warm_start import warm_start
 
 GLANCING = ["--glancing", "--max-update", "100"]
@@ -141,29 +141,16 @@ def test_crf_starts_where_the_graph_ended(task, batch, device):
 # Glancing
 
 
-def test_reveals_a_share_of_the_wrong_tokens(device):
-    torch.manual_seed(0)
-    mask = torch.arange(12, device=device) < torch.tensor([[12], [7], [1]], device=device)
-    wrong = torch.zeros_like(mask)
-    wrong[0, 5:] = wrong[1, :10] = True  # 7 wrong tokens each, and none
-    for ratio, expected in ((0.0, [0, 0, 0]), (0.5, [4, 4, 0]), (1.0, [7, 7, 0])):
-        revealed = glancing.reveal(wrong, mask, ratio)
-        assert revealed.sum(dim=1).tolist() == expected
-        assert not (revealed & ~mask).any()
-    several = torch.stack([glancing.reveal(wrong, mask, 0.5) for _ in range(300)]).float().mean(0)
-    assert several[0].min() > 0.2 and several[0].max() < 0.47  # each of 12 tokens in a third
-
-
 def test_revealed_tokens_are_inputs_and_the_only_emissions_of_their_vertices(
     task, batch, device, monkeypatch
 ):
-    words = ("--glancing-ratio", "1", "1")
+    words = ("--glancing-ratio", "1,1")
     model, seen = build(task, "nart_dag_tiny", *GLANCING, *words).to(device).train(), []
     glance = model.glance
     monkeypatch.setattr(model, "glance", lambda *x: seen.append(glance(*x)) or seen[-1])
     model.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    force = glancing.force
-    monkeypatch.setattr(glancing, "force", lambda *x: seen.append(force(*x)) or seen[-1])
+    force = nart_dag.force
+    monkeypatch.setattr(nart_dag, "force", lambda *x: seen.append(force(*x)) or seen[-1])
     terms = terms_of(model, batch)
     before, (path, revealed), inputs, emissions = seen
     target, words = batch["target"], batch["target"].ne(task.tgt_dict.pad())
@@ -179,20 +166,10 @@ def test_revealed_tokens_are_inputs_and_the_only_emissions_of_their_vertices(
         assert (emissions[row, vertex, others] == -torch.inf).all()
 
 
-def test_ratio_falls_linearly_to_the_last_update(task):
-    model = build(task, "nart_dag_tiny", *GLANCING, "--glancing-ratio", "0.5", "0.3").train()
-    ratios = []
-    for update in (0, 50, 100, 200):
-        model.set_num_updates(update)
-        ratios.append(model.glancing_ratio())
-    assert ratios == pytest.approx([0.5, 0.4, 0.3, 0.3])
-    assert model.eval().glancing_ratio() == 0
-
-
 def test_no_glancing_is_the_plain_system(task, batch, device):
     """With ratio 0, and in evaluation."""
     plain = build(task, "nart_dag_tiny", "--dropout", "0.3").to(device)
-    none = build(task, "nart_dag_tiny", "--dropout", "0.3", *GLANCING, "--glancing-ratio", "0", "0")
+    none = build(task, "nart_dag_tiny", "--dropout", "0.3", *GLANCING, "--glancing-ratio", "0,0")
     half = build(task, "nart_dag_tiny", "--dropout", "0.3", *GLANCING)
     losses = []
     for model in (plain.train(), none.to(device).train()):
@@ -206,29 +183,16 @@ def test_no_glancing_is_the_plain_system(task, batch, device):
 
 def test_both_passes_have_the_same_dropout(task, batch, device):
     """If no token is revealed, the second pass equals the first."""
-    words = ("--dropout", "0.5", *GLANCING, "--glancing-ratio", "1e-9", "0")
+    words = ("--dropout", "0.5", *GLANCING, "--glancing-ratio", "1e-9,0")
     model, features = build(task, "nart_dag_tiny", *words).to(device).train(), []
     model.decoder.register_forward_hook(lambda *call: features.append(call[2]))
     terms_of(model, batch)
     assert len(features) == 2 and torch.equal(*features)
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["--glancing"], "--glancing needs --max-update"),
-        (["--glancing-ratio", "0.5", "0.3"], "--glancing-ratio needs --glancing"),
-        ([*GLANCING, "--glancing-ratio", "0.5", "1.3"], "two numbers from 0 to 1, not 0.5 1.3"),
-    ],
-)
-def test_invalid_glancing_is_refused(words, message, task):
-    with pytest.raises(ValueError, match=message):
-        build(task, "nart_dag_tiny", *words)
-
-
 def test_checkpoint_trained_with_glancing_translates(data, tmp_path, capsys):
     words = ["--user-dir", "fairseq_nart", "--arch", "nart_dag_tiny", "--embed-dim", "16"]
-    words += ["--ffn-embed-dim", "32", "--glancing", "--max-update", "3", "--glancing-ratio"]
-    checkpoint = fairseq_train(data, tmp_path, *words, "0.5", "0.2", "--disable-validation")
+    words += ["--ffn-embed-dim", "32", "--glancing", "--max-update", "3"]
+    checkpoint = fairseq_train(data, tmp_path, *words, "--disable-validation")
     fairseq_generate(data, checkpoint, "--user-dir", "fairseq_nart", "--dag-search", "lookahead")
     assert lines_of(capsys.readouterr().out, "H")

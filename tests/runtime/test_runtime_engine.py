@@ -144,8 +144,8 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
     "arch, most", [("nart", 1500), ("nart_fertility", 1500), ("nart_ctc", 400), ("nart_dag", 300)]
 )
 def test_sources_may_be_as_long_as_the_model_allows(arch, most, data, tmp_path):
-    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token, a graph
-    four vertices."""
+    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token, and
+    a graph four vertices."""
     task = load_task(data, max_source_positions=most, max_target_positions=1400)
     model = build(task, f"{arch}_tiny")
     words = ["--max-source-positions", "1500", "--max-target-positions", "1400"]
