@@ -149,8 +149,8 @@ def test_revealed_tokens_are_inputs_and_the_only_emissions_of_their_vertices(
     glance = model.glance
     monkeypatch.setattr(model, "glance", lambda *x: seen.append(glance(*x)) or seen[-1])
     model.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    force = nart_dag.force
-    monkeypatch.setattr(nart_dag, "force", lambda *x: seen.append(force(*x)) or seen[-1])
+    loss = nart_dag.dag_loss
+    monkeypatch.setattr(nart_dag, "dag_loss", lambda *x: seen.append(x[0]) or loss(*x))
     terms = terms_of(model, batch)
     before, (path, revealed), inputs, emissions = seen
     target, words = batch["target"], batch["target"].ne(task.tgt_dict.pad())
