@@ -53,14 +53,22 @@ class Nart(WithHead, ByLengthModel):
         self.glancing = build_glancing(cfg)
         self.add_head(cfg)
 
-    def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder."""
-        features: Tensor = self.decoder(self.source_map(states, mask), mask, states)
+    def features(self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder.
+
+        `shown` (BN,T) are tokens that replace the decoder's input, padding where they do not.
+        """
+        x = self.source_map(states, mask)
+        if shown is not None:
+            x = torch.where(shown.ne(self.pad)[..., None], self.decoder.embed(shown), x)
+        features: Tensor = self.decoder(x, mask, states)
         return features
 
-    def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
-        features = self.features(states, mask)
+    def run_decoder(
+        self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `features` -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
+        features = self.features(states, mask, shown)
         return features, self.decoder.output_projection(features)
 
     def start_decoding(
@@ -101,15 +109,13 @@ class Nart(WithHead, ByLengthModel):
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        x, hidden = self.source_map(states, mask), None
-        if self.glancing.active:
-            with self.glancing.first_pass(x.device):
-                features = self.decoder(x, mask, states)
-                # Also with a CRF: its search would take longer than the rest of the pass.
-                guess = self.decoder.output_projection(features).argmax(dim=2)
-            revealed = self.glancing.reveal(mask & (guess != target), mask)
-            x = torch.where(revealed[..., None], self.decoder.embed(target), x)
-            hidden = mask & ~revealed
-        features = self.decoder(x, mask, states)
-        emissions, smoothing = self.decoder.output_projection(features), self.cfg.label_smoothing
-        return self.head.loss_terms(features, emissions, target, mask, smoothing, hidden)
+        smoothing = self.cfg.label_smoothing
+        if not self.glancing.active:
+            return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        with self.glancing.first_pass(target.device):
+            _, emissions = self.run_decoder(states, mask)
+            # Also with a CRF: its search would take longer than the rest of the pass.
+            wrong = mask & (emissions.argmax(dim=2) != target)
+        revealed = self.glancing.reveal(wrong, mask)
+        outputs = self.run_decoder(states, mask, target.masked_fill(~revealed, self.pad))
+        return self.head.loss_terms(*outputs, target, mask, smoothing, mask & ~revealed)

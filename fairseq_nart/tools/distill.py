@@ -49,13 +49,11 @@ class Work:
 
     def __init__(self, asked: Distillation) -> None:
         self.asked = asked
-        self.teachers: list[Teacher] = []
-        languages = (asked.source_lang, asked.target_lang)
-        for path in fairseq.utils.split_paths(asked.path):
-            self.teachers.append(Teacher.load(Path(path), asked.data, languages))
-            languages = self.teachers[0].languages
-        self.languages, self.dictionary = languages, self.teachers[0].target
-        self.splits = open_splits(asked.data, asked.splits, languages)
+        path, *others = map(Path, fairseq.utils.split_paths(asked.path))
+        first = Teacher.load(path, asked.data, (asked.source_lang, asked.target_lang))
+        self.languages, self.dictionary = first.languages, first.target
+        self.teachers = [first, *(Teacher.load(x, asked.data, self.languages) for x in others)]
+        self.splits = open_splits(asked.data, asked.splits, self.languages)
         self.manifest = asked.out / MANIFEST
         self.folder = asked.out / "parts"
         self.options = self.folder / "options.json"
@@ -157,7 +155,7 @@ class Work:
     def _made_with(self, chosen: str) -> dict[str, Any]:
         """Everything that determines the translations, with the backend `chosen` for "auto"."""
         digests = (teacher.record["sha256"] for teacher in self.teachers)
-        made_with = {"sha256 of --path": ":".join(digests)}
+        made_with: dict[str, Any] = {"sha256 of --path": ":".join(digests)}
         made_with |= self.asked.determining(chosen)
         for split in self.splits:
             made_with[f"sentences of {split.name}"] = len(split.source)

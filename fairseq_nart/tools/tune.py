@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.normalization import normalize
-from fairseq_nart.hub import Hypothesis, Translator
+from fairseq_nart.generation.ranking import Hypothesis
+from fairseq_nart.hub import Translator
 from fairseq_nart.options import typed
 from fairseq_nart.text import read_lines
 from fairseq_nart.tools import _model

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from toys import batch_of, build, overfit
+from toys import SMALL, batch_of, build, fairseq_train, overfit
 
+from fairseq_nart import hub
 from fairseq_nart.crf.candidates import top_candidates
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
+from fairseq_nart.layers.glancing import Glancing
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_ctc_tiny"]
 every_system = pytest.mark.parametrize("arch", ARCHS)
@@ -69,10 +71,12 @@ def test_revealed_inputs_are_the_references(arch, task, batch, device):
     for row, places in enumerate(changed):
         found = second[row][places][:, None] == shown[row]
         assert found.all(dim=2).any(dim=1).all()
-        real = target[row] != task.tgt_dict.pad()
-        if "ctc" not in arch:
+        length = int(target[row].ne(task.tgt_dict.pad()).sum())
+        if "ctc" in arch:
+            length = 3 * int(batch["net_input"]["src_tokens"][row].ne(task.src_dict.pad()).sum())
+        else:
             assert torch.equal(second[row][places], shown[row][places])
-            assert not (places & ~real).any() and (~places & real).any()
+        assert not places[length:].any() and not places[:length].all()
     assert all(term.sum.isfinite() for term in terms.values())
     sum(term.weight * term.sum for term in terms.values()).backward()
     assert all(x.grad is None or x.grad.isfinite().all() for x in model.parameters())
@@ -119,6 +123,22 @@ def test_crf_learns_the_hidden_tokens_given_the_others(arch, task, batch, device
         expected = expected + torch.stack(total).logsumexp(0) - numerator
     torch.testing.assert_close(terms[0].sum, expected)
     assert terms[0].count == hidden.sum()
+
+
+def test_ratio_falls_in_fairseq_train(data, tmp_path, monkeypatch):
+    """Over its own updates; validation and the Python API reveal nothing."""
+    ratios, reveal = [], Glancing.reveal
+
+    def recording(self, *arguments, **options):
+        ratios.append(self.ratio)
+        return reveal(self, *arguments, **options)
+
+    monkeypatch.setattr(Glancing, "reveal", recording)
+    words = ["--arch", "nart_ctc_tiny", *SMALL, "--max-update", "5", "--glancing", "--eval-bleu"]
+    checkpoint = fairseq_train(data, tmp_path, *words, "--glancing-ratio", "0.5,0.3")
+    assert ratios == pytest.approx([0.5, 0.46, 0.42, 0.38, 0.34])
+    hub.from_pretrained(checkpoint).translate(["a b"])
+    assert len(ratios) == 5
 
 
 def test_glancing_is_not_active_in_decoding(task, batch, device):

@@ -35,15 +35,15 @@ def compare(
     sizes = np.asarray(split.source.sizes)
     indices = [i for i, size in enumerate(sizes) if size > 1 and i not in left_out]
     batches = list(batches_by_tokens(indices, sizes, max_tokens))
-    scores = {}
+    scores: dict[float, float] = {}
     for penalty in tqdm(PENALTIES, desc=f"length penalty on {split.name}", leave=False):
         backend.set_lenpen(penalty)
         sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
         lines: dict[int, str] = {}
         for batch, texts in zip(batches, backend.translate(sources), strict=True):
             lines |= zip(batch, texts, strict=True)
-        scores[penalty], _ = bleu_of(split.target, lines, dictionary)
-    best = max(scores, key=lambda penalty: scores[penalty] or 0.0)
+        scores[penalty] = bleu_of(split.target, lines, dictionary)[0] or 0.0
+    best = max(scores, key=scores.__getitem__)
     compared = ", ".join(f"{bleu} with {penalty:g}" for penalty, bleu in scores.items())
     print(f"--lenpen {best:g} is the best on {split.name}: BLEU {compared}")
     return {"best": best, "BLEU": {str(penalty): bleu for penalty, bleu in scores.items()}}
