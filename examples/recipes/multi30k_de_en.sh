@@ -113,6 +113,26 @@ one_pass() {  ## after teachers: CTC from the translations of all three, with gl
     done
 }
 
+# A CRF is trained from the beginning (dcrf), or for N/6 updates on the trained graph (after).
+dag() {  ## a directed graph, also with glancing and with a CRF: one output, and 5 lengths that the teacher ranks
+    local name set out
+    alone nart_dag
+    alone nart_dag.glancing --glancing --glancing-ratio 0.5,0.1
+    alone nart_dag.dcrf --output dcrf
+    further nart_dag.after --output dcrf
+    for name in nart_dag{,.glancing,.dcrf,.after}; do
+        tune_length "$name"
+        tune_rule "$name" --dag-paths 5
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$name"
+            translate "$run/$name.pt" "${set#*:}" "$out.lookahead" --dag-search lookahead
+            translate "$run/$name.pt" "${set#*:}" "$out.1" "${length[@]}"
+            translate "$run/$name.pt" "${set#*:}" "$out.5" --dag-paths 5 "${rule[@]}"
+            bleu "${set%:*}" "$out".{lookahead,1,5}
+        done
+    done
+}
+
 # Fine-tuning starts at fifteen times the published rate, which is for a far longer training. The same number of
 # updates without the teacher shows the effect of the teacher.
 fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, and without
@@ -289,7 +309,7 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
-    for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility enat \
+    for step in prepare teacher distill students evaluate teachers peer sweep ctc dag fertility enat \
         reg refinement bench; do
         "$step"
     done

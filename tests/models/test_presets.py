@@ -12,7 +12,15 @@ from fairseq_nart.layers.lengths import LengthClassifier, OffsetLength
 from fairseq_nart.models._registry import SIZES, training_defaults
 
 BY_LEARNED_LENGTH = ["nart_refinement", "nart_cmlm"]
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LEARNED_LENGTH]
+SYSTEMS = [
+    "nart",
+    "nart_crf",
+    "nart_dcrf",
+    "nart_ctc",
+    "nart_dag",
+    "nart_fertility",
+    *BY_LEARNED_LENGTH,
+]
 SYSTEMS += ["nart_enat_p", "nart_enat_e", "nart_reg"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 

@@ -199,7 +199,7 @@ def test_bf16_is_close_to_fp32(arch, task, batch, device):
         f"nart{x}_tiny"
         for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc", "_enat_p", "_enat_e")
     ]
-    + ["nart_reg_tiny"],
+    + ["nart_reg_tiny", "nart_dag_tiny"],
 )
 def test_targets_of_one_token(arch, task, device):
     model = build(task, arch, "--mask-self-attention-diagonal").to(device).train()

@@ -23,6 +23,7 @@ MANY = {
     "nart": {"length_candidates": 9},
     "nart_dcrf": {"length_candidates": 5, "crf_paths": 3},
     "nart_ctc": {"ctc_beam": 4},
+    "nart_dag": {"dag_paths": 4},
     "nart_fertility": {"fertility_samples": 5},
     "nart_refinement": {"length_candidates": 5, "refinement_stop": "unchanged"},
     "nart_cmlm": {"length_candidates": 5},
@@ -166,10 +167,11 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
 
 
 @pytest.mark.parametrize(
-    "arch, most", [("nart", 1500), ("nart_fertility", 1500), ("nart_ctc", 400)]
+    "arch, most", [("nart", 1500), ("nart_fertility", 1500), ("nart_ctc", 400), ("nart_dag", 300)]
 )
 def test_sources_may_be_as_long_as_the_model_allows(arch, most, data, tmp_path):
-    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token."""
+    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token, and
+    a graph four vertices."""
     task = load_task(data, max_source_positions=most, max_target_positions=1400)
     model = build(task, f"{arch}_tiny")
     words = ["--max-source-positions", "1500", "--max-target-positions", "1400"]
@@ -205,7 +207,10 @@ def test_more_paths_than_exist_are_left_out(task, tmp_path):
 
 @pytest.mark.parametrize(
     "name, option",
-    [("nart_ctc", "ctc_beam"), ("nart_crf", "crf_paths"), ("nart_fertility", "fertility_samples")],
+    [
+        *(("nart_ctc", "ctc_beam"), ("nart_crf", "crf_paths"), ("nart_dag", "dag_paths")),
+        ("nart_fertility", "fertility_samples"),
+    ],
 )
 def test_too_many_candidates_are_refused(name, option, task, tmp_path):
     """As the plugin does, before any memory is used."""

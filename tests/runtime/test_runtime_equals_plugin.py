@@ -31,6 +31,12 @@ CASES = {
         ([], [{}, {"ctc_beam": 5}, {"ctc_blank_bias": 1.5}]),
         (["--ctc-split", "2", "--normalize-before"], [{"ctc_beam": 3, "ctc_blank_bias": -2}]),
     ],
+    "nart_dag": [
+        ([], [{}, {"dag_search": "greedy"}, {"dag_search": "lookahead"}, {"dag_paths": 5}]),
+        (["--dag-vertices", "2", "--normalize-before"], [{"dag_length_penalty": 0.3}]),
+        (["--output", "crf"], [{}, {"dag_paths": 3, "crf_paths": 4}, {"crf_paths": 2}]),
+        (["--output", "dcrf", "--crf-candidates", "7"], [{}, {"dag_search": "lookahead"}]),
+    ],
     "nart_fertility": [
         ([], [{}, {"fertility_samples": 5}, {"fertility_decoding": "average", "dedup": True}]),
         (["--output", "crf"], [{}, {"fertility_samples": 5, "crf_paths": 4}]),

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from fairseq_nart import runtime
-from fairseq_nart.runtime import ctc, engine, search
+from fairseq_nart.runtime import ctc, dag, engine, search
 from fairseq_nart.runtime.candidates import Hypothesis
 from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.tools.benchmark import products
@@ -19,6 +19,7 @@ from fairseq_nart.tools.benchmark.plan import CRF_CANDIDATES, LANGUAGES, TEACHER
 _NUMPY_PARTS: list[Part] = [
     *((search, name, "viterbi") for name in ("best_path", "k_best", "log_probs")),
     *((ctc, name, "search") for name in ("best_path", "prefix_beam_search")),
+    *((dag, name, "search") for name in ("best_moves", "best_of_lengths")),
     (engine, "finish", "clean"),
     (TeacherScorer, "__call__", "rescoring"),
     (engine, "distinct", "pick"),
