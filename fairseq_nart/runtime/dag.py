@@ -18,15 +18,15 @@ class Runtime(System):
     Decoding = PathDecoding
 
     def sentence_elements(self, source: int) -> int:
-        """Elements of the largest array of `encode`: the distributions or the moves."""
+        """Elements of the largest array of `encode`: attention, the distributions or the moves."""
         vertices = int(self.manifest.constants["dag_vertices"]) * source
         most = vertices * max(self.manifest.vocab_size, vertices)
-        return max(super().sentence_elements(source), most)
+        return max(super().sentence_elements(vertices), most)
 
-    def row_elements(self, length: int) -> int:
+    def row_elements(self, length: int, source: int) -> int:
         """Elements of the largest array for one graph of `length` vertices."""
         paths: int = self.checked.dag_paths
-        return max(paths * super().row_elements(length), length**2)
+        return max(paths * super().row_elements(length, source), length**2)
 
     def propose(self, source: Source) -> Targets:
         """One target per sentence, as long as its graph."""

@@ -144,8 +144,8 @@ def read(folder: Path) -> Manifest:
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
         digests = dict(manifest.files)
-        used = {str(manifest.model), *manifest.vocabularies}
-        used |= {manifest.subwords, manifest.arrays} - {None}
+        optional = (manifest.subwords, manifest.arrays)
+        used = {str(manifest.model), *manifest.vocabularies, *filter(None, optional)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     for name, digest in digests.items():
