@@ -10,7 +10,16 @@ text_in() {  # text_in VARIABLE: sets raw to the folder with the text, the value
     [ -n "$raw" ] || refuse "set $1 to the folder with the text: examples/run.sh $recipe --help describes it"
 }
 
-for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER NART_RUNS; do
+direction() {  # direction SRC TGT: sets src and tgt to this direction, or to the other if SRC is TGT
+    src="${SRC:-$1}"
+    case "$src" in
+        "$1") tgt="$2" ;;
+        "$2") tgt="$1" ;;
+        *) refuse "SRC=$src: it must be $1 or $2" ;;
+    esac
+}
+
+for name in TEXT MULTI30K IWSLT14 WMT14 IWSLT16 WMT16 TEACHER NART_RUNS; do
     if [ -n "${!name:-}" ]; then printf -v "$name" %s "$(realpath -ms -- "${!name}")"; fi
 done
 CDPATH= cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,15 +39,15 @@ case "${PRECISION-}" in
     *) refuse "PRECISION=$PRECISION: it must be --bf16, --fp16 or empty, which is float32" ;;
 esac
 case "${SIZE:-cpu}" in
-    tiny | cpu | small | base) ;;
-    *) refuse "SIZE=$SIZE: it must be tiny, cpu, small or base" ;;
+    tiny | cpu | small | base | iwslt16 | wmt16) ;;
+    *) refuse "SIZE=$SIZE: it must be tiny, cpu, small, base, iwslt16 or wmt16" ;;
 esac
 read -ra systems <<< "${SYSTEMS:-nart nart_crf nart_dcrf}"
 for system in "${systems[@]}"; do
     case "$system" in
-        nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm) ;;
+        nart | nart_crf | nart_dcrf | nart_refinement | nart_cmlm | nart_reg) ;;
         *) refuse "SYSTEMS: $system is not a system that starts from NART: choose from nart, nart_crf," \
-            "nart_dcrf, nart_refinement and nart_cmlm" ;;
+            "nart_dcrf, nart_refinement, nart_cmlm and nart_reg" ;;
     esac
 done
 
@@ -46,4 +55,8 @@ if ! command -v fairseq-nart > /dev/null; then export PATH="$PWD/.venv/bin:$PATH
 for name in fairseq-nart fairseq-preprocess fairseq-train fairseq-generate sacrebleu python flock; do
     command -v "$name" > /dev/null || refuse "$name is not installed: see README.md for the installation," \
         "and activate the environment that holds it"
+done
+for step in "${steps[@]}"; do
+    if [ "$step" != tokenised_bleu ] || command -v sacremoses > /dev/null; then continue; fi
+    refuse "sacremoses is not installed: pip install sacremoses"
 done

@@ -31,10 +31,15 @@ def translate(connection: http.client.HTTPConnection, lines: list[str]) -> list[
     body = json.dumps({"lines": lines})
     connection.request("POST", "/translate", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
-    answer = json.loads(response.read())
-    if response.status != 200:
-        raise http.client.HTTPException(f"status {response.status}: {answer['error']}")
-    return [one["text"] for one in answer["translations"]]
+    content = response.read()
+    try:
+        answer = json.loads(content)
+        if response.status == 200:
+            return [one["text"] for one in answer["translations"]]
+        reason = answer["error"]
+    except (ValueError, KeyError, TypeError):
+        reason = "not an answer of fairseq-nart serve"
+    raise http.client.HTTPException(f"status {response.status}: {reason}")
 
 
 def ask(address: str, alone: dict[str, str], most: int, until: float, seed: int) -> Tally:
@@ -58,6 +63,33 @@ def ask(address: str, alone: dict[str, str], most: int, until: float, seed: int)
     return tally
 
 
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text. Ends the program with a message if it is not one."""
+    try:
+        content = file.read_bytes()
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except OSError as error:
+        sys.exit(str(error))
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        sys.exit(f"{file}, line {number} is not UTF-8")
+    return [line.removesuffix("\r") for line in lines]
+
+
+def amount(word: str) -> int:
+    """A number from 1. ValueError for others."""
+    if (number := int(word)) < 1:
+        raise ValueError
+    return number
+
+
+def duration(word: str) -> float:
+    """A number above 0. ValueError for others."""
+    if not 0 < (number := float(word)) < threading.TIMEOUT_MAX:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     """Returns 1 if there was an error."""
     parser = argparse.ArgumentParser(
@@ -65,13 +97,15 @@ def main() -> int:
     )
     parser.add_argument("address", help="such as http://127.0.0.1:8000")
     parser.add_argument("file", type=Path, help="text, one sentence per line")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--lines", type=int, default=4, help="most lines of a request (default: 4)")
-    parser.add_argument("--sentences", type=int, default=200, help="of the file (default: 200)")
+    parser.add_argument("--clients", type=amount, default=32)
+    parser.add_argument("--seconds", type=duration, default=10)
+    parser.add_argument(
+        "--lines", type=amount, default=4, help="most lines of a request (default: 4)"
+    )
+    parser.add_argument("--sentences", type=amount, default=200, help="of the file (default: 200)")
     options = parser.parse_args()
 
-    text = options.file.read_text("utf-8").removesuffix("\n").split("\n")[: options.sentences]
+    text = lines_of(options.file)[: options.sentences]
     where = urlsplit(options.address).netloc
     if not where:
         parser.error(f"{options.address} is no address: give one such as http://127.0.0.1:8000")

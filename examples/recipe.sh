@@ -118,14 +118,14 @@ try:
 except Exception as error:
     sys.exit(f"TOKENIZE={name}: {' '.join(str(error).split())}")
 END
-        for name in TEXT MULTI30K IWSLT14 WMT14 TEACHER src tgt size N TEACHER_UPDATES FIRST_UPDATES \
-            SECOND_UPDATES PIECES TOKENS TOKENIZE SEED PRECISION; do
+        for name in TEXT MULTI30K IWSLT14 WMT14 IWSLT16 WMT16 TEACHER src tgt size N TEACHER_UPDATES \
+            FIRST_UPDATES SECOND_UPDATES PIECES TOKENS TOKENIZE DIACRITICS SEED PRECISION; do
             echo "$name=${!name:-}"
         done > "$run/settings"
     elif [ -e "$run/settings" ]; then  # older runs have no such file
         while IFS== read -r name was; do
             case "$name" in  # older runs hold paths relative to the checkout
-                TEXT | MULTI30K | IWSLT14 | WMT14 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
+                TEXT | MULTI30K | IWSLT14 | WMT14 | IWSLT16 | WMT16 | TEACHER) was="${was:+$(realpath -ms -- "$was")}" ;;
             esac
             if [ "${!name:-}" = "$was" ]; then continue; fi
             refuse "$run was started with $name=${was:-(nothing)}, and now $name is ${!name:-not set}: use" \
@@ -220,25 +220,35 @@ translate() {  # translate CHECKPOINT SUBSET OUT OPTIONS...: writes one sentence
     mv "$part" "$out"
 }
 
-tune() {  # tune NAME OPTIONS...: sets rule to the ranking options that are best on valid for the
-    # candidates of NAME with OPTIONS
+tune() {  # tune OUT NAME OPTIONS...: sets best to the decoding options of NAME that are best on valid
+    # together with OPTIONS; keeps the comparison in tune/OUT
     local output="$run/tune/$1"
     if ! grep -qs ^best: "$output"; then
         mkdir -p "$run/tune"
-        generate "$run/$1.pt" valid --rescore-with "$teacher" --nbest 1000 "${@:2}" > "$output.log"
         part="$output.part"
-        fairseq-nart tune "$output.log" --references "$text/valid.raw.$tgt" --tokenize "$tokenize" > "$part"
+        fairseq-nart tune "$text/valid.raw.$src" --references "$text/valid.raw.$tgt" \
+            --tokenize "$tokenize" --path "$run/$2.pt" --data "$data" \
+            --sentencepiece "$text/spm.model" "${@:3}" > "$part"
         mv "$part" "$output"
     fi
-    read -ra rule <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$output")"
-    rule+=(--rescore-with "$teacher")
+    read -ra best <<< "$(sed -n 's/^best: \(.*\) (.*/\1/p' "$output")"
+}
+
+tune_length() {  # tune_length NAME OPTIONS...: sets length to the best options of length
+    tune "$1.length" "$@"
+    length=("${best[@]}")
+}
+
+tune_rule() {  # tune_rule NAME OPTIONS...: sets rule to the teacher and how it best ranks candidates
+    tune "$1" "$1" --rescore-with "$teacher" "${@:2}"
+    rule=(--rescore-with "$teacher" "${best[@]}")
 }
 
 translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths; a CRF also with the
     # 4 best paths of 5 lengths
     local lengths
     translate "$run/$1.pt" "$2" "$3/$1.1"
-    tune "$1" --length-candidates 19
+    tune_rule "$1" --length-candidates 19
     for lengths in 9 19; do
         translate "$run/$1.pt" "$2" "$3/$1.$lengths" --length-candidates "$lengths" "${rule[@]}"
     done
@@ -274,6 +284,66 @@ translate_all() {  # translate_all SUBSET OUT: with the teacher and every studen
 bleu() {  # bleu SET OUT...: prints BLEU against $text/SET.raw.$tgt; without an OUT, nothing
     if [ $# = 1 ]; then return; fi
     sacrebleu -w 2 "$text/$1.raw.$tgt" "${bleu_options[@]}" -i "${@:2}"
+}
+
+moses_bleu() {  # prints BLEU of Moses' tokens, as in papers of the time; then, as in many of them, for German with
+    # compounds split at hyphens and for Romanian without diacritics, both of which raise BLEU
+    local bleu_options=(--tokenize none --force) outs=("$run/out/teacher") moses="$run/moses"
+    local lengths file also=()
+    for lengths in 1 9 19 5x4; do
+        students_of "$run/out" "$lengths"
+        outs+=("${students[@]}")
+    done
+    for file in "$run/out"/nart_fertility{,.finetuned}.{average,1,10,100}; do
+        if [ -e "$file" ]; then outs+=("$file"); fi
+    done
+    case "$tgt" in
+        de) also=(sed -E 's/(\S)-(\S)/\1 ##AT##-##AT## \2/g') ;;
+        ro) also=(python examples/romanian.py remove) ;;
+    esac
+    mkdir -p "$moses/also"
+    for file in "$run/text/test.raw.$tgt" "${outs[@]}"; do
+        sacremoses -l "$tgt" -q tokenize < "$file" > "$moses/${file##*/}"
+        if [ "${also[*]}" ]; then "${also[@]}" < "$moses/${file##*/}" > "$moses/also/${file##*/}"; fi
+    done
+    text="$moses" bleu test "${outs[@]/#"$run/out"/"$moses"}"  # `bleu` finds the references in $text
+    if [ "${also[*]}" ]; then text="$moses/also" bleu test "${outs[@]/#"$run/out"/"$moses/also"}"; fi
+}
+
+choose_aligner() {  # sets aligner to eflomal (pip install eflomal), or without it to the teacher's attention
+    aligner=(--teacher "$teacher")
+    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
+}
+
+align() {  # adds fertilities to the distilled text; those from eflomal's links are easier to learn from than those
+    # of the teacher's attention (docs/results/fertilities.md)
+    local aligner
+    choose_aligner
+    once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
+}
+
+gu2018() {  # gu2018 TOKENS WEIGHT: trains NAT with fertilities, fine-tunes it with batches of TOKENS and the
+    # teacher's share WEIGHT of the loss, and prints BLEU (arXiv 1711.02281)
+    local name samples first="$run/nart_fertility.pt"
+    align
+    train nart_fertility "$distilled" "${stage_updates[0]}" --arch "nart_fertility_$size" \
+        "${choosing[@]}" --init-from "$teacher" "${first_options[@]}"
+    average nart_fertility "$first"
+    tokens_per_update=$((tokens_per_update / max_tokens * $1)) max_tokens="$1" \
+        train nart_fertility.finetuned "$distilled" "${stage_updates[1]}" --arch "nart_fertility_$size" \
+        "${choosing[@]}" --init-from "$first" "${first_options[@]}" --finetune-with "$teacher" \
+        --finetune-weight "$2" --lr 2e-5 --lr-scheduler fixed
+    average nart_fertility.finetuned "$run/nart_fertility.finetuned.pt"
+    for name in nart_fertility{,.finetuned}; do
+        translate "$run/$name.pt" test "$run/out/$name.average" --fertility-decoding average
+        translate "$run/$name.pt" test "$run/out/$name.1"
+        tune "$name" --fertility-samples 10
+        for samples in 10 100; do
+            translate "$run/$name.pt" test "$run/out/$name.$samples" --fertility-samples "$samples" \
+                "${rule[@]}"
+        done
+    done
+    bleu test "$run/out"/nart_fertility{,.finetuned}.{average,1,10,100}
 }
 
 compare() (  # compare SET OUT...: prints BLEU; for several, with paired bootstrap against the first

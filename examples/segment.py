@@ -5,7 +5,7 @@
 The folder RAW holds SPLIT.LANG or SPLIT.LANG.gz. Writes the segmented text to OUT/SPLIT.LANG and
 the raw text to OUT/SPLIT.raw.LANG; OUT must be another folder. The model, OUT/spm.model, is a copy
 of --model, else the existing one, else a new one trained on both languages of train. Lines end
-only at line feeds.
+only at line feeds. --romanian changes the letters of the language ro in all files.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+from romanian import LETTERS, changed
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import replacing
@@ -97,6 +98,9 @@ def segment(options: argparse.Namespace) -> None:
     if raw.exists() and out.exists() and out.samefile(raw):
         raise UserError(f"{out} is the folder of the raw text: give another OUT")
     text = {(split, x): read(raw, f"{split}.{x}") for split, x in names}
+    for split, x in names if options.romanian != "keep" else ():
+        if x == "ro":
+            text[split, x] = [changed(line, options.romanian) for line in text[split, x]]
     for split in splits:
         first, second = (len(text[split, x]) for x in options.languages)
         if first != second:
@@ -154,6 +158,12 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--pieces", type=positive, help="vocabulary size of a new model")
     which.add_argument("--model", type=Path, help="an existing model")
+    parser.add_argument(
+        "--romanian",
+        choices=["keep", *LETTERS],
+        default="keep",
+        help="letters of the language ro: write s and t with a comma below, or without diacritics",
+    )
     options = parser.parse_args()
     try:
         segment(options)

@@ -12,11 +12,12 @@ TOOLS = {
     "distill": "replaces a training set's targets with the teacher's translations",
     "export": "exports a model that translates without torch and fairseq",
     "align": "computes the fertilities of a data set's source tokens, for nart_fertility",
+    "phrase-table": "extracts a phrase table from word alignments, for nart_enat_p",
     "translate": "translates text",
     "serve": "serves an exported model over HTTP, with a page to try it",
     "inspect": "draws how the CRF decodes one sentence",
     "average": "averages the weights of several checkpoints",
-    "tune": "chooses the normalization rule that best ranks candidates by teacher scores",
+    "tune": "finds the decoding options with the best BLEU on a validation set",
     "bench": "compares systems by quality, latency, throughput and memory",
     "report": "turns benchmark records into a table, figures and a page",
 }
@@ -69,7 +70,7 @@ def _lacking(tool: str, error: ModuleNotFoundError) -> int:
 def _module(tool: str, arguments: list[str]) -> str:
     """The module of a tool. Only a checkpoint needs torch, which takes seconds to import."""
     paths = [word for word in arguments if word.split("=")[0] == "--path"]
-    return "translate_checkpoint" if tool == "translate" and paths else tool
+    return "translate_checkpoint" if tool == "translate" and paths else tool.replace("-", "_")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 
 from fairseq_nart.compat.quiet import keeping_root_logger
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_allowed
 from fairseq_nart.subwords import Subwords, subword_scheme
 
 with keeping_root_logger():
@@ -96,7 +97,7 @@ class Translator:
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
         self.task.first_line = first_line
         result: list[list[Translation]] = [[] for _ in lines]
-        for index, hypotheses in self._decode(lines, batch_size, most):
+        for index, hypotheses in self.hypotheses(lines, batch_size, most):
             result[index] = [Translation(self.text(h.tokens), h.score) for h in hypotheses]
         return result
 
@@ -111,6 +112,7 @@ class Translator:
 
         The tokens are on the model's device.
         """
+        require_allowed("batch_size", batch_size, (), {"at least": 1})
         tokens, lengths = self.task.get_interactive_tokens_and_lengths(
             [self._pieces(number, line) for number, line in enumerate(lines, self.task.first_line)],
             lambda pieces: pieces,
@@ -128,9 +130,10 @@ class Translator:
         except UserError as error:
             raise UserError(f"line {number}: {error}") from error
 
-    def _decode(
-        self, lines: Sequence[str], batch_size: int, most: int | None
+    def hypotheses(
+        self, lines: Sequence[str], batch_size: int = 64, most: int | None = None
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """The index of each line, in any order, and its `most` best hypotheses, or all."""
         for places, source in self.batches(lines, batch_size):
             yield from zip(places, self.engine(source, most), strict=True)
 

@@ -43,6 +43,9 @@ def require_allowed(
     if choices and value not in choices:
         known = ", ".join(map(str, choices))
         raise UserError(f"{typed(name)} must be one of {known}, not {value!r}")
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            require_allowed(name, one, choices, bounds)
     if not isinstance(value, (int, float)):
         return
     inside = all(_BOUNDS[words](value, bound) for words, bound in bounds.items())

@@ -46,13 +46,19 @@ def join_pieces(pieces: Iterable[str]) -> str:
 class Subwords:
     """Segments text with a sentencepiece model. Without one, input must already be segmented.
 
-    `scheme` is the dictionary's `subword_scheme`. UserError if `model` is not a sentencepiece
-    model.
+    `scheme` is the dictionary's `subword_scheme`, and `how` tells the user how to give a missing
+    model. UserError if `model` is not a sentencepiece model.
     """
 
-    def __init__(self, model: str | Path | None, scheme: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | None,
+        scheme: str | None = None,
+        how: str = "give the model (--sentencepiece MODEL; in Python sentencepiece=)",
+    ) -> None:
         self.model = None if model is None else load_model(model)
         self.scheme = scheme
+        self.how = how
 
     @property
     def takes_text(self) -> bool:
@@ -68,7 +74,7 @@ class Subwords:
             shown = line if len(line) <= 40 else f"{line[:40]}..."
             raise UserError(
                 f"{shown!r} is not segmented, but the dictionary holds sentencepiece's pieces: "
-                "give the model (--sentencepiece MODEL; in Python sentencepiece=)"
+                f"{self.how}"
             )
         return line.split()
 

@@ -6,12 +6,15 @@ import subprocess
 from pathlib import Path
 
 import grammar
+from fairseq import options
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECIPES = {
     "multi30k_de_en": ("MULTI30K", ("train", "valid", "test2016", "test2017"), ("de", "en")),
     "iwslt14_de_en": ("IWSLT14", ("train", "valid", "test"), ("de", "en")),
     "wmt14_en_de": ("WMT14", ("train", "valid", "test"), ("en", "de")),
+    "wmt16_en_ro": ("WMT16", ("train", "valid", "test"), ("en", "ro")),
+    "iwslt16_en_de": ("IWSLT16", ("train", "valid", "test"), ("en", "de")),
     "own_text": ("TEXT", ("train", "valid", "test"), ("de", "en")),
 }
 STAND_IN = """#!{python} -IS
@@ -25,11 +28,13 @@ if "--paired-bs" in sys.argv and len(sys.argv[sys.argv.index("-i") :]) < 3:
 if sys.argv[0].endswith("generate"):
     print("H-1\\t-0.1\\tb\\nH-0\\t-0.1\\ta")
 if "tune" in sys.argv:
-    print(f"best: --rescore-normalization reward --rescore-alpha {{len(sys.argv[2]) % 7}} (BLEU 1)")
+    path = sys.argv[sys.argv.index("--path") + 1]
+    print(f"best: --rescore-normalization reward --rescore-alpha {{len(path) % 7}} (BLEU 1)")
 """
 
-SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 TEACHER SRC TGT SIZE N TEACHER_UPDATES FIRST_UPDATES"
-SETTINGS += " SECOND_UPDATES PIECES TOKENS TOKENIZE SEED OTHER_SEED SYSTEMS PRECISION GPUS"
+SETTINGS = "TEXT MULTI30K IWSLT14 WMT14 IWSLT16 WMT16 TEACHER SRC TGT SIZE N TEACHER_UPDATES"
+SETTINGS += " FIRST_UPDATES SECOND_UPDATES PIECES TOKENS TOKENIZE SEED OTHER_SEED SYSTEMS PRECISION"
+SETTINGS += " GPUS DIACRITICS"
 
 
 def write_raw_text(folder: Path, recipe: str) -> dict[str, str]:
@@ -39,8 +44,9 @@ def write_raw_text(folder: Path, recipe: str) -> dict[str, str]:
     pairs = grammar.corpus(1)
     for split in splits:
         part = [next(pairs) for _ in range(300 if split == "train" else 2)]
-        for language, side in zip(("de", "en"), ("source", "shown")):
-            text = "".join(f"{getattr(pair, side)}\n" for pair in part)
+        for language in (source, target):
+            lines = (pair.shown if language == "en" else pair.source for pair in part)
+            text = "".join(f"{line}\n" for line in lines)
             with gzip.open(folder / f"{split}.{language}.gz", "wt", encoding="utf-8") as file:
                 file.write(text)
     return {variable: str(folder), "SRC": source, "TGT": target}
@@ -64,3 +70,15 @@ def listed_steps(recipe: str) -> list[str]:
     command = [EXAMPLES / "run.sh", recipe, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return re.findall(r"^  (\w+) +\w.*", done.stdout[done.stdout.index("\nSteps") :], re.M)
+
+
+def parsed(command):
+    """The command line, parsed by its program."""
+    program, *words = command
+    if program == "fairseq-train":
+        return options.parse_args_and_arch(options.get_training_parser(), words)
+    if program == "fairseq-generate":
+        return options.parse_args_and_arch(options.get_generation_parser(), words)
+    if program == "fairseq-preprocess":
+        return options.get_preprocessing_parser().parse_args(words)
+    return None

@@ -12,13 +12,14 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 
 from fairseq_nart import cli
 from fairseq_nart.models._backbone import NartModel
+from fairseq_nart.models._registry import SIZES as SIZE_NAMES
 from fairseq_nart.tasks._options import RescoringConfig, decoding_config
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fairseq_nart"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SIZES = ("_tiny", "_cpu", "_small", "_base")
+SIZES = tuple(f"_{size}" for size in SIZE_NAMES)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -63,7 +64,8 @@ def tool_options():
     tools = (*cli.TOOLS, "translate_checkpoint")
     parsers = {tool: argparse.ArgumentParser() for tool in tools}
     for tool, parser in parsers.items():
-        importlib.import_module(f"fairseq_nart.tools.{tool}").add_arguments(parser)
+        module = importlib.import_module(f"fairseq_nart.tools.{tool.replace('-', '_')}")
+        module.add_arguments(parser)
     return {tool: set(parser._option_string_actions) for tool, parser in parsers.items()}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_ONLY = ["crf", "ctc", "latent", "layers", "losses", "generation"]
+TORCH_ONLY = ["crf", "ctc", "dag", "latent", "layers", "losses", "generation"]
 
 
 def sources():
@@ -37,7 +37,12 @@ def test_runtime_imports_neither_torch_nor_fairseq():
 
 
 LEVELS = [
-    *(["errors", "options", "text", "subwords", "files"], ["crf"], ["losses"], ["layers", "ctc"]),
+    *(
+        ["errors", "options", "text", "subwords", "files"],
+        ["crf"],
+        ["losses"],
+        ["layers", "ctc", "dag"],
+    ),
     *(["latent"], ["generation"], ["runtime"], ["compat"], ["data"], ["teacher"]),
     *(["models", "criterions"], ["tasks"], ["hub", "extensions"], ["export"], ["server"]),
     *(["tools"], ["cli"]),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import grammar
+import numpy as np
 import torch
 from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -13,6 +14,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from fairseq_cli import generate, interactive, preprocess, train
 
 from fairseq_nart.criterions.nart import NartCriterion
+from fairseq_nart.data.phrase_tables import Sides, write
 from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.tasks._options import task_config
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
@@ -72,10 +74,33 @@ def load_task(data: Path, **decoding: object) -> NartTranslationTask:
     return NartTranslationTask.setup_task(cfg)
 
 
+def phrase_table(task: NartTranslationTask) -> Path:
+    """A file of random phrases that sentences of `test` contain, beside the data."""
+    file = Path(task.cfg.data) / "phrases.tsv"
+    if not file.exists():
+        task.load_dataset("test")
+        random = np.random.default_rng(1)
+        sides = Sides((task.cfg.source_lang, task.cfg.target_lang), (task.src_dict, task.tgt_dict))
+        pairs = []
+        for item in task.dataset("test"):
+            source, start = item["source"].tolist()[:-1], random.integers(2)
+            while start < len(source):
+                phrase = source[start : start + random.integers(1, 4)]
+                size = random.integers(1, 5)
+                target = random.integers(task.tgt_dict.nspecial, len(task.tgt_dict), size)
+                if min(phrase) >= task.src_dict.nspecial:
+                    pairs.append((phrase, target.tolist(), 0.5, 2))
+                start += len(phrase) + random.integers(3)
+        write(file, sides, pairs)
+    return file
+
+
 def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
     """A small student with random weights and transitions of the CRF, and small fertilities."""
     torch.manual_seed(seed)
     parser = options.get_training_parser()
+    if arch.startswith("nart_enat_p"):
+        words = ("--phrase-table", str(phrase_table(task)), *words)
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
     model = task.build_model(options.parse_args_and_arch(parser, command))
     for name, parameter in model.named_parameters():

@@ -9,12 +9,7 @@
 #             rate of 0; all N as itself if the system does not start from NART
 #   OTHER_SEED  of the step seeds (default: 2)
 text_in MULTI30K
-src="${SRC:-de}"
-case "$src" in
-    de) tgt=en ;;
-    en) tgt=de ;;
-    *) refuse "SRC=$src: it must be de or en" ;;
-esac
+direction de en
 run="${NART_RUNS:-runs}/multi30k_${src}_$tgt"
 tests=(test2016 test2017) pieces=(--pieces 8000)
 sets=(valid:valid test2016:test test2017:test1)  # the name of each and its subset in $data
@@ -30,7 +25,7 @@ for step in "${steps[@]}"; do
         bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
     esac
     case "$step" in  # fairseq treats 0 updates as no limit
-        ablations | fertility | sweep | table2)
+        ablations | fertility | one_pass | sweep | table2)
             [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
     esac
 done
@@ -80,7 +75,7 @@ teachers() {
     done
 }
 
-alone() {  # alone SYSTEM[.VARIANT] OPTIONS...: all N updates as itself, from the teacher's weights
+alone() {  # alone SYSTEM[.KIND] OPTIONS...: all N updates as itself, from the teacher's weights
     train "$1" "$distilled" "$N" --arch "${1%%.*}_$size" --eval-bleu --init-from "$teacher" \
         "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
     average "$1" "$run/$1.pt"
@@ -89,7 +84,7 @@ alone() {  # alone SYSTEM[.VARIANT] OPTIONS...: all N updates as itself, from th
 ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     local set out
     alone nart_ctc --ctc-split 2
-    tune nart_ctc --ctc-beam 10
+    tune_rule nart_ctc --ctc-beam 10
     for set in "${sets[@]}"; do
         out="$run/out/${set%:*}"
         translate "$run/nart_ctc.pt" "${set#*:}" "$out/nart_ctc.1"
@@ -98,12 +93,52 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     done
 }
 
+# No teacher at decoding: one output, whose length is tuned on valid. NMLA ends with N/6 more updates.
+one_pass() {  ## after teachers: CTC from the translations of all three, with glancing, and NMLA
+    local teachers="$teacher:$run/teacher_lstm.pt:$run/teacher_conv.pt" name set out
+    local distilled="$run/distilled.ensemble"
+    once distill.ensemble fairseq-nart distill "$data" --path "$teachers" --out "$distilled" \
+        --beam "$beam" --lenpen auto
+    alone nart_ctc.ensemble --ctc-split 2
+    alone nart_ctc.glancing --ctc-split 2 --glancing
+    further nart_ctc.ensemble.nmla --ctc-split 2 --ctc-loss nmla
+    for name in nart_ctc.{ensemble,glancing,ensemble.nmla}; do
+        tune_length "$name"
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$name"
+            translate "$run/$name.pt" "${set#*:}" "$out.1"
+            translate "$run/$name.pt" "${set#*:}" "$out.tuned" "${length[@]}"
+            bleu "${set%:*}" "$out".{1,tuned}
+        done
+    done
+}
+
+# A CRF is trained from the beginning (dcrf), or for N/6 updates on the trained graph (after).
+dag() {  ## a directed graph, also with glancing and with a CRF: one output, and 5 lengths that the teacher ranks
+    local name set out
+    alone nart_dag
+    alone nart_dag.glancing --glancing --glancing-ratio 0.5,0.1
+    alone nart_dag.dcrf --output dcrf
+    further nart_dag.after --output dcrf
+    for name in nart_dag{,.glancing,.dcrf,.after}; do
+        tune_length "$name"
+        tune_rule "$name" --dag-paths 5
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$name"
+            translate "$run/$name.pt" "${set#*:}" "$out.lookahead" --dag-search lookahead
+            translate "$run/$name.pt" "${set#*:}" "$out.1" "${length[@]}"
+            translate "$run/$name.pt" "${set#*:}" "$out.5" --dag-paths 5 "${rule[@]}"
+            bleu "${set%:*}" "$out".{lookahead,1,5}
+        done
+    done
+}
+
 # Most targets have 8 to 16 tokens. So 8 tokens per latent, the papers' compression, leave one or two latents.
 latent() {  ## latent Transformer and VQ-VAE with 2 and 8 tokens per latent, and 1, 10 and 100 samples
     local name set samples out
     for name in nart_{latent,vqvae}.{2,8}; do
         alone "$name" --compression "${name##*.}" --latent-bits 10
-        tune "$name" --latent-samples 10
+        tune_rule "$name" --latent-samples 10
         for set in "${sets[@]}"; do
             out="$run/out/${set%:*}"
             translate "$run/$name.pt" "${set#*:}" "$out/$name.1"
@@ -118,14 +153,11 @@ latent() {  ## latent Transformer and VQ-VAE with 2 and 8 tokens per latent, and
     done
 }
 
-# The fertilities come from eflomal's links (pip install eflomal), or without eflomal from the teacher's
-# attention, which is harder to learn from (docs/results/fertilities.md). Fine-tuning starts at fifteen times
-# the published rate, which is for a far longer training. The same number of updates without the teacher shows
-# the effect of the teacher.
+# Fine-tuning starts at fifteen times the published rate, which is for a far longer training. The same number of
+# updates without the teacher shows the effect of the teacher.
 fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, and without
-    local aligner=(--teacher "$teacher") set name samples out
-    if python -c 'import eflomal' 2> /dev/null; then aligner=(--eflomal); fi
-    once align fairseq-nart align "$distilled" "${aligner[@]}" --splits train valid
+    local set name samples out
+    align
     alone nart_fertility
     further nart_fertility.finetuned --finetune-with "$teacher"
     further nart_fertility.longer
@@ -133,7 +165,7 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
         out="$run/out/${set%:*}"
         for name in nart_fertility{,.finetuned,.longer}; do
             translate "$run/$name.pt" "${set#*:}" "$out/$name.1"
-            tune "$name" --fertility-samples 10
+            tune_rule "$name" --fertility-samples 10
             for samples in 10 100; do
                 translate "$run/$name.pt" "${set#*:}" "$out/$name.$samples" \
                     --fertility-samples "$samples" "${rule[@]}"
@@ -143,11 +175,38 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
     done
 }
 
-further() {  # further NAME OPTIONS...: trains NAME, nart_fertility with N/6 more updates
-    train "$1" "$distilled" $((N / 6)) --arch "nart_fertility_$size" --eval-bleu \
-        --init-from "$run/nart_fertility.pt" "${second_options[@]}" --lr 3e-4 \
+# Each system with 1 and 9 lengths.
+enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose decoder reads mapped embeddings
+    local aligner system set out
+    choose_aligner
+    once phrases fairseq-nart phrase-table "$distilled" "${aligner[@]}" --out "$run/phrases.tsv"
+    alone nart_enat_p --phrase-table "$run/phrases.tsv"
+    alone nart_enat_e
+    for system in nart_enat_p nart_enat_e; do
+        tune "$system" --length-candidates 9
+        for set in "${sets[@]}"; do
+            out="$run/out/${set%:*}/$system"
+            translate "$run/$system.pt" "${set#*:}" "$out.1"
+            translate "$run/$system.pt" "${set#*:}" "$out.9" --length-candidates 9 "${rule[@]}"
+            bleu "${set%:*}" "$out".{1,9}
+        done
+    done
+}
+
+further() {  # further NAME.KIND OPTIONS...: trains NAME.KIND, NAME with N/6 more updates
+    train "$1" "$distilled" $((N / 6)) --arch "${1%%.*}_$size" --eval-bleu \
+        --init-from "$run/${1%.*}.pt" "${second_options[@]}" --lr 3e-4 \
         --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
     average "$1" "$run/$1.pt"
+}
+
+reg() {  ## NAT-REG, with 1, 9 and 19 lengths
+    local set
+    alone nart_reg
+    for set in "${sets[@]}"; do
+        translate_lengths nart_reg "${set#*:}" "$run/out/${set%:*}"
+        bleu "${set%:*}" "$run/out/${set%:*}"/nart_reg.{1,9,19}
+    done
 }
 
 # Refinement's repeated words are removed, and mask-predict also has five lengths, as in their papers.
@@ -157,7 +216,7 @@ refinement() {  ## iterative refinement and mask-predict, with several numbers o
         alone "$system" --refinement-iterations 4
     done
     adaptive=(--refinement-stop jaccard --dedup)
-    tune nart_refinement "${adaptive[@]}" --length-candidates 9
+    tune_rule nart_refinement "${adaptive[@]}" --length-candidates 9
     for set in "${sets[@]}"; do
         name="${set%:*}" subset="${set#*:}"
         refined="$run/out/$name/nart_refinement" filled="$run/out/$name/nart_cmlm"
@@ -214,11 +273,12 @@ ablations() {  ## what each choice is worth: NART-DCRF with one choice changed, 
     ablation base "$distilled" first
     ablation t_plus_c "$distilled" first.t_plus_c --length-predictor offset
     ablation raw "$data" first.raw
+    ablation glancing "$distilled" first.glancing --glancing
     train ablation/lambda_0 "$distilled" $((N / 2)) --arch nart_dcrf_cpu --eval-bleu \
         --init-from "$run/ablation/first/checkpoint_best.pt" "${options[@]}" --nar-loss-weight 0
     train ablation/cold "$distilled" "$N" --arch nart_dcrf_cpu --eval-bleu "${options[@]}" \
         --lr 7e-4 --warmup-updates 200 --total-num-update "$N"
-    for name in base t_plus_c raw lambda_0 cold; do
+    for name in base t_plus_c raw glancing lambda_0 cold; do
         for set in valid:valid test2016:test; do
             out="$run/out/${set%:*}/ablation.$name"
             translate "$run/ablation/$name/checkpoint_best.pt" "${set#*:}" "$out"
@@ -269,8 +329,8 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
-    for step in prepare teacher distill students evaluate teachers peer sweep ctc fertility refinement \
-        latent bench; do
+    for step in prepare teacher distill students evaluate teachers peer sweep ctc dag fertility enat \
+        reg latent refinement bench; do
         "$step"
     done
 }

@@ -65,7 +65,7 @@ class NartCriterion(FairseqCriterion):
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Logs the loss per target token and each term per item, in base 2 unless a share."""
+        """Logs the loss per target token and each term per item, in base 2 if in nats."""
         outputs = [{k: float(v) for k, v in log.items()} for log in logging_outputs]
 
         def log_mean(name: str, total: str, count: str, unit: float) -> None:

@@ -20,34 +20,67 @@ def label_log_probs(logits: Tensor, blank: Tensor, labels: Tensor) -> Tensor:
     with their gradient, so the caller must not use them again. No (B,F,V) log-probabilities are
     stored.
     """
+    return _label_log_probs(logits, blank, labels, repeats=False)[0]
+
+
+def label_log_probs_and_repeats(
+    logits: Tensor, blank: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`label_log_probs`, and the probability (B,F-1) that two neighbouring frames have the same
+    token if both have one."""
+    return _label_log_probs(logits, blank, labels, repeats=True)
+
+
+def _label_log_probs(
+    logits: Tensor, blank: Tensor, labels: Tensor, repeats: bool
+) -> tuple[Tensor, Tensor]:
     ids = labels[:, None].expand(-1, logits.size(1), -1)  # (B,F,L)
-    scores, log_z = _ScoresAndNorm.apply(logits, ids)  # type: ignore[no-untyped-call]
+    scores, log_z, same = _ScoresAndNorm.apply(logits, ids, repeats)  # type: ignore[no-untyped-call]
     wide = blank.to(log_z)
     log_z = torch.logaddexp(log_z, wide)
-    return torch.cat([wide[..., None], scores.to(log_z)], dim=2) - log_z[..., None]
+    return torch.cat([wide[..., None], scores.to(log_z)], dim=2) - log_z[..., None], same
 
 
 class _ScoresAndNorm(torch.autograd.Function):
-    """(B,F,V) logits at ids (B,F,L), and the log-sum-exp of all logits (B,F)."""
+    """(B,F,V) logits at ids (B,F,L), the log-sum-exp of all logits (B,F), and with `repeats` the
+    products of the softmaxes of neighbouring frames (B,F-1)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, ids: Tensor, repeats: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(logits.dtype, torch.float32)
-        log_z = torch.cat([part.to(wide).logsumexp(dim=2) for part in _passes(logits)[0]])
-        ctx.save_for_backward(logits, ids, log_z)
-        return logits.gather(2, ids), log_z
+        log_z = logits.new_empty(logits.shape[:2], dtype=wide)
+        same = logits.new_zeros(len(logits), logits.size(1) - 1, dtype=wide)
+        for part, z, part_same in zip(*_passes(logits, log_z, same)):
+            torch.logsumexp(part.to(wide), dim=2, out=z)
+            if repeats:
+                probs = (part.to(wide) - z[..., None]).exp_()
+                part_same.copy_((probs[:, :-1] * probs[:, 1:]).sum(dim=2))
+        ctx.save_for_backward(logits, ids, log_z, same)
+        ctx.repeats = repeats
+        return logits.gather(2, ids), log_z, same
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_scores: Tensor, grad_log_z: Tensor) -> tuple[Tensor, None]:
-        logits, ids, log_z = ctx.saved_tensors
-        for part, z, grad, part_ids, grad_part in zip(
-            *_passes(logits, log_z, grad_log_z, ids, grad_scores)
+    def backward(
+        ctx: Any, grad_scores: Tensor, grad_log_z: Tensor, grad_same: Tensor
+    ) -> tuple[Tensor, None, None]:
+        logits, ids, log_z, same = ctx.saved_tensors
+        for part, z, grad, part_ids, grad_part, s, grad_s in zip(
+            *_passes(logits, log_z, grad_log_z, ids, grad_scores, same, grad_same)
         ):
-            grad_logits = (part.to(z) - z[..., None]).exp_().mul_(grad[..., None])
+            grad_logits = probs = (part.to(z) - z[..., None]).exp_()
+            if ctx.repeats:
+                grad_logits = probs * grad[..., None]
+                for own, other in ((slice(-1), slice(1, None)), (slice(1, None), slice(-1))):
+                    moved = probs[:, own] * (probs[:, other] - s[..., None])
+                    grad_logits[:, own] += moved.mul_(grad_s[..., None])
+            else:
+                grad_logits.mul_(grad[..., None])
             grad_logits.scatter_add_(2, part_ids, grad_part.to(grad_logits))
             part.copy_(grad_logits)
-        return logits, None
+        return logits, None, None
 
 
 def _passes(logits: Tensor, *others: Tensor) -> list[tuple[Tensor, ...]]:

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fairseq_nart import __version__
 from fairseq_nart.errors import UserError
 from fairseq_nart.export import card, onnx
@@ -23,7 +25,9 @@ from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
 from fairseq_nart.tasks._options import alpha
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 
+MODEL = "model.onnx"
 SUBWORDS = "sentencepiece.model"
+ARRAYS = "arrays.npz"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     UserError if `out` exists, unless it is empty or an exported model, which is replaced. So
     files of the user are never deleted.
     """
+    out = out.resolve()  # not a link to the folder, nor "."
     if out.exists():
         _require_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +58,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield temporary
         old = None
         if out.exists():
+            _require_replaceable(out)  # again, because an export takes a while
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
             os.replace(out, old)
         os.replace(temporary, out)
@@ -93,13 +99,21 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         rescorer: Any = translator.engine.rescorer
         target = task.target_dictionary
         graphs += TeacherGraphs(request.teacher, rescorer.teacher, target.pad()).graphs()
-        scorer = Scorer(str(task.cfg.rescore_normalization), alpha(task.cfg), len(target))
-    files = {graph.name: f"{graph.name}.onnx" for graph in graphs}
-    for graph in graphs:
-        onnx.write(graph, folder / files[graph.name], request.precision)
+        widest = rescorer.teacher.cfg.encoder, rescorer.teacher.cfg.decoder
+        scorer = Scorer(
+            normalization=str(task.cfg.rescore_normalization),
+            alpha=alpha(task.cfg),
+            vocab_size=len(target),
+            ffn_dim=max(side.ffn_embed_dim for side in widest),
+            heads=max(side.attention_heads for side in widest),
+        )
+    onnx.write(graphs, folder / MODEL, request.precision)
     vocabularies = _write_vocabularies(task, folder)
     if request.sentencepiece is not None:
         shutil.copyfile(request.sentencepiece, folder / SUBWORDS)
+    arrays: dict[str, Any] = {name: x.cpu().numpy() for name, x in model.arrays().items()}
+    if arrays:
+        np.savez(folder / ARRAYS, **arrays)
     system, dictionary = system_of(request.arch), task.target_dictionary
     options = translator.engine.options
     manifest = Manifest(
@@ -111,16 +125,19 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
         longest_source=model.longest_source,
         longest_target=model.longest_target,
         vocab_size=model.vocab_size,
+        ffn_dim=model.cfg.ffn_embed_dim,
+        heads=model.cfg.attention_heads,
         pad=dictionary.pad(),
         eos=dictionary.eos(),
         unk=dictionary.unk(),
         bos=dictionary.bos(),
         own_score=model.own_score,
-        graphs=files,
+        model=MODEL,
         vocabularies=vocabularies,
         subwords=SUBWORDS if request.sentencepiece is not None else None,
         constants=model.constants(),
         decoding={x.name: _option(x, options, model.idle_options) for x in fields(options)},
+        arrays=ARRAYS if arrays else None,
         scorer=scorer,
         about=_about(request),
     )
@@ -145,10 +162,10 @@ def _write_vocabularies(task: Any, folder: Path) -> tuple[str, str]:
 
 def _option(option: Field[Any], options: Any, idle: tuple[str, ...]) -> Option:
     value, choices = getattr(options, option.name), list(map(str, choices_of(option)))
-    is_bool = isinstance(option.default, bool)
+    kinds = (kind for kind in ("bool", "float", "int") if kind in str(option.type))
     return Option(
         value=str(value) if choices else value,
-        kind="str" if choices else "bool" if is_bool else "int",
+        kind="str" if choices else next(kinds),
         help=option.metadata["help"],
         choices=choices,
         bounds=bounds_of(option),

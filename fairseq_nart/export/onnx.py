@@ -1,6 +1,7 @@
-"""Traces graphs into ONNX files, in float32 or int8."""
+"""Traces graphs into an ONNX file, in float32 or int8."""
 
 import contextlib
+import copy
 import logging
 import tempfile
 import warnings
@@ -8,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fairseq_nart.generation.graph import Graph
@@ -30,29 +33,96 @@ class _Traced(nn.Module):
         return tuple(self.graph.compute(**dict(zip(self.graph.example, inputs))).values())
 
 
-def write(graph: Graph, file: Path, precision: str) -> None:
-    """Writes a graph in float32 or int8."""
+def write(graphs: list[Graph], file: Path, precision: str) -> None:
+    """Writes graphs in float32 or int8 into one file: see `join`."""
+    models = {}
     with tempfile.TemporaryDirectory() as folder:
-        traced = Path(folder) / "traced.onnx"
-        _write_float32(graph, traced)
-        if precision == "int8":
-            quantized = Path(folder) / "int8.onnx"
-            quantize(traced, quantized)
-            traced = quantized
-        model = onnx.load(traced)
-    _shorten_names(model.graph)
-    onnx.save(model, file)
+        traced, quantized = (Path(folder) / name for name in ("traced.onnx", "int8.onnx"))
+        for graph in graphs:
+            _write_float32(graph, traced)
+            if precision == "int8":
+                quantize(traced, quantized)
+            models[graph.name] = onnx.load(quantized if precision == "int8" else traced)
+    onnx.save(join(models), file)
 
 
-def _shorten_names(graph: Any) -> None:
-    """Numbers nodes and tensors. The names of the exporter are a fifth of a small model's file."""
-    kept = {"", *(one.name for one in (*graph.input, *graph.output))}
-    names: dict[str, str] = {}
+def join(models: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
+    """Joins graphs by name, so that they share a session of ONNX Runtime and its threads.
 
-    def short(name: str) -> str:
-        return name if name in kept else names.setdefault(name, f"{len(names):x}")
+    The input NAME, false by default, says whether graph NAME is computed. Its inputs and outputs
+    are called NAME.INPUT and NAME.OUTPUT. Without a value they are empty.
+    """
+    joined = onnx.GraphProto(name="model")
+    for name, model in models.items():
+        graph = model.graph
+        _shorten_names(graph, name)
+        choice = helper.make_tensor_value_info(name, TensorProto.BOOL, [])
+        for value in (choice, *graph.input):
+            joined.input.append(value)
+            joined.initializer.append(_empty(value))
+        outputs = [value.name for value in graph.output]
+        joined.node.append(
+            helper.make_node(
+                "If",
+                [name],
+                outputs,
+                then_branch=_branch(graph.node, graph.output, graph.initializer),
+                else_branch=_branch(
+                    [
+                        helper.make_node("Constant", [], [x.name], value=_empty(x))
+                        for x in graph.output
+                    ],
+                    graph.output,
+                    [],
+                ),
+            )
+        )
+        joined.output.extend(map(_of_any_size, graph.output))
+    first = next(iter(models.values()))
+    result: onnx.ModelProto = helper.make_model(
+        joined, opset_imports=first.opset_import, ir_version=first.ir_version
+    )
+    return result
 
-    for tensor in graph.initializer:
+
+def _branch(nodes: Any, outputs: Any, weights: Any) -> onnx.GraphProto:
+    """A branch of `If`, without inputs: it sees those of the whole graph."""
+    renamed = copy.deepcopy(list(nodes))
+    inner = {value.name: f"{value.name}'" for value in outputs}
+    for node in renamed:
+        node.input[:] = (inner.get(x, x) for x in node.input)
+        node.output[:] = (inner.get(x, x) for x in node.output)
+    values = [_of_any_size(value) for value in outputs]
+    for value in values:
+        value.name = inner[value.name]
+    return helper.make_graph(renamed, "branch", [], values, weights)
+
+
+def _of_any_size(value: Any) -> onnx.ValueInfoProto:
+    kind = value.type.tensor_type
+    result: onnx.ValueInfoProto = helper.make_tensor_value_info(
+        value.name, kind.elem_type, [None] * len(kind.shape.dim)
+    )
+    return result
+
+
+def _empty(value: Any) -> onnx.TensorProto:
+    """A constant of the type of `value`; dimensions of any size are 0."""
+    kind = value.type.tensor_type
+    sizes = [size.dim_value for size in kind.shape.dim]
+    array = np.zeros(sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return numpy_helper.from_array(array, value.name)
+
+
+def _shorten_names(graph: onnx.GraphProto, name: str) -> None:
+    """Numbers nodes and tensors, and puts `name` before inputs and outputs. The names of the
+    exporter are a fifth of a small model's file."""
+    names = {"": "", **{x.name: f"{name}.{x.name}" for x in (*graph.input, *graph.output)}}
+
+    def short(old: str) -> str:
+        return names.setdefault(old, f"{name}{len(names):x}")
+
+    for tensor in (*graph.initializer, *graph.input, *graph.output):
         tensor.name = short(tensor.name)
     for node in graph.node:
         node.name = node.doc_string = ""
@@ -76,8 +146,10 @@ def _write_float32(graph: Graph, file: Path) -> None:
             input_names=list(graph.example),
             output_names=list(outputs),
             dynamic_axes={
-                name: {axis: f"{name}_{axis}" for axis in range(min(2, tensor.dim()))}
-                for name, tensor in tensors.items()
+                name: {
+                    axis: f"{name}_{axis}" for axis in graph.sizes.get(name, range(2))[: x.dim()]
+                }
+                for name, x in tensors.items()
             },
         )
 

@@ -1,7 +1,7 @@
 """The parts of a system that are exported as ONNX graphs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ class Graph:
 
     name: str
     compute: Callable[..., dict[str, Tensor]]
-    """Named tensors -> named tensors; their first two dimensions may have any size."""
+    """Named tensors -> named tensors; see `sizes`."""
     model: nn.Module
     """Has the weights that `compute` uses."""
     example: dict[str, Tensor]
     """Arguments to trace it with. No dimension of any size may be 1 or equal another."""
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The dimensions of a tensor that may have any size, if they are not the first two."""
 
 
 def example_source() -> Tensor:

@@ -2,15 +2,16 @@
 
 A field's metadata holds its help and bounds (see `fairseq_nart.options`). If the option is a number
 of items per sentence, the metadata names them: under `candidates` if a teacher can rank them, else
-under `counts`.
+under `counts`. Under `tuned` are the values that `fairseq-nart tune` compares.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Optional
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.stopping import STOPPING_RULES, RefinementStop
-from fairseq_nart.options import require_in_range
+from fairseq_nart.options import require_in_range, typed
 
 
 @dataclass
@@ -39,6 +40,14 @@ class LengthDecoding(Deduplicating):
         metadata={
             "help": "target lengths decoded in parallel around the predicted one: 1, 9, 19",
             "candidates": "length",
+        },
+    )
+    length_offset: int = field(
+        default=0,
+        metadata={
+            "help": "tokens added to the predicted length; `fairseq-nart tune` finds the best on "
+            "the validation set",
+            "tuned": range(-2, 5),
         },
     )
 
@@ -98,3 +107,53 @@ class StoppingDecoding(IterativeDecoding):
         if self.refinement_iterations is None and self.refinement_stop != RefinementStop.none:
             return 20
         return super().decoder_passes()
+
+
+class PathSearch(StrEnum):
+    """How a path through a graph is found; see `PathDecoding`."""
+
+    greedy = "greedy"
+    lookahead = "lookahead"
+    viterbi = "viterbi"
+
+
+@dataclass
+class PathDecoding(DecodingOptions):
+    """Options of systems that choose a path through a graph of vertices."""
+
+    dag_search: PathSearch = field(
+        default=PathSearch.viterbi,
+        metadata={
+            "help": "how the path is found: the best move at each vertex (greedy), together with "
+            "the token that follows (lookahead), or the best path and tokens (viterbi)"
+        },
+    )
+    dag_length_penalty: float = field(
+        default=1.0,
+        metadata={
+            "help": "viterbi divides a path's log-probability by its length to this power, so that "
+            "a larger value gives longer outputs; `fairseq-nart tune` finds the best value on the "
+            "validation set",
+            "at least": 0,
+            "tuned": [tenths / 10 for tenths in (0, 5, *range(7, 16), 20)],
+        },
+    )
+    dag_paths: int = field(
+        default=1,
+        metadata={
+            "help": "number of candidates of viterbi: the best paths of as many lengths",
+            "at least": 1,
+            "candidates": "length",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dag_search == PathSearch.viterbi:
+            return
+        for name in ("dag_length_penalty", "dag_paths"):
+            if getattr(self, name) != getattr(PathDecoding, name):
+                raise UserError(
+                    f"{typed(name)} is for --dag-search viterbi, not {self.dag_search}: leave one "
+                    "of the two out"
+                )

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.attention import keys_mask
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.layers.transformer import Decoder, TransformerSize
@@ -27,12 +28,12 @@ class LatentPredictor(Decoder):
         self.end = codes
         self.width = 2 * size.dim * layers
         """Of the cache."""
-        self.start = nn.Parameter(torch.randn(size.dim))
+        self.start_vector = nn.Parameter(torch.randn(size.dim))
 
     def logits(self, vectors: Tensor, mask: Tensor, states: EncoderStates) -> Tensor:
         """vectors (B,M,D) of the latents in mask (B,M) -> (B,M+1,K+1): each latent from those
         before it, then the end."""
-        x = torch.cat([self.start.expand(len(vectors), 1, -1), vectors], dim=1)
+        x = torch.cat([self.start_vector.expand(len(vectors), 1, -1), vectors], dim=1)
         features = self(x, torch.cat([mask[:, :1], mask], dim=1), states)
         logits: Tensor = self.output_projection(features)
         return logits
@@ -40,8 +41,8 @@ class LatentPredictor(Decoder):
     def step(
         self, x: Tensor, cache: Tensor, memory: Tensor, source_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The vector of the last latent, or `start`, x (BN,D); the keys and values of those before
-        it, cache (BN,t,2LD); `memory` (B,S,2LD) of the source and its mask (B,S).
+        """The vector of the last latent, or `start_vector`, x (BN,D); the keys and values of those
+        before it, cache (BN,t,2LD); `memory` (B,S,2LD) of the source and its mask (B,S).
 
         Returns logits (BN,K+1) of the next latent and the longer cache (BN,t+1,2LD).
         """
@@ -75,7 +76,7 @@ def _step(
         return torch.cat([known, torch.cat([attention.k_proj(y), attention.v_proj(y)], 2)], 1)
 
     def attend_to_source(y: Tensor) -> Any:
-        queries = y.view(source.size(0), -1, y.size(2))  # (B,N,D)
+        queries = exporting.grouped(y, source)  # (B,N,D)
         return layer.encoder_attn.over(queries, source, visible_source).view_as(y)
 
     norm = layer.self_attn_layer_norm

@@ -152,6 +152,19 @@ class PositionalAttention(MultiheadAttention):
             return self._attend_in_graph(mask, q, k, self.v_proj(value))
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
+    def weights(self, positions: Tensor, mask: Tensor) -> Tensor:
+        """positions (T,D), mask (B,T) -> the attention weights (B,H,T,T), in an export."""
+        q, k = self._project_apart(positions[None], "qk")
+        scores = torch.matmul(q / math.sqrt(q.size(3)), k.transpose(2, 3))
+        return scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(dim=3)
+
+    def average(self, value: Tensor, weights: Tensor) -> Tensor:
+        """value (B,T,D), the result of `weights` -> (B,T,D), in an export."""
+        v = exporting.reshape(self.v_proj(value), 0, 0, self.heads, -1)
+        out = torch.matmul(weights, v.transpose(1, 2)).transpose(1, 2)
+        projected: Tensor = self.out_proj(exporting.reshape(out, 0, 0, -1))
+        return projected
+
     def _project_positions(self, positions: Tensor) -> tuple[Tensor, ...]:
         if not self.packed or not decodes_on_cpu(positions):
             return self._project_apart(positions[None], "qk")

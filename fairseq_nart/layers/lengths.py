@@ -1,6 +1,6 @@
-"""Predicts target lengths by the paper's constant offset or by a learned classifier.
+"""Predicts target lengths by a constant offset, a constant ratio or a learned classifier.
 
-Lengths include the EOS on both sides. Both predictors have the same three methods: `fit` estimates
+Lengths include the EOS on both sides. All predictors have the same three methods: `fit` estimates
 statistics from the training data, `predict` gives the lengths of a batch, and `loss_terms` its
 loss.
 """
@@ -31,6 +31,31 @@ class OffsetLength(nn.Module):
     def predict(self, states: EncoderStates) -> Tensor:
         """(B,) lengths, not yet clamped."""
         return states.lengths + self.offset
+
+    def loss_terms(self, states: EncoderStates, target_lengths: Tensor) -> list[LossTerm]:
+        """Returns no terms: nothing is learned."""
+        return []
+
+
+class RatioLength(nn.Module):
+    """T = round(A S), A the mean of T / S on the training data (arXiv 1812.09664)."""
+
+    millionths: Tensor
+    """() A in millionths: an integer, which half precision does not round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("millionths", torch.tensor(10**6))
+
+    def fit(self, source_lengths: Tensor, target_lengths: Tensor) -> str:
+        """Sets A from the lengths, both (sentences,), and returns a message for the log."""
+        mean = (target_lengths / source_lengths.double()).mean()
+        self.millionths.copy_((mean * 10**6).round())
+        return f"target length = {mean:.3f} x source length"
+
+    def predict(self, states: EncoderStates) -> Tensor:
+        """(B,) lengths, not yet clamped."""
+        return (states.lengths * self.millionths + 5 * 10**5) // 10**6
 
     def loss_terms(self, states: EncoderStates, target_lengths: Tensor) -> list[LossTerm]:
         """Returns no terms: nothing is learned."""
@@ -90,6 +115,8 @@ def length_mask(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
-def build_length_predictor(name: str, dim: int) -> OffsetLength | LengthClassifier:
-    """The length predictor `name`: `offset` or `classifier`; dim is the encoder's width."""
-    return OffsetLength() if name == "offset" else LengthClassifier(dim)
+def build_length_predictor(name: str, dim: int) -> OffsetLength | RatioLength | LengthClassifier:
+    """The length predictor `name`: offset, ratio or classifier; dim is the encoder's width."""
+    if name == "classifier":
+        return LengthClassifier(dim)
+    return RatioLength() if name == "ratio" else OffsetLength()

@@ -41,12 +41,17 @@ class EncoderStates(Tensors):
 
     @classmethod
     def in_graph(
-        cls, memory: Tensor, source_mask: Tensor, embeddings: Tensor | None = None
-    ) -> "EncoderStates":
-        """The states in an export's decoder; the other fields are unused."""
+        cls,
+        memory: Tensor,
+        source_mask: Tensor,
+        embeddings: Tensor | None = None,
+        **more: Tensor,
+    ) -> Self:
+        """The states in an export's decoder, with the fields of a subclass in `more`; the other
+        fields are unused."""
         unused = memory
         embeddings = unused if embeddings is None else embeddings
-        return cls(unused, embeddings, source_mask, unused, memory=memory)
+        return cls(unused, embeddings, source_mask, unused, memory=memory, **more)
 
     @property
     def lengths(self) -> Tensor:

@@ -82,30 +82,36 @@ class DecoderLayer(Layer):
         self.encoder_attn = MultiheadAttention(size.dim, size.heads, size.attention_dropout)
         self.encoder_attn_layer_norm = nn.LayerNorm(size.dim)
 
-    def forward(  # type: ignore[override]
+    def attend_to_target(
         self,
         x: Tensor,
         mask: Tensor | None,
         positions: Tensor,
-        source: Tensor,
-        source_mask: Tensor | None,
+        weights: Tensor | None = None,
     ) -> Tensor:
-        """x (BN,T,D), positions (T,D), source (B,S,D), masks broadcastable -> (BN,T,D).
+        """x (BN,T,D), mask broadcastable, positions (T,D), the `weights` of positional attention if
+        they are known -> (BN,T,D), after all sub-layers before the attention to the source."""
+        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
+        if attend := self.positional_attn:
+            norm = self.positional_attn_layer_norm
+            if weights is not None:
+                return self.residual(x, norm, lambda y: attend.average(y, weights))
+            x = self.residual(x, norm, lambda y: attend(positions, y, mask))
+        return x
+
+    def attend_to_source(self, x: Tensor, source: Tensor, source_mask: Tensor | None) -> Tensor:
+        """x (BN,T,D), source (B,S,D), mask broadcastable -> (BN,T,D), after the other sub-layers.
 
         The N candidates of a sentence attend to its source together, so it need not be repeated.
         In an export the source is its keys and values, (B,S,2D).
         """
 
-        def attend_to_source(y: Tensor) -> Tensor:
-            queries = y.view(source.size(0), -1, y.size(2))  # (B,NT,D)
+        def attend(y: Tensor) -> Tensor:
+            queries = exporting.grouped(y, source)
             attended: Tensor = self.encoder_attn(queries, source, source_mask)
             return attended.view_as(y)
 
-        x = self.residual(x, self.self_attn_layer_norm, lambda y: self.self_attn(y, y, mask))
-        if attend := self.positional_attn:
-            norm = self.positional_attn_layer_norm
-            x = self.residual(x, norm, lambda y: attend(positions, y, mask))
-        x = self.residual(x, self.encoder_attn_layer_norm, attend_to_source)
+        x = self.residual(x, self.encoder_attn_layer_norm, attend)
         return self.residual(x, self.final_layer_norm, self.feed_forward)
 
 
@@ -123,10 +129,15 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(size) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(size.dim) if size.normalize_before else None
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens (...) -> (...,D), scaled embeddings without positions."""
+        embeddings: Tensor = math.sqrt(self.size.dim) * self.embed_tokens(tokens)
+        return embeddings
+
     def forward(self, tokens: Tensor) -> EncoderStates:
         """tokens (B,S), padded with `pad` on either side."""
         mask = tokens.ne(self.pad)
-        embeddings = math.sqrt(self.size.dim) * self.embed_tokens(tokens)  # (B,S,D)
+        embeddings = self.embed(tokens)  # (B,S,D)
         x = embeddings + self.embed_positions(mask)
         x = dropout(x, self.size.dropout, self.training)
         attention_mask = keys_mask(mask)
@@ -190,7 +201,7 @@ class Decoder(nn.Module):
             nn.init.normal_(self.output_projection.weight, std=size.dim**-0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """tokens (B,T) -> (B,T,D): rows of the output layer, scaled like source embeddings."""
+        """tokens (...) -> (...,D): rows of the output layer, scaled like source embeddings."""
         return math.sqrt(self.size.dim) * F.embedding(tokens, self.output_projection.weight)
 
     def memory(self, source: Tensor) -> Tensor:
@@ -201,14 +212,43 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, source: EncoderStates) -> Tensor:
         """x (BN,T,D), the input without positions, mask (BN,T) -> features (BN,T,D)."""
+        return self.finish(self.start(x, mask), mask, source)
+
+    def start(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x and mask as above -> (BN,T,D): the first layer up to its attention to the source."""
         positions = self.embed_positions.up_to(x)  # (T,D)
         x = dropout(x + positions, self.size.dropout, self.training)
+        first: Any = self.layers[0]
+        with without_cudnn(x):
+            started: Tensor = first.attend_to_target(x, self.attention_mask(mask), positions)
+        return started
+
+    def weights(self, x: Tensor, mask: Tensor) -> list[Tensor]:
+        """x and mask as above -> the weights (BN,H,T,T) of positional attention in each layer after
+        the first, in an export."""
+        positions = self.embed_positions.up_to(x)
+        attentions: list[Any] = [layer.positional_attn for layer in self.layers[1:]]
+        return [attention.weights(positions, mask) for attention in attentions if attention]
+
+    def finish(
+        self, x: Tensor, mask: Tensor, source: EncoderStates, weights: Tensor | None = None
+    ) -> Tensor:
+        """The output of `start`, and of `weights` (BN,LH,T,T) if known -> features (BN,T,D)."""
+        positions = self.embed_positions.up_to(x)  # (T,D)
         attention_mask = self.attention_mask(mask)
         source_mask = keys_mask(source.mask)
-        sources = [source.output] * len(self.layers)
+        count = len(self.layers)
+        sources = [source.output] * count
         if source.memory is not None:
             sources = list(torch.split(source.memory, 2 * self.size.dim, dim=2))
+        known: list[Any] = [None] * (count - 1)
+        if weights is not None:
+            known = list(torch.split(weights, self.size.heads, dim=1))
+        first: Any = self.layers[0]
+        later: Any = self.layers[1:]
         with without_cudnn(x):
-            for layer, keys in zip(self.layers, sources, strict=True):
-                x = layer(x, attention_mask, positions, keys, source_mask)
+            x = first.attend_to_source(x, sources[0], source_mask)
+            for layer, keys, some in zip(later, sources[1:], known, strict=True):
+                x = layer.attend_to_target(x, attention_mask, positions, some)
+                x = layer.attend_to_source(x, keys, source_mask)
         return x if self.layer_norm is None else self.layer_norm(x)

@@ -16,4 +16,4 @@ class LossTerm:
     """Number of tokens or sentences in the sum; the logged mean divides by it."""
     weight: float = 1.0
     in_nats: bool = True
-    """If False, `sum` is a number of items and is logged as their share."""
+    """If False, `sum` is a number of items or a distance, and its mean is logged as it is."""

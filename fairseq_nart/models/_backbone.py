@@ -172,9 +172,16 @@ class NartModel(BaseFairseqModel):
         """
         return None
 
+    def prepare_training(self, task: FairseqTask) -> None:
+        """Reads or adds what only training needs. Called for a new model, not for one that is
+        loaded from a checkpoint."""
+
     def teacher_path(self) -> str | None:
         """The checkpoint of the `teacher` for fine-tuning, or None."""
         return None
+
+    def drop_training_parts(self) -> None:
+        """Removes what only training needs, before a trained model decodes."""
 
     def forbid(self, emissions: Tensor) -> Tensor:
         """emissions (...,V), raw logits -> the same tensor, with forbidden tokens set to -inf."""
@@ -201,16 +208,23 @@ class NartModel(BaseFairseqModel):
 
     def constants(self) -> dict[str, Any]:
         """What the `runtime` module needs besides the graphs, for JSON."""
-        return {"ffn_dim": self.cfg.ffn_embed_dim}
+        return {}
 
-    def encoder_graph(self) -> tuple[Graph, dict[str, Tensor]]:
-        """Its graph and the outputs for its example, inputs of the next graph."""
+    def arrays(self) -> dict[str, Tensor]:
+        """What the `runtime` module needs besides graphs and constants, too large for JSON."""
+        return {}
+
+    def encoder_graph(self, **further: Tensor) -> tuple[Graph, dict[str, Tensor]]:
+        """Its graph and the outputs for its example, inputs of the next graph.
+
+        `further` are examples of what `encoded` takes besides the tokens.
+        """
         weight = self.decoder.output_projection.weight
         for module in self.modules():
             if isinstance(module, SinusoidalPositions):
                 module.reach(self.most_positions())
         self.graph_output = exporting.Output(weight, self.forbidden, *self.further_outputs())
-        example = {"tokens": example_source()}
+        example = {"tokens": example_source(), **further}
         with torch.no_grad(), exporting.activated():
             outputs = self.encoded(**example)
         return Graph("encode", self.encoded, self, example), outputs

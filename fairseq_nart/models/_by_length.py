@@ -18,11 +18,11 @@ from fairseq_nart.models._backbone import BackboneConfig, NartModel
 class ByLengthConfig(BackboneConfig):
     """Options of systems that first choose a target length."""
 
-    length_predictor: ChoiceEnum(["offset", "classifier"]) = field(  # type: ignore[valid-type]
+    length_predictor: ChoiceEnum(["offset", "ratio", "classifier"]) = field(  # type: ignore[valid-type]
         default="offset",
         metadata={
-            "help": "target length = source length + C with C from the training data (the paper's "
-            "rule), or a learned classifier over the difference"
+            "help": "target length = source length + C, or A x source length, with C or A from the "
+            "training data, or a learned classifier over the difference"
         },
     )
     length_loss_weight: float = field(
@@ -45,10 +45,10 @@ class ByLengthModel(NartModel):
     def __init__(self, cfg: ByLengthConfig, task: FairseqTask) -> None:
         """UserError if --length-loss-weight is set for a predictor without a loss."""
         super().__init__(cfg, task)
-        if cfg.length_predictor == "offset" and cfg.length_loss_weight != 1:
+        if cfg.length_predictor != "classifier" and cfg.length_loss_weight != 1:
             raise UserError(
                 f"--length-loss-weight {cfg.length_loss_weight} weighs the loss of "
-                "--length-predictor classifier; offset has none"
+                f"--length-predictor classifier; {cfg.length_predictor} has none"
             )
         self.lengths = build_length_predictor(cfg.length_predictor, cfg.embed_dim)
 
@@ -57,8 +57,8 @@ class ByLengthModel(NartModel):
         return self.lengths.fit(source_lengths, target_lengths)
 
     def propose(self, states: EncoderStates, options: LengthDecoding) -> Proposal:
-        """A window of lengths around the predicted one."""
-        predicted = self.predict_lengths(states)
+        """A window of lengths around the predicted one plus the offset."""
+        predicted = self.predict_lengths(states) + options.length_offset
         window = candidate_window(predicted, options.length_candidates, self.longest_target)
         return Proposal(*window)
 

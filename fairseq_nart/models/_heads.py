@@ -74,9 +74,18 @@ class Head(Protocol):
     """Whether a token depends on its neighbours."""
 
     def loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor, smoothing: float
+        self,
+        features: Tensor,
+        emissions: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        smoothing: float,
+        hidden: Tensor | None = None,
     ) -> list[LossTerm]:
-        """features (B,T,D), emissions (B,T,V), target and mask (B,T). Overwrites the emissions."""
+        """features (B,T,D), emissions (B,T,V), target and mask (B,T). Overwrites the emissions.
+
+        `hidden` (B,T) are the positions to learn if the others are known; default: mask.
+        """
 
     def search(
         self, features: Tensor, emissions: Tensor, mask: Tensor, request: Request
@@ -101,11 +110,18 @@ class SoftmaxHead:
     is_structured = False
 
     def loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor, smoothing: float
+        self,
+        features: Tensor,
+        emissions: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        smoothing: float,
+        hidden: Tensor | None = None,
     ) -> list[LossTerm]:
-        """The cross-entropy of each token."""
-        loss = token_cross_entropy(emissions, target, mask, smoothing, overwrite=True)
-        return [LossTerm("nar_loss", loss, mask.sum())]
+        """The cross-entropy of each hidden token."""
+        learned = mask if hidden is None else hidden
+        loss = token_cross_entropy(emissions, target, learned, smoothing, overwrite=True)
+        return [LossTerm("nar_loss", loss, learned.sum())]
 
     def search(
         self, features: Tensor, emissions: Tensor, mask: Tensor, request: Request
@@ -147,18 +163,29 @@ class CrfHead:
         return features if self.dynamic else None
 
     def loss_terms(
-        self, features: Tensor, emissions: Tensor, target: Tensor, mask: Tensor, smoothing: float
+        self,
+        features: Tensor,
+        emissions: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        smoothing: float,
+        hidden: Tensor | None = None,
     ) -> list[LossTerm]:
-        """The CRF's negative log-likelihood of the reference, and the tokens' cross-entropy."""
+        """The CRF's negative log-likelihood of the reference, given its tokens that are not hidden,
+        and the cross-entropy of the hidden tokens."""
+        learned = mask if hidden is None else hidden
         ids = top_candidates(emissions, self.crf.candidates, include=target)
         nar, scores = token_cross_entropy_and_scores(
-            emissions, target, mask, ids, smoothing, overwrite=True
+            emissions, target, learned, ids, smoothing, overwrite=True
         )
+        if hidden is not None:  # paths through other tokens are impossible at known positions
+            known = (mask & ~hidden)[..., None]
+            scores = scores.masked_fill(known & (ids != target[..., None]), float("-inf"))
         lattice = self.crf.lattice_of(ids, scores, mask, self.states(features))
         likelihood = lattice.log_likelihood(lattice.path_of(target)).sum()
         return [
-            LossTerm("crf_loss", -likelihood, mask.sum()),
-            LossTerm("nar_loss", nar, mask.sum(), self.nar_loss_weight),
+            LossTerm("crf_loss", -likelihood, learned.sum()),
+            LossTerm("nar_loss", nar, learned.sum(), self.nar_loss_weight),
         ]
 
     def search(
@@ -187,12 +214,12 @@ class CrfHead:
         """Candidates and their emissions (BN,T,K), and transitions (BN,T-1,K,K) with the candidate
         that is entered first: so Viterbi reads memory in order."""
         count = min(self.crf.candidates, self.crf.vocab_size)
-        best = emissions.topk(count, dim=2, sorted=False)
+        scores, ids = exporting.most(emissions, count)
         # Padding of the vocabulary has no embeddings. Its emissions of -inf are never chosen.
-        ids = best.indices.clamp(max=self.crf.vocab_size - 1)
+        ids = ids.clamp(max=self.crf.vocab_size - 1)
         leave, enter = self.crf.transitions.factors(ids, self.states(features))
         arrivals = enter @ leave.transpose(2, 3)
-        return {"ids": ids, "scores": best.values, "arrivals": arrivals}
+        return {"ids": ids, "scores": scores, "arrivals": arrivals}
 
     def row_elements(self, length: int, vocab_size: int, paths: int) -> int:
         """The larger of the lattice and the tensors of k-best search."""

@@ -231,12 +231,12 @@ class LatentModel(NartModel):
     def latent_vectors(self, codes: Tensor) -> Tensor:
         """codes (BN,) -> (BN,D) for the predictor, with its start for its end."""
         vectors = self.quantizer.embed(codes.clamp(max=self.predictor.end - 1))
-        start = self.predictor.start
+        start = self.predictor.start_vector
         return torch.where((codes == self.predictor.end)[..., None], start, vectors.to(start))
 
     def features(self, states: EncoderStates, latents: Tensor, mask: Tensor) -> Tensor:
         """latents and mask (BN,M) -> (BN,CM,D), the output of the decoder."""
-        x = self.decompressor(self.quantizer.embed(latents).to(self.predictor.start), mask)
+        x = self.decompressor(self.quantizer.embed(latents).to(self.predictor.start_vector), mask)
         features: Tensor = self.decoder(x, repeated(mask, self.cfg.compression), states)
         return features
 

@@ -34,8 +34,12 @@ SIZES = {
     "cpu": Size(4, 256, 1024, 4, "classifier", 0.3, "7e-4", "2e-3", 500),
     "small": Size(5, 256, 1024, 4, "offset", 0.3, "5e-4", "5e-4", 4000),
     "base": Size(6, 512, 2048, 8, "offset", 0.1, "5e-4", "7e-4", 8000),
+    "iwslt16": Size(5, 278, 507, 2, "offset", 0.079, "2.2e-3", "2.2e-3", 746),
+    "wmt16": Size(6, 512, 512, 8, "offset", 0.1, "3.5e-4", "3.5e-4", 16000),
 }
-"""The sizes of the demo, of the Multi30k baseline, and of the paper for IWSLT14 and WMT14."""
+"""The sizes of the demo, of the Multi30k baseline, of Sun et al. 2019 for IWSLT14 and WMT14, and of
+Gu et al. 2018 (arXiv 1711.02281) for IWSLT16 and WMT16, whose rates are the peaks of their code's
+schedule, (width x warm-up)^-0.5."""
 
 
 @dataclass(frozen=True)

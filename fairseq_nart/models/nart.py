@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import FairseqTask
 from torch import Tensor
@@ -9,17 +10,19 @@ from torch import Tensor
 from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import LengthDecoding
 from fairseq_nart.generation.system import Request
+from fairseq_nart.layers import exporting
 from fairseq_nart.layers.lengths import length_mask
 from fairseq_nart.layers.source_map import build_source_map
 from fairseq_nart.layers.states import Decoded, EncoderStates
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._by_length import ByLengthConfig, ByLengthModel
+from fairseq_nart.models._glancing import GlancingConfig, build_glancing
 from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
 from fairseq_nart.models._registry import register_system
 
 
 @dataclass
-class NartConfig(ByLengthConfig, OutputConfig):
+class NartConfig(ByLengthConfig, OutputConfig, GlancingConfig):
     """Options of systems whose decoder starts from the source only."""
 
     decoder_input: ChoiceEnum(["pad", "hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
@@ -28,6 +31,16 @@ class NartConfig(ByLengthConfig, OutputConfig):
             "help": "decoder input: placeholders, or uniformly copied source embeddings (of the "
             "nearest token, or a soft average)"
         },
+    )
+
+
+@dataclass
+class CopyingConfig(NartConfig):
+    """Options of systems whose decoder input is copied."""
+
+    decoder_input: ChoiceEnum(["hard_uniform", "soft_uniform"]) = field(  # type: ignore[valid-type]
+        default="hard_uniform",
+        metadata={"help": "copy the nearest embedding, or a soft average of the embeddings"},
     )
 
 
@@ -48,16 +61,30 @@ class Nart(WithHead, ByLengthModel):
     def __init__(self, cfg: NartConfig, task: FairseqTask) -> None:
         super().__init__(cfg, task)
         self.source_map = build_source_map(cfg.decoder_input, cfg.embed_dim)
+        self.glancing = build_glancing(cfg)
         self.add_head(cfg)
 
-    def features(self, states: EncoderStates, mask: Tensor) -> Tensor:
-        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder."""
-        features: Tensor = self.decoder(self.source_map(states, mask), mask, states)
+    def features(self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), the output of the decoder.
+
+        `shown` (BN,T) are tokens that replace the decoder's input, padding where they do not.
+        """
+        x = self.decoder_input(states, mask)
+        if shown is not None:
+            x = torch.where(shown.ne(self.pad)[..., None], self.decoder.embed(shown), x)
+        features: Tensor = self.decoder(x, mask, states)
         return features
 
-    def run_decoder(self, states: EncoderStates, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """mask (BN,T) of the target -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
-        features = self.features(states, mask)
+    def decoder_input(self, states: EncoderStates, mask: Tensor) -> Tensor:
+        """mask (BN,T) of the target -> (BN,T,D), without positions."""
+        inputs: Tensor = self.source_map(states, mask)
+        return inputs
+
+    def run_decoder(
+        self, states: EncoderStates, mask: Tensor, shown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `features` -> features (BN,T,D) and emissions (BN,T,V), raw logits."""
+        features = self.features(states, mask, shown)
         return features, self.decoder.output_projection(features)
 
     def start_decoding(
@@ -73,10 +100,20 @@ class Nart(WithHead, ByLengthModel):
         return self.head.search(*start, request)
 
     def graphs(self) -> list[Graph]:
+        """`encode` and `decode`. If the decoder's input depends on the length alone, a graph
+        `start` computes from it what `decode` would compute again for each sentence."""
         encode, example = self.encoder_graph()
-        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": example_targets()}
+        mask = example_targets()
+        example |= {"source_mask": encode.example["tokens"].ne(self.pad), "mask": mask}
         del example["lengths"]
-        return [encode, Graph("decode", self.decoded, self, example)]
+        sizes = {"weights": (0, 2, 3)}
+        graphs = [encode, Graph("decode", self.decoded, self, example, sizes)]
+        if self.cfg.decoder_input == "pad":
+            start = Graph("start", self.started, self, {"mask": mask}, sizes)
+            with torch.no_grad(), exporting.activated():
+                example |= start.compute(mask=mask)
+            graphs.append(start)
+        return graphs
 
     def encoded(self, tokens: Tensor) -> dict[str, Tensor]:
         """tokens (B,S) -> memory, predicted lengths (B,), and source embeddings if needed."""
@@ -90,13 +127,43 @@ class Nart(WithHead, ByLengthModel):
             outputs["embeddings"] = states.embeddings
         return outputs
 
-    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
-        """mask (BN,T) of the targets and the encoded source -> what the head's search needs."""
-        features = self.features(EncoderStates.in_graph(**encoded), mask)
+    def started(self, mask: Tensor) -> dict[str, Tensor]:
+        """mask (BN,T) of the targets -> what `Decoder.finish` takes."""
+        x = self.source_map(None, mask)
+        outputs = {"start": self.decoder.start(x, mask)}
+        if weights := self.decoder.weights(x, mask):
+            outputs["weights"] = torch.cat(weights, dim=1)
+        return outputs
+
+    def decoded(self, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """mask (BN,T) of the targets -> what the head's search needs."""
+        features = self.features_in_graph(mask, **inputs)
         return self.head.in_graph(features, self.decoding_emissions(features, mask))
+
+    def features_in_graph(
+        self,
+        mask: Tensor,
+        start: Tensor | None = None,
+        weights: Tensor | None = None,
+        **encoded: Tensor,
+    ) -> Tensor:
+        """mask (BN,T), the outputs of the graph `start` if there is one, and the encoded source ->
+        features (BN,T,D)."""
+        states = EncoderStates.in_graph(**encoded)
+        if start is None:
+            return self.features(states, mask)
+        return self.decoder.finish(start, mask, states, weights)
 
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
         smoothing = self.cfg.label_smoothing
-        return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        if not self.glancing.active:
+            return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
+        with self.glancing.first_pass(target.device):
+            _, emissions = self.run_decoder(states, mask)
+            # Also with a CRF: its search would take longer than the rest of the pass.
+            wrong = mask & (emissions.argmax(dim=2) != target)
+        revealed = self.glancing.reveal(wrong, mask)
+        outputs = self.run_decoder(states, mask, target.masked_fill(~revealed, self.pad))
+        return self.head.loss_terms(*outputs, target, mask, smoothing, mask & ~revealed)

@@ -70,6 +70,8 @@ class NartRefinement(Nart):
     def __init__(self, cfg: NartRefinementConfig, task: FairseqTask) -> None:
         """UserError if an option is out of range, or concerns passes that do not exist."""
         super().__init__(cfg, task)
+        if cfg.glancing:
+            raise UserError("--glancing has no effect on nart_refinement: leave it out")
         self.refines = cfg.train_iterations > 1
         if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
             raise UserError(
@@ -103,11 +105,11 @@ class NartRefinement(Nart):
         return refined
 
     def graphs(self) -> list[Graph]:
-        encode, decode = super().graphs()
+        encode, decode, *start = super().graphs()
         memory = decode.example.pop("refiner_memory")
         mask, source_mask = decode.example["mask"], decode.example["source_mask"]
         features = memory.new_zeros(*mask.shape, self.cfg.embed_dim)
-        graphs = [encode, decode]
+        graphs = [encode, decode, *start]
         if self.refines:
             passed = {"tokens": mask.long(), "previous": features, "mask": mask}
             example = {"refiner_memory": memory, "source_mask": source_mask, **passed}
@@ -124,9 +126,9 @@ class NartRefinement(Nart):
         states = self.encode(tokens)
         return {**self.outputs(states), "refiner_memory": self.refiner.memory(states.output)}
 
-    def decoded(self, mask: Tensor, **encoded: Tensor) -> dict[str, Tensor]:
+    def decoded(self, mask: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """The first pass: mask (BN,T) -> features (BN,T,D), tokens and log-probabilities (BN,T)."""
-        return self._output_of(self.features(EncoderStates.in_graph(**encoded), mask), mask)
+        return self._output_of(self.features_in_graph(mask, **inputs), mask)
 
     def refined(
         self,

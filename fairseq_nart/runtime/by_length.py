@@ -1,10 +1,16 @@
 """NART with any head: one decoder pass for each target length."""
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from fairseq_nart.generation.options import LengthDecoding
-from fairseq_nart.runtime.states import Bools, Decoded, Ints, Source, Targets
+from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
+
+LENGTHS = 64
+"""Target lengths whose `start` is kept."""
 
 
 class ByLength(System):
@@ -12,11 +18,41 @@ class ByLength(System):
 
     Decoding = LengthDecoding
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._started = functools.lru_cache(LENGTHS)(self._start)
+
     def propose(self, source: Source) -> Targets:
-        """A window of lengths around the predicted one."""
+        """A window of lengths around the predicted one plus the offset."""
         longest = self.manifest.longest_target
-        lengths = np.minimum(np.maximum(source.encoded["lengths"], 1), longest)
+        # `checked` also has a value for folders that are older than the option.
+        predicted = source.encoded["lengths"] + self.checked.length_offset
+        lengths = np.minimum(np.maximum(predicted, 1), longest)
         return Targets(*window(lengths, self.options.length_candidates, longest))
+
+    def first_pass(self, source: Source, mask: Bools) -> Arrays:
+        """mask (R,T) of the targets -> the outputs of the graph `decode`."""
+        inputs = {**source.encoded, **self._starts(mask)}
+        return self.graphs["decode"](source_mask=source.mask, mask=mask, **inputs)
+
+    def _starts(self, mask: Bools) -> Arrays:
+        """mask (R,T) -> the outputs of the graph `start` if there is one, 0 at padding."""
+        if "start" not in self.graphs:
+            return {}
+        if len(mask) == 1:
+            return self._started(mask.shape[1])
+        lengths = mask.sum(axis=1).tolist()
+        known = [self._started(length) for length in lengths]
+        result = {}
+        for name, one in known[lengths.index(max(lengths))].items():
+            result[name] = np.zeros((len(mask), *one.shape[1:]), one.dtype)
+            for row, start in zip(result[name], known, strict=True):
+                row[tuple(map(slice, start[name].shape[1:]))] = start[name][0]
+        return result
+
+    def _start(self, length: int) -> Arrays:
+        """The outputs of `start` for one target of `length` positions."""
+        return self.graphs["start"](mask=np.ones((1, length), bool))
 
 
 class Runtime(ByLength):
@@ -24,8 +60,7 @@ class Runtime(ByLength):
 
     def decode(self, source: Source, targets: Targets, scored: bool) -> Decoded:
         mask = targets.mask()
-        outputs = self.graphs["decode"](source_mask=source.mask, mask=mask, **source.encoded)
-        return self.searched(outputs, mask, targets.valid, scored)
+        return self.searched(self.first_pass(source, mask), mask, targets.valid, scored)
 
 
 def window(lengths: Ints, candidates: int, longest: int) -> tuple[Ints, Bools]:

@@ -3,10 +3,8 @@
 Plain Python, because for the few short rows of a sentence each NumPy call takes longer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from fairseq_nart.generation.normalization import normalize
 from fairseq_nart.runtime.states import Decoded
@@ -21,6 +19,8 @@ class Hypothesis:
     score: float
     """The score that ranks candidates, in nats."""
     iterations: int = 1
+    place: int = 0
+    """Among all candidates of the sentence. The first of equal scores is the better one."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,33 @@ class Cleaning:
     """The normalization rule of the model's own score."""
 
 
-def finish(decoded: Decoded, empty: list[bool], how: Cleaning) -> list[list[Hypothesis]]:
+def finish(
+    decoded: Decoded, empty: list[bool], how: Cleaning, columns: Sequence[int] = (0,)
+) -> list[list[Hypothesis]]:
     """The hypotheses of each sentence, in the order of its rows: the tokens before the first EOS,
-    then one EOS. A sentence that is `empty` has an empty output."""
+    then one EOS. A sentence that is `empty` has an empty output. `columns` are those of the targets
+    that were decoded, with one or several rows each."""
     tokens, log_probs = decoded.tokens.tolist(), decoded.log_probs.tolist()
     lengths, valid = decoded.mask.sum(axis=1).tolist(), decoded.valid.tolist()
-    iterations = np.broadcast_to(decoded.iterations, len(tokens)).tolist()
+    passes = decoded.iterations
+    iterations = [passes] * len(tokens) if isinstance(passes, int) else passes.tolist()
+    several = decoded.valid.shape[1] // len(columns)
+    numbers = [several * column + i for column in columns for i in range(several)]
     result, row = [], 0
     for nothing, exists in zip(empty, valid, strict=True):
         hypotheses = []
-        for real in exists:
+        for place, real in zip(numbers, exists, strict=True):
             if real:
                 ids = [how.eos] if nothing else tokens[row][: lengths[row]]
-                hypotheses.append(_finished(ids, log_probs[row], iterations[row], how))
+                one = _finished(ids, log_probs[row], how)
+                hypotheses.append(Hypothesis(*one, iterations[row], place))
             row += 1
         result.append(hypotheses)
     return result
 
 
-def _finished(ids: list[int], log_probs: list[float], passes: int, how: Cleaning) -> Hypothesis:
+def _finished(ids: list[int], log_probs: list[float], how: Cleaning) -> tuple[list[int], float]:
+    """The tokens of a hypothesis and its score."""
     end = ids.index(how.eos) if how.eos in ids else len(ids)
     places = list(range(end))
     if how.dedup:
@@ -64,12 +72,12 @@ def _finished(ids: list[int], log_probs: list[float], passes: int, how: Cleaning
     if end < len(ids):
         total += log_probs[end]
     score = normalize(total, len(places) + 1, how.rule, alpha=0.0)
-    return Hypothesis([*map(ids.__getitem__, places), how.eos], score, passes)
+    return [*map(ids.__getitem__, places), how.eos], score
 
 
 def distinct(hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
-    """Each output once, best first; of equal scores the first."""
+    """Each output once, best first; of equal scores the one in the first place."""
     ranked: dict[tuple[int, ...], Hypothesis] = {}
-    for one in sorted(hypotheses, key=lambda one: -one.score):
+    for one in sorted(hypotheses, key=lambda one: (-one.score, one.place)):
         ranked.setdefault(tuple(one.tokens), one)
     return list(ranked.values())

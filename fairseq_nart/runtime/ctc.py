@@ -18,15 +18,16 @@ class Runtime(System):
         """All frames; their whole distributions for a beam only."""
         beam = self.options.ctc_beam > 1
         names = ["scores"] if beam else ["best", "log_probs"]
-        encoded = self.graphs["encode"](names, tokens=tokens)
+        bias = np.array(self.options.ctc_blank_bias, np.float32)
+        encoded = self.graphs["encode"](names, tokens=tokens, blank_bias=bias)
         return Source(tokens, tokens != self.manifest.pad, encoded)
 
     def sentence_elements(self, source: int) -> int:
-        """Elements of the largest array of `encode`: the distributions of all frames."""
+        """Elements of the largest array of `encode`, which also decodes all frames."""
         frames = int(self.manifest.constants["ctc_split"]) * source
-        return max(super().sentence_elements(source), frames * (self.manifest.vocab_size + 1))
+        return max(super().sentence_elements(frames), frames * (self.manifest.vocab_size + 1))
 
-    def row_elements(self, length: int) -> int:
+    def row_elements(self, length: int, source: int) -> int:
         """Elements of the largest array for one target: its distributions, or the prefixes (int64)
         and comparisons of the beam search."""
         beam, vocabulary = self.options.ctc_beam, self.manifest.vocab_size

@@ -18,7 +18,7 @@ from fairseq_nart.generation.passes import (
 )
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Cleaning, Hypothesis, distinct, finish
-from fairseq_nart.runtime.graphs import Graph
+from fairseq_nart.runtime.graphs import load
 from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.runtime.states import Source, Targets
 from fairseq_nart.runtime.system import System
@@ -34,18 +34,12 @@ class Engine:
     ) -> None:
         """`options`: decoding options, and `rescore` and `rescore_best` of the teacher. Rescores
         by default if there are several candidates and a teacher. UserError for an option that the
-        model does not have or that is out of range, and if there is no teacher to rescore with."""
+        model does not have, that is out of range or needs too much memory for any sentence, and if
+        there is no teacher to rescore with."""
         self.manifest = manifest
         rescore, best = options.pop("rescore", None), options.pop("rescore_best", None)
         values = folders.value_of(manifest, options)
-        graphs: dict[str, Graph] = {}
-
-        def load(teachers: bool) -> dict[str, Graph]:
-            for name, file in manifest.graphs.items():
-                if name.startswith("teacher") == teachers:
-                    graphs[name] = Graph(folder / file, threads)
-            return graphs
-
+        graphs = load(folder / manifest.model, threads)
         try:
             module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
         except ModuleNotFoundError as error:
@@ -53,20 +47,23 @@ class Engine:
                 f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
                 "install the version that exported it"
             ) from error
-        self.system: System = module.Runtime(manifest, load(False), values)
+        arrays = folders.arrays(folder, manifest)
+        self.system: System = module.Runtime(manifest, graphs, arrays, values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
             longest=manifest.longest_target,
             dedup=bool(values.get("dedup", False)),
             rule=manifest.own_score,
         )
+        if not isinstance(rescore, bool | None):
+            raise UserError(f"rescore must be true or false, not {rescore!r}")
         if rescore is None:
             rescore = manifest.scorer is not None and self.system.candidates > 1
         if rescore and manifest.scorer is None:
             raise UserError(
                 f"{folder} has no teacher, so it cannot rescore: export it with --teacher"
             )
-        if best is not None and (not rescore or not isinstance(best, int) or best < 1):
+        if best is not None and (not rescore or type(best) is not int or best < 1):
             raise UserError(
                 "rescore_best must be at least 1, with a teacher and several candidates, "
                 f"not {best}"
@@ -74,7 +71,8 @@ class Engine:
         self.rescore_best: int | None = best
         self.scorer = None
         if rescore and manifest.scorer is not None:
-            self.scorer = TeacherScorer(load(True), manifest.scorer, manifest.eos)
+            self.scorer = TeacherScorer(graphs, manifest.scorer, manifest.eos)
+        self._require_room(1, 1)
 
     def __call__(
         self, sources: Sequence[Sequence[int]], most: int | None = None, scored: bool = True
@@ -82,7 +80,7 @@ class Engine:
         """Token ids of a batch, the EOS last -> the distinct hypotheses of each sentence, best
         first, at most `most` if given. Without `scored`, a score that is not needed may be 0."""
         result = []
-        for part in runs(list(map(len, sources)), self.system.sentence_elements, MOST):
+        for part in runs(list(map(len, sources)), self._sentence_elements, MOST):
             result += self._translate(sources[part], most, scored)
         return result
 
@@ -92,16 +90,20 @@ class Engine:
         """The hypotheses of sentences that are encoded together."""
         system, width, pad = self.system, max(map(len, sources)), self.manifest.pad
         tokens = np.array([[*source, *[pad] * (width - len(source))] for source in sources])
-        self._require_room(system.sentence_elements(width))
+        self._require_room(1, width)
         encoded = system.encode(tokens)
         targets = system.propose(encoded)
-        self._require_room(system.row_elements(int(targets.lengths.max())))
+        self._require_room(int(targets.lengths.max()), width)
+
+        def elements(length: int) -> int:
+            return system.row_elements(length, width)
+
         lengths, result = targets.lengths.tolist(), []
-        for part, passes in plan(lengths, targets.valid.tolist(), system.row_elements, MOST):
+        for part, passes in plan(lengths, targets.valid.tolist(), elements, MOST):
             some = encoded.select(part)
             pools: list[list[Hypothesis]] = [[] for _ in some.tokens]
             for columns in passes:
-                decoded = self._pass(some, targets.select(part, columns), scored)
+                decoded = self._pass(some, targets.select(part, columns), columns, scored)
                 for pool, hypotheses in zip(pools, decoded, strict=True):
                     pool += hypotheses
             ranked = [distinct(pool) for pool in pools]
@@ -110,22 +112,47 @@ class Engine:
             result += [hypotheses[:most] for hypotheses in ranked]
         return result
 
-    def _require_room(self, elements: int) -> None:
-        """UserError if the largest array of one sentence or target would have too many elements."""
-        if elements > MOST_ELEMENTS:
-            options = self.manifest.decoding.items()
-            names = [name for name, option in options if option.candidates and not option.idle]
-            raise UserError(
-                f"a sentence needs {gibibytes(elements)} for one array, more than "
-                f"{gibibytes(MOST_ELEMENTS)}: lower {' or '.join(names)}, or leave it out"
+    def _sentence_elements(self, source: int) -> int:
+        """Elements of the largest array for a sentence of `source` tokens before decoding."""
+        own = self.system.sentence_elements(source)
+        return own if self.scorer is None else max(own, self.scorer.sentence_elements(source))
+
+    def _require_room(self, length: int, source: int) -> None:
+        """UserError if a sentence of `source` tokens, or one target of `length` positions for it,
+        needs too large an array. The message names the options that make it fit if lowered."""
+
+        def elements(system: System) -> int:
+            parts: list[System | TeacherScorer] = [system]
+            parts += [] if self.scorer is None else [self.scorer]
+            return max(
+                max(one.sentence_elements(source), one.row_elements(length, source))
+                for one in parts
             )
 
-    def _pass(self, source: Source, targets: Targets, scored: bool) -> list[list[Hypothesis]]:
+        needed = elements(self.system)
+        if needed <= MOST_ELEMENTS:
+            return
+        values, lower = vars(self.system.options), []
+        for name, option in self.manifest.decoding.items():
+            if option.candidates and not option.idle:
+                one = type(self.system)(
+                    self.manifest, self.system.graphs, self.system.arrays, {**values, name: 1}
+                )
+                lower += [name] if elements(one) <= MOST_ELEMENTS else []
+        advice = f"lower {' or '.join(lower)}" if lower else "leave the sentence out"
+        raise UserError(
+            f"a sentence of {source} token{'s' if source > 1 else ''} needs {gibibytes(needed)} "
+            f"for one array, more than {gibibytes(MOST_ELEMENTS)}: {advice}"
+        )
+
+    def _pass(
+        self, source: Source, targets: Targets, columns: list[int], scored: bool
+    ) -> list[list[Hypothesis]]:
         several = self.system.candidates > 1
         teacher_only = self.scorer is not None and self.rescore_best is None
         scored = (scored or several) and not teacher_only
         empty = (source.tokens[:, 0] == self.manifest.eos).tolist()
-        return finish(self.system.decode(source, targets, scored), empty, self.cleaning)
+        return finish(self.system.decode(source, targets, scored), empty, self.cleaning, columns)
 
     def _rescored(self, source: Source, ranked: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
         """Ranks the best hypotheses of each sentence again, by the teacher's scores."""

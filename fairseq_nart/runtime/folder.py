@@ -4,10 +4,14 @@
 complete.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
@@ -26,6 +30,8 @@ class Scorer:
     normalization: str
     alpha: float
     vocab_size: int
+    ffn_dim: int
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Option:
     value: Any
     """Applies unless the user sets another."""
     kind: str
-    """int, bool or str"""
+    """int, float, bool or str"""
     help: str
     choices: list[str]
     """The only values, unless empty."""
@@ -64,14 +70,18 @@ class Manifest:
     """Most source tokens, the EOS included."""
     longest_target: int
     vocab_size: int
+    ffn_dim: int
+    """Width of the feed-forward layers."""
+    heads: int
+    """Of attention."""
     pad: int
     eos: int
     unk: int
     bos: int
     own_score: str
     """The normalization rule that ranks candidates without a teacher."""
-    graphs: dict[str, str]
-    """File names by graph."""
+    model: str
+    """File name of the graphs."""
     vocabularies: tuple[str, str]
     """File names of the source's and the target's symbols, lists in JSON."""
     subwords: str | None
@@ -80,6 +90,8 @@ class Manifest:
     """Of the system, for its `runtime` module."""
     decoding: dict[str, Option]
     """The decoding options by name."""
+    arrays: str | None = None
+    """File name of the system's arrays, in NumPy's format, for its `runtime` module."""
     scorer: Scorer | None = None
     about: dict[str, Any] = field(default_factory=dict)
     """For readers: version, BLEU, and so on."""
@@ -88,13 +100,20 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """The content of the file."""
-        return {"format": FORMAT, **asdict(self)}
+        content = {"format": FORMAT, **asdict(self)}
+        return {**content, "checksum": _checksum(content)}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of the other entries of a manifest, whatever their order and layout."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of `folder`, after checking all its files.
 
-    UserError if it is not an exported model, has another format version, or a file differs.
+    UserError if it is not an exported model, has another format version, or a file, the manifest
+    included, was changed.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -104,14 +123,20 @@ def read(folder: Path) -> Manifest:
         )
     try:
         content = json.loads(file.read_text("utf-8"))
-        version = content.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        checksum, version = content.pop("checksum", None), content["format"]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     if version != FORMAT:
         raise UserError(
             f"{file} has format version {version}, but this fairseq_nart reads {FORMAT}: export "
             "the model again, or install the version that exported it"
         )
+    if checksum != _checksum(content):
+        raise UserError(
+            f"{file} was changed or damaged: copy it again, or export again. Decoding options are "
+            "set when the model is loaded"
+        )
+    del content["format"]
     try:
         scorer = content.pop("scorer")
         for name in ("languages", "vocabularies"):
@@ -119,7 +144,8 @@ def read(folder: Path) -> Manifest:
         content["decoding"] = {x: Option(**y) for x, y in content["decoding"].items()}
         manifest = Manifest(**content, scorer=Scorer(**scorer) if scorer else None)
         digests = dict(manifest.files)
-        used = {*manifest.graphs.values(), *manifest.vocabularies, manifest.subwords}
+        optional = (manifest.subwords, manifest.arrays)
+        used = {str(manifest.model), *manifest.vocabularies, *filter(None, optional)}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
     for name, digest in digests.items():
@@ -128,9 +154,17 @@ def read(folder: Path) -> Manifest:
             raise UserError(f"{folder} has no file {name}: copy the whole folder again")
         if sha256(path) != digest:
             raise UserError(f"{path} was changed or damaged: copy it again, or export again")
-    for missing in used - {None} - digests.keys():
+    for missing in used - digests.keys():
         raise UserError(f"{file} is damaged (no checksum of {missing}): export the model again")
     return manifest
+
+
+def arrays(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """The system's arrays by name, none if it has no file of them."""
+    if manifest.arrays is None:
+        return {}
+    with np.load(folder / manifest.arrays, allow_pickle=False) as file:
+        return dict(file)
 
 
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +180,8 @@ def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{manifest.system} has no decoding option {name!r}: {names}")
     for name, value in given.items():
         option = known[name]
-        if type(value).__name__ != option.kind:
+        kinds = {"int", "float"} if option.kind == "float" else {option.kind}
+        if type(value).__name__ not in kinds:
             raise UserError(f"{typed(name)} must be of type {option.kind}, not {value!r}")
         require_allowed(name, value, option.choices, option.bounds)
     return {**{name: option.value for name, option in manifest.decoding.items()}, **given}

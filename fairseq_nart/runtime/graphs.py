@@ -1,6 +1,6 @@
 """Runs the ONNX graphs of an exported folder."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,63 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.runtime.states import Arrays
 
 
+def session(file: Path, threads: int) -> Any:
+    """A session of ONNX Runtime. UserError if that is not installed or cannot load `file`."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    # Otherwise idle threads go on spinning, and slow down whatever runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(
+            str(file),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Its operator takes three times as long as the addition and the norm apart.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # classes of a private module
+        raise UserError(f"{file} cannot be loaded: {error}") from error
+
+
+def load(file: Path, threads: int) -> dict[str, "Graph"]:
+    """The graphs of a file by name. UserError as in `session`."""
+    shared = session(file, threads)
+    inputs = (x.name for x in shared.get_overridable_initializers())
+    return {name: Graph(shared, name) for name in inputs if "." not in name}
+
+
 class Graph:
-    """One graph in a session of its own."""
+    """One of the graphs in a file, which share a session: see `fairseq_nart.export.onnx.join`."""
 
-    def __init__(self, file: Path, threads: int) -> None:
-        """UserError if ONNX Runtime is not installed or cannot load `file`."""
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        # Otherwise idle threads go on spinning, and slow down the graph that runs next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self.session: Any = onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # classes of a private module
-            raise UserError(f"{file} cannot be loaded: {error}") from error
-        self.inputs = {one.name for one in self.session.get_inputs()}
-        self.outputs = [one.name for one in self.session.get_outputs()]
+    def __init__(self, session: Any, name: str) -> None:
+        self.session = session
+        self.name = name
+        values = (*session.get_inputs(), *session.get_overridable_initializers())
+        self.inputs = self._own(values)
+        self.outputs = self._own(session.get_outputs())
 
-    def __call__(self, outputs: Sequence[str] | None = None, /, **inputs: Any) -> Arrays:
+    def _own(self, values: Iterable[Any]) -> dict[str, str]:
+        """The full names of this graph's `values`, by their own names."""
+        prefix = f"{self.name}."
+        names = (x.name for x in values if x.name.startswith(prefix))
+        return {name.removeprefix(prefix): name for name in names}
+
+    def __call__(self, outputs: Collection[str] | None = None, /, **inputs: Any) -> Arrays:
         """Computes `outputs` (default: all). Inputs that the graph does not use are ignored."""
-        names = self.outputs if outputs is None else list(outputs)
-        used = {name: np.ascontiguousarray(x) for name, x in inputs.items() if name in self.inputs}
-        return dict(zip(names, self.session.run(names, used), strict=True))
+        own, names = self.inputs, self.outputs if outputs is None else outputs
+        used = {own[name]: np.asarray(x, order="C") for name, x in inputs.items() if name in own}
+        values = self.run([self.outputs[name] for name in names], {**used, self.name: TRUE})
+        return dict(zip(names, values, strict=True))
+
+    def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        """Runs the session."""
+        values: list[Any] = self.session.run(outputs, inputs)
+        return values
+
+
+TRUE = np.array(True)

@@ -10,12 +10,15 @@ from fairseq_nart.runtime.system import System
 class Runtime(System):
     """Decodes as `LatentModel` does."""
 
+    timed = (("propose", "latents"),)
+
     def sentence_elements(self, source: int) -> int:
         """Elements of the largest array before decoding, for all samples of a sentence."""
         constants, samples = self.manifest.constants, int(self.options.latent_samples)
         longest = int(self._most(np.array(source)))
         cache = (longest + 1) * constants["predictor_width"]
-        row: int = max(constants["end"] + 1, constants["ffn_dim"], cache)
+        attention = self.manifest.heads * max(longest + 1, source)
+        row: int = max(constants["end"] + 1, self.manifest.ffn_dim, cache, attention)
         return max(super().sentence_elements(source), samples * row)
 
     def _most(self, source_lengths: Ints) -> Ints:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.runtime import search
+from fairseq_nart.runtime.by_length import Runtime
 from fairseq_nart.runtime.candidates import finish
 from fairseq_nart.runtime.states import Decoded, Ints
 
@@ -70,11 +71,11 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
         raise UserError("the sentence is empty")
     if shown < 2:
         raise UserError(f"at least 2 candidates must be shown, not {shown}")
-    system, manifest = model.engine.system, model.manifest
+    system, manifest = cast(Runtime, model.engine.system), model.manifest
     source = system.encode(np.array([model.text.encode(line, 1)]))
     length = np.clip(source.encoded["lengths"], 1, manifest.longest_target)
     mask = np.ones((1, length[0]), bool)
-    outputs = system.graphs["decode"](source_mask=source.mask, mask=mask, **source.encoded)
+    outputs = system.first_pass(source, mask)
     ids, scores, arrivals = (outputs[name] for name in ("ids", "scores", "arrivals"))
     order = np.argsort(-scores, axis=2, kind="stable")  # a graph does not sort its candidates
     ids, scores = (np.take_along_axis(x, order, 2) for x in (ids, scores))

@@ -21,7 +21,7 @@ class Runtime(ByLength):
         mask, candidates = targets.mask(), targets.valid.shape[1]
         passes = self.checked.decoder_passes() if self.manifest.constants["refines"] else 1
         rule = STOPPING_RULES[self.options.refinement_stop]
-        outputs = self.graphs["decode"](source_mask=source.mask, mask=mask, **source.encoded)
+        outputs = self.first_pass(source, mask)
         tokens, features = outputs["best"], outputs["features"]
         log_probs = outputs["log_probs"]
         history = collections.deque([tokens], maxlen=rule.window if rule else 1)

@@ -19,6 +19,16 @@ class TeacherScorer:
         self.about = about
         self.eos = eos
 
+    def sentence_elements(self, source: int) -> int:
+        """Elements of the largest array of `teacher_encode` for `source` tokens."""
+        return source * max(self.about.ffn_dim, self.about.heads * source)
+
+    def row_elements(self, length: int, source: int) -> int:
+        """Elements of the largest array for one candidate of `length` tokens."""
+        about = self.about
+        wide = max(about.vocab_size, about.ffn_dim, about.heads * max(length, source))
+        return length * wide
+
     def __call__(
         self, source: Ints, mask: Bools, candidates: list[list[list[int]]]
     ) -> list[list[float]]:
@@ -31,8 +41,11 @@ class TeacherScorer:
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row][1]))
         sizes = [len(rows[row][1]) for row in order]
         totals = np.empty(len(rows), np.float32)
-        vocabulary = self.about.vocab_size
-        for part in runs(sizes, lambda length: length * vocabulary, ELEMENTS_PER_PASS["cpu"]):
+
+        def elements(length: int) -> int:
+            return self.row_elements(length, mask.shape[1])
+
+        for part in runs(sizes, elements, ELEMENTS_PER_PASS["cpu"]):
             some, width = order[part], sizes[part.start]
             tokens = np.full((len(some), width), self.eos)
             for place, row in enumerate(some):

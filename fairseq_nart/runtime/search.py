@@ -12,6 +12,10 @@ from fairseq_nart.runtime.states import Floats, Ints
 def best_path(scores: Floats, arrivals: Floats, lengths: Ints) -> Ints:
     """Viterbi: the slots (R,T) of the best path."""
     rows, length, slots = scores.shape
+    path = np.zeros((rows, length), np.int64)
+    if rows == 1:
+        path[0, : lengths[0]] = _best_path(scores[0, : lengths[0]], arrivals[0])
+        return path
     every, flat = np.arange(rows), np.arange(rows * slots)
     pointers = []
     states = [scores[:, 0]]
@@ -20,19 +24,25 @@ def best_path(scores: Floats, arrivals: Floats, lengths: Ints) -> Ints:
         pointer = total.argmax(axis=1)
         states.append(total[flat, pointer].reshape(rows, slots) + scores[:, i + 1])
         pointers.append(pointer.reshape(rows, slots))
-    path = np.zeros((rows, length), np.int64)
-    if rows == 1:
-        slot = states[lengths[0] - 1][0].argmax()
-        path[0, lengths[0] - 1] = slot
-        for i in reversed(range(lengths[0] - 1)):
-            path[0, i] = slot = pointers[i][0, slot]
-        return path
     current = np.stack(states, axis=1)[every, lengths - 1].argmax(axis=1)
     for i in reversed(range(length)):
         if i < length - 1:
             current = np.where(i + 1 < lengths, pointers[i][every, current], current)
         path[:, i] = np.where(i < lengths, current, 0)
     return path
+
+
+def _best_path(scores: Floats, arrivals: Floats) -> list[int]:
+    """One chain: scores (T,K) and arrivals (T-1,K,K) -> the T slots."""
+    state, pointers = scores[0], []
+    for arrival, score in zip(arrivals, scores[1:]):
+        total = arrival + state
+        pointers.append(total.argmax(axis=1))
+        state = total.max(axis=1) + score
+    path = [int(state.argmax())]
+    for pointer in reversed(pointers):
+        path.append(pointer[path[-1]])
+    return path[::-1]
 
 
 def k_best(scores: Floats, arrivals: Floats, lengths: Ints, k: int) -> tuple[Floats, Ints]:

@@ -19,13 +19,20 @@ class System:
 
     Decoding: ClassVar[type[DecodingOptions]] = DecodingOptions
     """Checks options that depend on each other."""
+    timed: ClassVar[tuple[tuple[str, str], ...]] = (("propose", "length"),)
+    """Methods that a benchmark times, and their labels in tables."""
 
     def __init__(
-        self, manifest: Manifest, graphs: Mapping[str, Graph], options: Mapping[str, Any]
+        self,
+        manifest: Manifest,
+        graphs: Mapping[str, Graph],
+        arrays: Arrays,
+        options: Mapping[str, Any],
     ) -> None:
         """UserError if options do not fit together."""
         self.manifest = manifest
         self.graphs = graphs
+        self.arrays = arrays
         known = self.Decoding.__dataclass_fields__
         self.checked: Any = self.Decoding(**{x: y for x, y in options.items() if x in known})
         self.options = SimpleNamespace(**options)
@@ -48,14 +55,16 @@ class System:
         raise NotImplementedError
 
     def sentence_elements(self, source: int) -> int:
-        """Elements of the largest array of `encode` and `propose` for `source` tokens."""
-        return source * int(self.manifest.constants.get("ffn_dim", 2048))
+        """Elements of the largest array of `encode` and `propose` for `source` tokens. ONNX Runtime
+        stores the weights of attention."""
+        return source * max(self.manifest.ffn_dim, self.manifest.heads * source)
 
-    def row_elements(self, length: int) -> int:
-        """Elements of the largest array for one target of `length` positions."""
+    def row_elements(self, length: int, source: int) -> int:
+        """Elements of the largest array for a target of `length` positions for `source` tokens."""
         vocabulary, paths = self.manifest.vocab_size, self.crf_paths
         slots = min(int(self.manifest.constants.get("crf_candidates", 0)), vocabulary)
-        elements = length * max(vocabulary, slots**2)
+        attention = self.manifest.heads * max(length, source)
+        elements = length * max(vocabulary, self.manifest.ffn_dim, attention, slots**2)
         # All scores and back-pointers (int64), or the scores compared in one step.
         return max(elements, 3 * length * paths * slots, paths * slots**2)
 
@@ -71,7 +80,8 @@ class System:
             totals, slots = search.k_best(scores, arrivals, lengths, paths)
             exists = (totals > -np.inf).reshape(*valid.shape, paths)
             valid = (valid[..., None] & exists).reshape(len(valid), -1)
-        tokens = np.take_along_axis(ids, slots.swapaxes(1, 2), 2).swapaxes(1, 2)
+        rows, _, length = slots.shape
+        tokens = ids[np.arange(rows)[:, None, None], np.arange(length), slots]
         log_probs = np.zeros(slots.shape, np.float32)
         if scored:
             log_probs = search.log_probs(scores, arrivals, slots, lengths)

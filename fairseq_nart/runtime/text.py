@@ -24,7 +24,11 @@ class Text:
         self.symbols = target
         schemes = {subword_scheme(source), subword_scheme(target)}
         model = folder / manifest.subwords if manifest.subwords else None
-        self.subwords = Subwords(model, schemes.pop() if len(schemes) == 1 else None)
+        self.subwords = Subwords(
+            model,
+            schemes.pop() if len(schemes) == 1 else None,
+            how="export the model with --sentencepiece, or segment the text",
+        )
         self.special = {manifest.pad, manifest.bos, manifest.eos}
 
     def encode(self, line: str, number: int) -> list[int]:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_allowed
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Hypothesis
 from fairseq_nart.runtime.engine import Engine
 from fairseq_nart.runtime.lattice import Lattice, decode_lattice
 from fairseq_nart.runtime.text import Text
+
+MOST_THREADS = 256
+"""Each thread takes memory: 100,000 of them took all there was."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,19 @@ class Translation:
 
 
 class Translator:
-    """An exported model. It may be used by one thread at a time."""
+    """An exported model. It may be used by one thread at a time, and copied or pickled."""
 
     def __init__(self, folder: Path, threads: int, options: dict[str, Any]) -> None:
         self.folder = folder
+        self.threads = threads
+        self.options = options
         self.manifest = folders.read(folder)
         self.engine = Engine(folder, self.manifest, threads, dict(options))
         self.text = Text(folder, self.manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also one that was pickled, loads the folder again."""
+        return Translator, (self.folder, self.threads, self.options)
 
     @property
     def name(self) -> str:
@@ -105,6 +115,7 @@ class Translator:
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         if isinstance(lines, str):
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
+        require_allowed("batch_size", batch_size, (), {"at least": 1})
         sources = [self.text.encode(line, number) for number, line in enumerate(lines, first_line)]
         # Batching lines of similar length saves padding.
         order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
@@ -123,9 +134,9 @@ def load(folder: str | Path, threads: int | None = None, **options: Any) -> Tran
     folder that is not complete, and for options that the model does not have.
     """
     count = min(os.cpu_count() or 1, 4) if threads is None else threads
-    if count < 1:
-        raise UserError(f"threads must be at least 1, not {count}")
-    return Translator(Path(folder), count, options)
+    if type(count) is not int or not 1 <= count <= MOST_THREADS:
+        raise UserError(f"threads must be a number from 1 to {MOST_THREADS}, not {count!r}")
+    return Translator(Path(folder).resolve(), count, options)
 
 
 def demo_folder() -> Path:

@@ -54,6 +54,7 @@ def engine(task: Any, model: NartModel) -> Engine:
     cfg = task.cfg
     teacher = rescorer(task, cfg.rescore_with) if cfg.rescore_with else None
     if not cfg.eval_bleu:  # with --eval-bleu the model is in training
+        model.drop_training_parts()
         _cpu_decoding.pack(model)
         if teacher:
             teacher.follow(next(model.parameters()))

@@ -106,6 +106,7 @@ class NartTranslationTask(TranslationTask):
         _options.decoding_of(self.cfg, model)  # raises errors now, not at the first validation
         if from_checkpoint:
             return model
+        model.prepare_training(self)
         if teacher := model.teacher_path():
             model.teacher = _decoding.rescorer(self, teacher)
             model.teacher.require_positions(model.max_positions(), f"--finetune-with {teacher}")

@@ -1,6 +1,7 @@
 """Decoding options of an exported model, which only its folder knows."""
 
 import argparse
+import contextlib
 
 from fairseq_nart.errors import UserError
 
@@ -17,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def decoding(options: argparse.Namespace) -> dict[str, int | bool | str]:
+def decoding(options: argparse.Namespace) -> dict[str, int | float | bool | str]:
     """The values given by --option. UserError for one without a value."""
     return dict(map(_value, options.option))
 
 
-def _value(words: str) -> tuple[str, int | bool | str]:
+def _value(words: str) -> tuple[str, int | float | bool | str]:
     name, equals, value = words.partition("=")
     if not equals:
         raise UserError(f"--option {words} must be NAME=VALUE, such as length_candidates=9")
@@ -30,4 +31,12 @@ def _value(words: str) -> tuple[str, int | bool | str]:
     known: dict[str, bool] = {"true": True, "false": False}
     if value.lower() in known:
         return name, known[value.lower()]
-    return name, int(value) if value.lstrip("-").isdigit() else value
+    return name, number_in(value)
+
+
+def number_in(word: str) -> int | float | str:
+    """The number that is written as `word`, if it is one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(word)
+    return word

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_allowed
 from fairseq_nart.text import decode_lines
 
 CHUNK = 2048
@@ -27,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def require_batch_size(options: argparse.Namespace) -> None:
     """UserError if --batch-size is below 1."""
-    if options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+    require_allowed("batch_size", options.batch_size, (), {"at least": 1})
 
 
 def translate(

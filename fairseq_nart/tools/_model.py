@@ -4,8 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
 from fairseq_nart import hub
 from fairseq_nart.compat.allocator import keep_freed_memory
+from fairseq_nart.errors import UserError
+from fairseq_nart.tasks._options import decoding_config
 
 
 def add_arguments(parser: argparse.ArgumentParser, path: str, option: bool = True) -> None:
@@ -40,6 +45,22 @@ def languages(parser: argparse.ArgumentParser, default: str) -> None:
             metavar=side.upper(),
             help=f"{side} language (default: {default})",
         )
+
+
+def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --device and the decoding options."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU if available)")
+    gen_parser_from_dataclass(parser.add_argument_group("decoding"), decoding_config()())
+
+
+def load_for_decoding(options: argparse.Namespace) -> hub.Translator:
+    """`load` with the decoding options, on the device; UserError if torch sees no such device."""
+    has_gpu = torch.cuda.is_available()
+    if options.device == "cuda" and not has_gpu:
+        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    decoding = {name: getattr(options, name) for name in hub.decoding_options()}
+    translator = load(options, **decoding)
+    return translator.to(options.device or ("cuda" if has_gpu else "cpu"))
 
 
 def load(options: argparse.Namespace, **decoding: Any) -> hub.Translator:

@@ -1,4 +1,4 @@
-"""Sequence-level distillation: a training set with the teacher's translations (1606.07947)."""
+"""Sequence-level distillation: a training set with the teachers' translations (1606.07947)."""
 
 import argparse
 import functools
@@ -12,13 +12,16 @@ import torch
 
 import fairseq_nart
 from fairseq_nart.data.splits import Split, open_splits
+from fairseq_nart.errors import UserError
 from fairseq_nart.files import locked, read_json, write_json
 from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _model
+from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
 from fairseq_nart.tools.distillation.data import MANIFEST, figures, write_data
-from fairseq_nart.tools.distillation.options import BACKENDS, Distillation
+from fairseq_nart.tools.distillation.length_penalty import compare
+from fairseq_nart.tools.distillation.options import AUTO, BACKENDS, Distillation
 from fairseq_nart.tools.distillation.shards import Shard, gather, require_same
 from fairseq_nart.tools.distillation.translate import translate_shard
 
@@ -46,12 +49,15 @@ class Work:
 
     def __init__(self, asked: Distillation) -> None:
         self.asked = asked
-        languages = (asked.source_lang, asked.target_lang)
-        self.teacher = Teacher.load(asked.path, asked.data, languages)
-        self.splits = open_splits(asked.data, asked.splits, self.teacher.languages)
+        path, *others = map(Path, fairseq.utils.split_paths(asked.path))
+        first = Teacher.load(path, asked.data, (asked.source_lang, asked.target_lang))
+        self.languages, self.dictionary = first.languages, first.target
+        self.teachers = [first, *(Teacher.load(x, asked.data, self.languages) for x in others)]
+        self.splits = open_splits(asked.data, asked.splits, self.languages)
         self.manifest = asked.out / MANIFEST
         self.folder = asked.out / "parts"
         self.options = self.folder / "options.json"
+        self.lenpen = self.folder / "lenpen.json"
 
     def is_finished(self) -> bool:
         """Whether `out` is finished; UserError where it was made with other options."""
@@ -88,7 +94,7 @@ class Work:
         with locked(self.folder / "lock"):
             if self.is_finished():  # by another shard that ended at the same time
                 return
-            out, dictionary = self.asked.out, self.teacher.target
+            out, dictionary = self.asked.out, self.dictionary
             shards = range(self.asked.num_shards)
             lines = [gather([self._shard(x, shard) for shard in shards]) for x in self.splits]
             write_data(self.asked.data, out, self.splits, lines, dictionary)
@@ -100,7 +106,7 @@ class Work:
         for name, entry in report.items():
             bleu = entry["bleu_against_original"]
             against = "" if bleu is None else f", BLEU {bleu} against the original targets"
-            pair = " to ".join(self.teacher.languages)
+            pair = " to ".join(self.languages)
             print(f"{out}: {name} distilled, {pair}, {entry['sentences']} sentences{against}")
             if kept := entry["kept_original"]:
                 print(f"{out}: {kept} of {name} keep their targets: too long for the teacher")
@@ -108,14 +114,24 @@ class Work:
     @functools.cached_property
     def backend(self) -> Backend:
         """The backend of the existing translations, if any, else the one asked for."""
-        begun = read_json(self.options)
-        return open_backend(
-            begun["--backend"] if begun else self.asked.backend,
-            self.teacher,
-            self.asked.search,
-            self.asked.compute_type,
-            self.folder / f"ctranslate2.{self.asked.shard_id}",
+        begun, asked = read_json(self.options), self.asked
+        backend = open_backend(
+            begun["--backend"] if begun else asked.backend,
+            self.teachers,
+            asked.search,
+            asked.compute_type,
+            self.folder / f"ctranslate2.{asked.shard_id}",
         )
+        if asked.auto_lenpen:
+            (valid,) = open_splits(asked.data, ("valid",), self.languages)
+            with locked(self.lenpen.with_suffix(".lock")):  # shards take the choice of the first
+                choice = read_json(self.lenpen)
+                if choice is None:
+                    left_out = valid.beyond(self._longest_source())
+                    choice = compare(valid, left_out, backend, self.dictionary, asked.max_tokens)
+                    write_json(self.lenpen, choice)
+            backend.set_lenpen(choice["best"])
+        return backend
 
     def _shard(self, split: Split, shard: int) -> Shard:
         count, num_shards = len(split.source), self.asked.num_shards
@@ -126,15 +142,20 @@ class Work:
 
         fairseq-train skips them, as it did in the teacher's training.
         """
-        longest = self.teacher.model.max_positions()[0]
-        return {i: split.original(i, self.teacher.target) for i in split.beyond(longest)}
+        beyond = split.beyond(self._longest_source())
+        return {index: split.original(index, self.dictionary) for index in beyond}
+
+    def _longest_source(self) -> int:
+        """Most source tokens that every teacher can read."""
+        return min(int(teacher.model.max_positions()[0]) for teacher in self.teachers)
 
     def _record(self, shard: int) -> Path:
         return self.folder / f"run.{shard}-of-{self.asked.num_shards}.json"
 
     def _made_with(self, chosen: str) -> dict[str, Any]:
         """Everything that determines the translations, with the backend `chosen` for "auto"."""
-        made_with = {"sha256 of --path": self.teacher.record["sha256"]}
+        digests = (teacher.record["sha256"] for teacher in self.teachers)
+        made_with: dict[str, Any] = {"sha256 of --path": ":".join(digests)}
         made_with |= self.asked.determining(chosen)
         for split in self.splits:
             made_with[f"sentences of {split.name}"] = len(split.source)
@@ -149,9 +170,10 @@ class Work:
         asked, shards = self.asked, range(self.asked.num_shards)
         runs = [read_json(self._record(shard)) or {"seconds": 0.0} for shard in shards]
         return {
-            "teacher": self.teacher.record,
+            "teachers": [teacher.record for teacher in self.teachers],
             "data": str(asked.data),
             "made_with": read_json(self.options),
+            "lenpen": read_json(self.lenpen),
             "--max-tokens": asked.max_tokens,
             "runs": runs,
             "seconds": round(sum(run["seconds"] for run in runs), 2),
@@ -169,7 +191,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart distill`."""
     new, search = Distillation, Search
     parser.add_argument("data", type=Path, help="binarised data, as for fairseq-train")
-    parser.add_argument("--path", type=Path, required=True, help="checkpoint of the teacher")
+    parser.add_argument(
+        "--path",
+        required=True,
+        help="checkpoint of the teacher, or of an ensemble: A:B:C, also of different architectures",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the distilled data set")
     parser.add_argument(
         "--splits",
@@ -180,7 +206,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--beam", type=int, default=search.beam, help="beam size (default: 4)")
     parser.add_argument(
-        "--lenpen", type=float, default=search.lenpen, help="length penalty (default: 1)"
+        "--lenpen",
+        type=number_in,
+        default=search.lenpen,
+        help="length penalty (default: 1); auto: of several the one with the best BLEU on valid",
     )
     parser.add_argument(
         "--max-len-a", type=float, default=search.max_len_a, help="longest output: a x + b"
@@ -212,6 +241,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart distill`."""
     words = {name: value for name, value in vars(options).items() if name != "tool"}
-    search = Search(**{field.name: words.pop(field.name) for field in fields(Search)})
     words["splits"] = tuple(words["splits"])
+    if words["lenpen"] == AUTO:
+        words |= {"auto_lenpen": True, "lenpen": Search.lenpen}
+    elif isinstance(words["lenpen"], str):
+        raise UserError(f"--lenpen must be a number or {AUTO}, not {words['lenpen']!r}")
+    search = Search(**{field.name: words.pop(field.name) for field in fields(Search)})
     distill(Distillation(search=search, **words))

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_allowed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     from fairseq_nart.export import check, folder
     from fairseq_nart.tools import _model
 
+    if options.bleu is not None:
+        require_allowed("bleu", options.bleu, (), {"at least": 0, "at most": 100})
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
     translator = _model.load(options, **decoding)
     if options.crf_candidates is not None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from sacrebleu.metrics.bleu import BLEU
 
 from fairseq_nart.files import exclusive, replacing
-from fairseq_nart.tools.reporting import published as published_tables
 from fairseq_nart.tools.reporting.collection import collect
 from fairseq_nart.tools.reporting.comparison import Comparison, csv_rows, notes
 from fairseq_nart.tools.reporting.content import Report, markdown_text
 from fairseq_nart.tools.reporting.facts import circumstances, methods
 from fairseq_nart.tools.reporting.markup import csv_text, markdown
 from fairseq_nart.tools.reporting.page import page
+from fairseq_nart.tools.reporting.published import TABLES
 from fairseq_nart.tools.reporting.quality import assess, sweeps
 from fairseq_nart.tools.reporting.tables import details, main_table, parts_tables
 
@@ -39,7 +39,7 @@ def write_report(results: Comparison, out: Path, published: str) -> Report:
         circumstances=circumstances(results),
         main=main_table(results),
         notes=notes(results),
-        published=published_tables.sun2019() if published == "sun2019" else None,
+        published=TABLES[published]() if published in TABLES else None,
         parts=parts_tables(results),
         details=details(results),
         methods=methods(results),
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--published",
         default="none",
-        choices=published_tables.CHOICES,
+        choices=["none", *TABLES],
         help="add a paper's own table, separate from the measurements",
     )
 

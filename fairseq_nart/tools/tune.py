@@ -1,12 +1,14 @@
-"""Finds the best normalization of a teacher's scores for ranking candidates, by BLEU on valid."""
+"""Finds the decoding options with the best BLEU on a validation set.
+
+Without --rescore-with these are the model's own options of length; with it, the rule by which the
+teacher ranks candidates.
+"""
 
 import argparse
-import math
-import re
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
@@ -14,8 +16,11 @@ from tqdm import tqdm
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.normalization import normalize
-from fairseq_nart.subwords import subword_scheme
+from fairseq_nart.generation.ranking import Hypothesis
+from fairseq_nart.hub import Translator
+from fairseq_nart.options import typed
 from fairseq_nart.text import read_lines
+from fairseq_nart.tools import _model
 from fairseq_nart.tools.reporting.markup import Table, markdown
 from fairseq_nart.tools.reporting.quality import bleu_of
 
@@ -28,115 +33,91 @@ RULES: list[tuple[str, float | None]] = [
 
 
 class Score(NamedTuple):
-    """The quality of one normalization rule."""
+    """The quality of some decoding options."""
 
-    rule: str
-    alpha: float | None
+    options: dict[str, Any]
     bleu: float
     brevity: float
     """The brevity penalty."""
 
-    def options(self) -> str:
-        """The rule as options of fairseq-generate."""
-        alpha = "" if self.alpha is None else f" --rescore-alpha {self.alpha:g}"
-        return f"--rescore-normalization {self.rule}{alpha}"
+    def words(self) -> str:
+        """The options as typed on the command line."""
+        return " ".join(f"{typed(name)} {value}" for name, value in self.options.items())
 
 
-@dataclass
-class Sentence:
-    """A sentence's candidates, with the teacher's log-probabilities in nats and the lengths."""
+class Tuning:
+    """A validation set, and a model that translates it."""
 
-    texts: list[str] = field(default_factory=list)
-    totals: list[float] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    """In tokens, the end of sentence included."""
+    def __init__(
+        self, translator: Translator, lines: list[str], references: list[str], metric: BLEU
+    ) -> None:
+        self.translator = translator
+        self.lines = lines
+        self.references = references
+        self.metric = metric
 
-    def best(self, rule: str, alpha: float | None) -> str:
-        """The candidate that a rule ranks first."""
-        totals, lengths = torch.tensor(self.totals), torch.tensor(self.lengths)
-        return self.texts[int(normalize(totals, lengths, rule, alpha or 0.0).argmax())]
+    def scores(self) -> Iterator[Score]:
+        """The score of each value of the options to tune. UserError if there are none."""
+        return self._of_rules() if self.translator.engine.rescorer else self._of_own_options()
 
+    def _of_own_options(self) -> Iterator[Score]:
+        """One option after the other; each keeps the best values of those before it."""
+        engine, model = self.translator.engine, self.translator.model
+        options = [x for x in fields(engine.options) if "tuned" in x.metadata]
+        options = [x for x in options if x.name not in model.idle_options]
+        if not options:
+            raise UserError(
+                f"{type(model).__name__} has no options of length: give --rescore-with TEACHER, to "
+                "tune how a teacher ranks candidates"
+            )
+        best = Score({}, float("-inf"), 0.0)
+        for option in options:
+            tuned = []
+            for value in option.metadata["tuned"]:
+                values = {**best.options, option.name: value}
+                engine.options = replace(engine.options, **values)
+                texts = [self._text(hypotheses[0]) for hypotheses in self._decode(most=1)]
+                tuned.append(self._score(values, texts))
+                yield tuned[-1]
+            best = max(tuned, key=lambda score: score.bleu)
 
-_TEACHER = re.compile(r"'rescore_with': (None)?")
-"""Matches the settings, which fairseq-generate logs first."""
+    def _of_rules(self) -> Iterator[Score]:
+        candidates = self._decode(most=None)
+        if max(map(len, candidates)) < 2:
+            raise UserError(
+                "a teacher has nothing to rank: type an option for several candidates, such as "
+                "--length-candidates 19 or --ctc-beam 10"
+            )
+        texts = [list(map(self._text, hypotheses)) for hypotheses in candidates]
+        totals = [torch.stack([x.token_scores.sum() for x in some]) for some in candidates]
+        lengths = [torch.tensor([len(x.tokens) for x in some]).to(totals[0]) for some in candidates]
+        for rule, alpha in RULES:
+            best = [
+                int(normalize(*scores, rule, alpha or 0.0).argmax())
+                for scores in zip(totals, lengths, strict=True)
+            ]
+            options = {"rescore_normalization": rule, "rescore_alpha": alpha}
+            options = {name: value for name, value in options.items() if value is not None}
+            yield self._score(options, [some[i] for some, i in zip(texts, best, strict=True)])
 
+    def _decode(self, most: int | None) -> list[list[Hypothesis]]:
+        """The `most` best hypotheses of each line, or all."""
+        result: list[list[Hypothesis]] = [[] for _ in self.lines]
+        for place, hypotheses in self.translator.hypotheses(self.lines, most=most):
+            result[place] = hypotheses
+        return result
 
-def read_candidates(log: Path) -> list[Sentence]:
-    """Reads the candidates that fairseq-generate printed, in the order of the text.
+    def _text(self, hypothesis: Hypothesis) -> str:
+        return self.translator.text(hypothesis.tokens)
 
-    UserError if the log is incomplete, has only one candidate per sentence, lacks the teacher's
-    scores, or is segmented.
-    """
-    by_number: dict[int, Sentence] = {}
-    settings = None
-    incomplete = f"{log} is not the complete output of fairseq-generate on a test set"
-    for line in read_lines(log):
-        kind, _, rest = line.partition("-")
-        if kind in ("H", "P"):
-            try:
-                number, *fields = rest.split("\t")
-                sentence = by_number.setdefault(int(number), Sentence())
-                if kind == "H":
-                    sentence.texts.append(fields[1])
-                else:
-                    scores = [math.log(2) * float(score) for score in fields[0].split()]
-                    sentence.totals.append(sum(scores))
-                    sentence.lengths.append(len(scores))
-            except (IndexError, ValueError):  # truncated within the line
-                raise UserError(incomplete) from None
-        settings = settings or _TEACHER.search(line)
-    sentences = [by_number[number] for number in sorted(by_number)]
-    uneven = any(len(one.texts) != len(one.totals) for one in sentences)
-    if sorted(by_number) != list(range(len(by_number))) or not by_number or uneven:
-        raise UserError(incomplete)
-    if settings is None:
-        raise UserError(
-            f"{log} lacks the settings that fairseq-generate logs first: keep all its output "
-            "(fairseq-generate ... > LOG 2>&1)"
-        )
-    if settings[1]:
-        raise UserError(
-            f"{log} has no scores of a teacher: decode with --rescore-with TEACHER and --nbest as "
-            "large as --length-candidates"
-        )
-    if max(len(sentence.texts) for sentence in sentences) == 1:
-        raise UserError(
-            f"{log} holds one candidate per sentence: decode with --nbest as large as "
-            "--length-candidates"
-        )
-    texts = [text for sentence in sentences for text in sentence.texts]
-    scheme, count = Counter(subword_scheme(text.split()) for text in texts).most_common(1)[0]
-    if scheme and 2 * count > len(texts):
-        raise UserError(f"{log} is segmented: decode with --remove-bpe{_REMOVE_BPE[scheme]}")
-    return sentences
-
-
-_REMOVE_BPE = {"sentencepiece": " sentencepiece", "@@ ": ""}
-
-
-def tune(log: Path, references: Path, tokenize: str) -> list[Score]:
-    """The score of each rule. UserError as in `read_candidates`, `read_lines` and `bleu_of`."""
-    metric = bleu_of(tokenize)
-    sentences = read_candidates(log)
-    lines = read_lines(references)
-    if len(lines) != len(sentences):
-        raise UserError(f"{log} has {len(sentences)} sentences but {references} {len(lines)}")
-    rows = []
-    for rule, alpha in tqdm(RULES, unit="rule", leave=False):
-        picked = [sentence.best(rule, alpha) for sentence in sentences]
-        score = metric.corpus_score(picked, [lines])
-        rows.append(Score(rule, alpha, score.score, score.bp))
-    return rows
+    def _score(self, options: dict[str, Any], texts: list[str]) -> Score:
+        score = self.metric.corpus_score(texts, [self.references])
+        return Score(options, score.score, score.bp)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart tune`."""
-    parser.add_argument(
-        "log",
-        type=Path,
-        help="output of fairseq-generate on valid, with --rescore-with and --nbest as large as "
-        "--length-candidates",
-    )
+    parser.add_argument("file", type=Path, help="source of the validation set, a sentence per line")
     parser.add_argument(
         "--references", type=Path, required=True, help="plain text, one reference per line"
     )
@@ -146,15 +127,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=sorted(BLEU.TOKENIZERS),
         help="sacreBLEU's tokenizer for BLEU (default: 13a)",
     )
+    _model.add_arguments(parser, "checkpoint of a non-autoregressive model")
+    _model.add_decoding_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart tune`."""
-    rows = tune(options.log, options.references, options.tokenize)
-    cells = [
-        [rule, "" if alpha is None else f"{alpha:g}", f"{bleu:.2f}", f"{brevity:.3f}"]
-        for rule, alpha, bleu, brevity in rows
-    ]
-    print(markdown(Table("", ["rule", "alpha", "BLEU", "brevity penalty"], cells)))
-    best = max(rows, key=lambda row: row.bleu)
-    print(f"best: {best.options()} (BLEU {best.bleu:.2f})")
+    metric = bleu_of(options.tokenize)
+    lines, references = read_lines(options.file), read_lines(options.references)
+    if len(lines) != len(references):
+        raise UserError(
+            f"{options.file} has {len(lines)} lines but {options.references} {len(references)}"
+        )
+    tuning = Tuning(_model.load_for_decoding(options), lines, references, metric)
+    scores = list(tqdm(tuning.scores(), unit=" values", leave=False))
+    cells = [[x.words(), f"{x.bleu:.2f}", f"{x.brevity:.3f}"] for x in scores]
+    print(markdown(Table("", ["options", "BLEU", "brevity penalty"], cells)))
+    best = max(scores, key=lambda score: score.bleu)
+    print(f"best: {best.words()} (BLEU {best.bleu:.2f})")

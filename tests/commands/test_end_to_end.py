@@ -12,7 +12,7 @@ import grammar
 import pytest
 from toys import SMALL
 
-from fairseq_nart import hub
+from fairseq_nart import hub, runtime
 from fairseq_nart.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -89,3 +89,10 @@ def test_model_works_on_another_machine(deployed, tmp_path, monkeypatch):
     assert model.translate(lines) == translated
     assert main(["inspect", lines[0], *map(str, given), "--out", "sentence.png"]) == 0
     assert Path("sentence.png").exists()
+    words = map(str, ("export", folder / "model.pt", *given[2:], "--precision", "float32"))
+    assert main([*words, "--out", "exported"]) == 0
+    exported = shutil.move("exported", tmp_path / "moved")
+    (tmp_path / "empty").mkdir()
+    command = ("fairseq-nart", "translate", "--model", exported)
+    assert run_command(tmp_path / "empty", *command, stdin=text).splitlines() == translated
+    assert runtime.load("moved").translate(lines) == translated

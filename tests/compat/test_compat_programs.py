@@ -101,7 +101,7 @@ def test_every_test_sentence_is_generated(trained: tuple[Path, str, str]) -> Non
     output, errors = _run(trained[0], *command, "--path", "saved/checkpoint_best.pt")
     ids = {int(line.split("\t")[0][2:]) for line in output.splitlines() if line.startswith("H-")}
     assert ids == set(range(SENTENCES))
-    assert "fairseq_cli.generate | {" in output  # its settings, which `fairseq-nart tune` reads
+    assert "fairseq_cli.generate | {" in output  # its settings
     assert errors == ""
 
 

@@ -10,6 +10,7 @@ from toys import build
 from fairseq_nart.criterions.nart import NartCriterion
 
 ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_ctc_tiny", "nart_refinement_tiny"]
+ARCHS += ["nart_reg_tiny"]
 
 
 def sample_of(task, rows, device):

@@ -1,11 +1,18 @@
 """The language pair of a data folder."""
 
+import shutil
+
 import pytest
+import torch
 from toys import binarise, write_text
 
 from fairseq_nart.data.languages import choose, in_folder, require_folder
+from fairseq_nart.errors import UserError
 from fairseq_nart.tasks._options import task_config
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
+from fairseq_nart.tools._teacher import Teacher
+from fairseq_nart.tools.benchmark.fairseq_engine import FairseqEngine
+from fairseq_nart.tools.benchmark.plan import SystemPlan
 
 
 def folder_of(tmp_path, *names):
@@ -60,3 +67,26 @@ def test_languages_with_a_hyphen(tmp_path):
     task = NartTranslationTask.setup_task(task_config()(data=str(data)))
     assert (task.cfg.source_lang, task.cfg.target_lang) == ("pt-br", "en")
     assert task.state_dict()["languages"] == ["pt-br", "en"]
+
+
+def test_tools_take_the_pair_of_the_checkpoint(data, teacher, student, tmp_path):
+    """Although the data folder holds another pair too, or dictionaries alone."""
+    two, none = tmp_path / "two", tmp_path / "none"
+    for folder in (two, none):
+        folder.mkdir()
+        shutil.copy(data / "dict.de.txt", folder / "dict.aa.txt")
+        for file in data.glob("dict.*"):
+            shutil.copy(file, folder)
+    for file in data.glob("*.de-en.*"):
+        shutil.copy(file, two)
+        shutil.copy(file, two / file.name.replace("de", "aa"))
+    for folder in (two, none):
+        assert Teacher.load(teacher, folder).languages == ("de", "en")
+        task = FairseqEngine(SystemPlan("x", "x", student), folder, "cpu").task
+        assert (task.cfg.source_lang, task.cfg.target_lang) == ("de", "en")
+    state = torch.load(teacher, weights_only=True)
+    del state["task_state"]["languages"]  # as in checkpoints of fairseq
+    torch.save(state, tmp_path / "old.pt")
+    with pytest.raises(UserError, match="several language pairs"):
+        Teacher.load(tmp_path / "old.pt", two)
+    assert Teacher.load(tmp_path / "old.pt", two, ("de", "en")).languages == ("de", "en")

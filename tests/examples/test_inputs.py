@@ -45,7 +45,7 @@ def refusal(run_recipe, tmp_path):
         ({"SEED": "x"}, "SEED=x: it must be a whole number, at least 0"),
         ({"GPUS": "all"}, "GPUS=all: it must be a whole number, at least 0"),
         ({"PRECISION": "bf16"}, "PRECISION=bf16: it must be --bf16, --fp16 or empty"),
-        ({"SIZE": "huge"}, "SIZE=huge: it must be tiny, cpu, small or base"),
+        ({"SIZE": "huge"}, "SIZE=huge: it must be tiny, cpu, small, base, iwslt16 or wmt16"),
         ({"SYSTEMS": "nart nart_dcfr"}, "nart_dcfr is not a system that starts from NART"),
         ({"TOKENIZE": "jap"}, "TOKENIZE=jap: it must be one of none, zh, 13a"),
         ({"SRC": ""}, "set SRC: examples/run.sh own_text --help describes it"),
@@ -71,18 +71,39 @@ def test_tokenizer_that_is_not_installed_is_refused(refusal, tmp_path, monkeypat
 def test_allowed_names_are_registered(run_recipe):
     for size in SIZES:
         assert run_recipe("own_text teacher", **OWN, SIZE=size, NART_RUNS=size)[0] == 0
-    for system in ("nart", "nart_crf", "nart_dcrf", "nart_refinement", "nart_cmlm"):
+    for system in ("nart", "nart_crf", "nart_dcrf", "nart_refinement", "nart_cmlm", "nart_reg"):
         assert f"{system}_cpu" in ARCH_MODEL_REGISTRY
         assert run_recipe("own_text teacher", **OWN, SYSTEMS=system)[0] == 0
 
 
 def test_unknown_direction_is_refused(refusal):
-    assert "SRC=fr: it must be de or en" in refusal(
-        "multi30k_de_en prepare", MULTI30K="text", SRC="fr"
-    )
+    for recipe, languages in (
+        ("multi30k_de_en", "de or en"),
+        ("wmt14_en_de", "en or de"),
+        ("iwslt16_en_de", "en or de"),
+        ("wmt16_en_ro", "en or ro"),
+    ):
+        error = refusal(f"{recipe} prepare", **{RECIPES[recipe][0]: "text"}, SRC="fr")
+        assert f"SRC=fr: it must be {languages}" in error
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "sweep", "table2"])
+@pytest.mark.parametrize("recipe", ["wmt14_en_de", "wmt16_en_ro", "iwslt16_en_de"])
+def test_other_direction_has_its_own_run(recipe, run_recipe, tmp_path):
+    variable, _, (source, target) = RECIPES[recipe]
+    status, (command, *_) = run_recipe(f"{recipe} teacher", **{variable: "text"}, SRC=target)
+    assert status == 0
+    pair = [command[command.index(f"--{side}-lang") + 1] for side in ("source", "target")]
+    assert pair == [target, source]
+    run = recipe.replace(f"{source}_{target}", f"{target}_{source}")
+    assert command[command.index("--save-dir") + 1] == f"{tmp_path}/runs/{run}/teacher"
+
+
+def test_unknown_change_of_diacritics_is_refused(refusal):
+    error = refusal("wmt16_en_ro prepare", WMT16="text", DIACRITICS="drop")
+    assert "DIACRITICS=drop: it must be keep, normalise or remove" in error
+
+
+@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass", "sweep", "table2"])
 def test_too_few_updates_are_refused(step, refusal, run_recipe):
     """A sixth of 5 is 0, which means no limit to fairseq."""
     given = {"MULTI30K": "text", "N": "5"}
@@ -90,7 +111,7 @@ def test_too_few_updates_are_refused(step, refusal, run_recipe):
     assert run_recipe("multi30k_de_en teacher students", **given)[0] == 0
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "sweep"])
+@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass", "sweep"])
 def test_smallest_number_of_updates(step, run_recipe):
     _, commands = run_recipe(f"multi30k_de_en {step}", MULTI30K="text", N="6")
     trained = [c for c in commands if c[0] == "fairseq-train"]

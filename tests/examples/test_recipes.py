@@ -10,34 +10,23 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import toys
-from fairseq import options
-from recipes import EXAMPLES, RECIPES, STEPS, listed_steps, run_steps, write_raw_text
+from recipes import EXAMPLES, RECIPES, STEPS, listed_steps, parsed, run_steps, write_raw_text
 from texts import write_teacher_folder
 
 from fairseq_nart import cli
 from fairseq_nart.models._registry import TASK
 
 
-def parsed(command):
-    """The command line, parsed by its program."""
-    program, *words = command
-    if program == "fairseq-train":
-        return options.parse_args_and_arch(options.get_training_parser(), words)
-    if program == "fairseq-generate":
-        return options.parse_args_and_arch(options.get_generation_parser(), words)
-    if program == "fairseq-preprocess":
-        return options.get_preprocessing_parser().parse_args(words)
-    return None
-
-
 @pytest.mark.parametrize("variables", RECIPES, indirect=True)
 def test_every_command_is_valid(variables, run_recipe):
     recipe, given = variables
     more = [name for name in listed_steps(recipe) if name not in STEPS]
-    assert len(more) == {"multi30k_de_en": 11, "wmt14_en_de": 2}.get(recipe, 1)
+    of_gu2018 = recipe in ("wmt16_en_ro", "iwslt16_en_de")
+    assert len(more) == {"multi30k_de_en": 15, "wmt14_en_de": 2}.get(recipe, 3 if of_gu2018 else 1)
     commands = run_steps(run_recipe, recipe, given, (*STEPS, *more))
     kinds = [command[0] for command in commands]
-    assert kinds.count("fairseq-train") == (35 if recipe.startswith("multi30k") else 9)
+    trained = {"multi30k_de_en": 47}.get(recipe, 11 if of_gu2018 else 9)
+    assert kinds.count("fairseq-train") == trained
     for command in commands:
         args = parsed(command)
         if command[0] == "fairseq-train":
@@ -108,6 +97,8 @@ def test_other_teachers_have_the_options_of_the_teacher(variables, run_recipe):
         "multi30k_de_en": ("cpu", 1),
         "iwslt14_de_en": ("small", 1),
         "wmt14_en_de": ("base", 4),
+        "wmt16_en_ro": ("wmt16", 8),
+        "iwslt16_en_de": ("iwslt16", 1),
         "own_text": ("cpu", 1),
     }[recipe]
     kinds = ("", "_lstm", "_conv", "_deep", "_deep")
@@ -154,7 +145,7 @@ def test_target_language_without_spaces(variables, run_recipe):
 
 
 @pytest.mark.parametrize("variables", ["wmt14_en_de"], indirect=True)
-def test_tokenised_bleu_also_splits_compounds(variables, run_recipe, tmp_path):
+def test_tokenised_bleu_also_splits_german_compounds(variables, run_recipe, tmp_path):
     recipe, given = variables
     run_steps(run_recipe, recipe, given)
     (tmp_path / "bin" / "sacremoses").write_text("#!/bin/sh\nsed 's/[.]/ ./'\n")
@@ -165,7 +156,7 @@ def test_tokenised_bleu_also_splits_compounds(variables, run_recipe, tmp_path):
     _, commands = run_recipe(f"{recipe} tokenised_bleu", **given, SYSTEMS="nart")
     for folder, words in (
         (run / "moses", "eine CD-ROM-Kiste -\nzwei .\n"),
-        (run / "moses" / "split", "eine CD ##AT##-##AT## ROM ##AT##-##AT## Kiste -\nzwei .\n"),
+        (run / "moses" / "also", "eine CD ##AT##-##AT## ROM ##AT##-##AT## Kiste -\nzwei .\n"),
     ):
         assert (folder / "teacher").read_text() == words
         command = commands.pop(0)
@@ -268,20 +259,19 @@ def test_seeds_and_ablations_change_settings_within_a_run(variables, run_recipe)
 def test_each_student_is_ranked_by_its_best_rule_on_valid(variables, run_recipe, tmp_path):
     recipe, given = variables
     commands = run_steps(run_recipe, recipe, given, ("evaluate",))
+    names = ("nart", "nart_crf", "nart_dcrf")
+    run = tmp_path / "runs" / recipe
+    tuned = [c for c in commands if c[:2] == ["fairseq-nart", "tune"]]
+    for command, name in zip(tuned, names, strict=True):
+        given = dict(zip(command[3::2], command[4::2], strict=True))
+        assert command[2] == f"{run}/text/valid.raw.de"
+        assert given["--references"] == f"{run}/text/valid.raw.en"
+        assert given["--path"] == f"{run}/{name}.pt" and given["--length-candidates"] == "19"
+        assert given["--rescore-with"] == f"{run}/teacher.pt"
     ranked = [c for c in map(parsed, commands) if c is not None and c.rescore_with]
-    tuned = [c for c in ranked if c.nbest > 1]
-    assert [Path(c.path).stem for c in tuned] == ["nart", "nart_crf", "nart_dcrf"]
-    assert {(c.gen_subset, c.length_candidates) for c in tuned} == {("valid", 19)}
-    log = f"{tmp_path}/runs/{recipe}/tune/"
-    rules = {
-        (Path(c.path).stem, c.rescore_normalization, c.rescore_alpha)
-        for c in ranked
-        if c.nbest == 1
-    }
-    assert rules == {
-        (name, "reward", float(len(f"{log}{name}.log") % 7))
-        for name in ("nart", "nart_crf", "nart_dcrf")
-    }
+    rules = {(Path(c.path).stem, c.rescore_normalization, c.rescore_alpha) for c in ranked}
+    alphas = {name: float(len(f"{run}/{name}.pt") % 7) for name in names}
+    assert rules == {(name, "reward", alpha) for name, alpha in alphas.items()}
     assert len({alpha for _, _, alpha in rules}) > 1
 
 

@@ -41,7 +41,7 @@ def test_incomplete_translation_is_repeated_or_refused(variables, run_recipe, tm
     out.joinpath("nart.1").write_text("")  # as an older version left it
     out.parent.parent.joinpath("tune/nart").write_text("")
     again = run_steps(run_recipe, recipe, given, ("evaluate",))
-    assert sum(command[0] == "fairseq-generate" for command in again) == 2
+    assert sum(command[0] == "fairseq-generate" for command in again) == 1
     assert sum(command[1] == "tune" for command in again) == 1
     assert (out / "nart.1").read_text() == "a\nb\n"
     (out / "nart.1").unlink()
@@ -59,4 +59,4 @@ def test_failed_command_leaves_no_partial_file(variables, run_recipe, tmp_path):
     recipe, given = variables
     stand_in(tmp_path, "fairseq-nart", "print('half'); sys.exit(1)")
     assert run_recipe(f"{recipe} evaluate", **given)[0] != 0
-    assert [file.name for file in (tmp_path / "runs" / recipe / "tune").iterdir()] == ["nart.log"]
+    assert not list((tmp_path / "runs" / recipe / "tune").iterdir())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_exported_folder_is_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_linked_folder_is_replaced(tmp_path, monkeypatch):
+    """Also if it is the current one."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to("model")
+    put(tmp_path / "link")
+    put(tmp_path / "link")
+    assert contents(tmp_path / "model")["encode.onnx"] == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
+    monkeypatch.chdir(tmp_path / "model")
+    put(Path("."))
+    assert sorted(contents(tmp_path / "model")) == ["encode.onnx", "manifest.json"]
+
+
 def test_empty_folder_is_replaced(tmp_path):
     (tmp_path / "model").mkdir()
     put(tmp_path / "model")
@@ -84,6 +98,21 @@ def test_files_of_the_user_are_never_deleted(manifest, tmp_path):
     ):
         put(out)
     assert contents(out) == before and list(tmp_path.iterdir()) == [out]
+
+
+def test_folder_that_appears_during_an_export(tmp_path):
+    """Another export's is replaced, one with files of the user is not."""
+    out = tmp_path / "model"
+    with folder.new_folder(out) as temporary:
+        put(out)
+        (temporary / "last").write_text("1")
+    assert contents(out) == {"last": b"1"}
+    shutil.rmtree(out)
+    with pytest.raises(UserError, match="holds other files"), folder.new_folder(out):
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    assert contents(out) == {"mine": b"mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_file_is_not_replaced(tmp_path):
@@ -116,7 +145,7 @@ def test_manifest_and_card_describe_the_model(task, tmp_path):
     assert manifest.vocab_size == len(task.target_dictionary)
     assert manifest.vocabularies == ("vocabulary.json",) * 2
     assert json.loads((out / "vocabulary.json").read_text()) == task.target_dictionary.symbols
-    assert set(manifest.decoding) == {"dedup", "length_candidates", "crf_paths"}
+    assert set(manifest.decoding) == {"dedup", "length_candidates", "length_offset", "crf_paths"}
     assert manifest.decoding["crf_paths"].candidates and not manifest.decoding["dedup"].candidates
     for word in ("de to en", "float32", "`crf_paths`", "`length_candidates`", "rescore=True"):
         assert word in text
@@ -146,10 +175,7 @@ def test_int8_is_smaller_and_decodes(arch, task, tmp_path):
     model, teacher = build(task, f"{arch}_tiny"), build_teacher(task, "transformer")
     plain = export_model(tmp_path / "plain", task, model, teacher)
     small = export_model(tmp_path / "small", task, model, teacher, "int8")
-    sizes = [
-        sum((path / x).stat().st_size for x in read(path).graphs.values())
-        for path in (plain, small)
-    ]
+    sizes = [(path / read(path).model).stat().st_size for path in (plain, small)]
     assert sizes[1] < sizes[0]
     ours, exact = runtime.load(small, rescore=True), runtime.load(plain, rescore=True)
     found = ours.engine(sources_of(task))

@@ -53,6 +53,16 @@ def test_ctc_does_not_depend_on_batch_or_padding(beam, task, sources, device):
     assert_same(left, [decode(source[None].to(device))[0] for source in sources])
 
 
+@pytest.mark.parametrize("output", ["softmax", "dcrf"])
+@pytest.mark.parametrize("options", [{"dag_search": "lookahead"}, {"dag_paths": 3}])
+def test_graphs_do_not_depend_on_batch_or_padding(options, output, task, sources, device):
+    model = build(task, "nart_dag_tiny", "--output", output).to(device)
+    decode = engine(model, **options)
+    left = decode(padded(sources, "left", device))
+    assert_same(left, decode(padded(sources, "right", device)))
+    assert_same(left, [decode(source[None].to(device))[0] for source in sources])
+
+
 @pytest.mark.parametrize("method", ["argmax", "average"])
 def test_fertilities_do_not_depend_on_batch_or_padding(method, task, sources, device):
     model = build(task, "nart_fertility_tiny").to(device)
@@ -240,6 +250,7 @@ def test_hypotheses_are_distinct_and_sorted(task, sources, device):
         ("nart_fertility_tiny", {"fertility_samples": 3}),
         ("nart_latent_tiny", {"latent_samples": 3}),
         ("nart_ctc_tiny", {}),
+        ("nart_dag_tiny", {"dag_paths": 3}),
         ("nart_ctc_tiny", {"ctc_beam": 3}),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairseq_nart.generation.options import LengthDecoding, StoppingDecoding
+from fairseq_nart.generation.options import LengthDecoding, PathDecoding, StoppingDecoding
 from fairseq_nart.models._heads import CrfDecoding
 from fairseq_nart.models.nart_ctc import CtcDecoding
 from fairseq_nart.models.nart_fertility import FertilityDecoding
@@ -24,6 +24,13 @@ from fairseq_nart.models.nart_fertility import FertilityDecoding
             {"refinement_stop": "jaccard", "refinement_iterations": 5},
             "jaccard compares 5 passes, so 5 are too few: give --refinement-iterations 6 or more",
         ),
+        ({"dag_paths": 0}, "--dag-paths must be at least 1, not 0"),
+        ({"dag_length_penalty": -1.0}, "--dag-length-penalty must be at least 0, not -1.0"),
+        ({"dag_search": "beam"}, "--dag-search must be one of greedy, lookahead, viterbi, not"),
+        (
+            {"dag_paths": 3, "dag_search": "greedy"},
+            "--dag-paths is for --dag-search viterbi, not greedy: leave one of the two out",
+        ),
         ({"fertility_decoding": "mode"}, "--fertility-decoding must be one of argmax, average, "),
     ],
 )
@@ -35,6 +42,7 @@ def test_invalid_values_are_refused(option, message):
 def class_of(name, *_):
     """The class that has the option."""
     kinds = (LengthDecoding, StoppingDecoding, CrfDecoding, CtcDecoding, FertilityDecoding)
+    kinds = (*kinds, PathDecoding)
     return next(kind for kind in kinds if name in kind.__dataclass_fields__)
 
 

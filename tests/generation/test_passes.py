@@ -22,6 +22,8 @@ SYSTEMS = [
     ("nart_dcrf_tiny", {"length_candidates": 5, "crf_paths": 4}),
     ("nart_ctc_tiny", {}),
     ("nart_ctc_tiny", {"ctc_beam": 5}),
+    ("nart_dag_tiny", {"dag_search": "lookahead"}),
+    ("nart_dag_tiny", {"dag_paths": 5}),
     ("nart_fertility_tiny", {"fertility_samples": 12}),
     ("nart_vqvae_tiny", {"latent_samples": 12}),
     ("nart_refinement_tiny", {"length_candidates": 5, "refinement_iterations": 3}),
@@ -139,6 +141,7 @@ WIDE = [
     ("nart_crf_tiny", {"length_candidates": 1001}),
     ("nart_dcrf_tiny", {"length_candidates": 101, "crf_paths": 9}),
     ("nart_ctc_tiny", {"ctc_beam": 20}),
+    ("nart_dag_tiny", {"dag_paths": 20}),
     ("nart_fertility_tiny", {"fertility_samples": 300}),
     ("nart_latent_tiny", {"latent_samples": 300}),
     ("nart_refinement_tiny", {"length_candidates": 101, "refinement_stop": "jaccard"}),
@@ -154,7 +157,8 @@ def test_no_tensor_exceeds_the_limit_of_a_pass(
     """For any number of candidates."""
     decode = build_engine(task, device, arch, options, kind)
     decode.model.longest_target, source = 24, source[:3, -9:]
-    length = 3 * source.size(1) if "ctc" in arch else 24
+    per_token = {"nart_ctc_tiny": 3, "nart_dag_tiny": 4}
+    length = per_token[arch] * source.size(1) if arch in per_token else 24
     elements = max(
         decode.model.row_elements(length, source.size(1), decode.options),
         decode.model.sentence_elements(source.size(1), decode.options),

@@ -43,7 +43,7 @@ def test_cached_equals_uncached(candidates, predictor, device):
     memory = predictor.memory(states.output)
     cache = memory.new_zeros(rows, 0, memory.size(2))
     assert memory.size(2) == predictor.width
-    x = predictor.start.expand(rows, -1)
+    x = predictor.start_vector.expand(rows, -1)
     for place in range(6):
         logits, cache = predictor.step(x, cache, memory, states.mask)
         torch.testing.assert_close(logits, expected[:, place], rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ import torch
 from fairseq_nart.layers.lengths import (
     LengthClassifier,
     OffsetLength,
+    RatioLength,
     candidate_window,
     length_mask,
 )
@@ -26,6 +27,17 @@ def test_offset_is_the_rounded_mean_and_is_saved(device):
     again.load_state_dict(rule.state_dict())
     assert again.offset.item() == 2
     assert OffsetLength().to(torch.bfloat16).offset.dtype == torch.long
+    assert rule.loss_terms(states([4], device), torch.tensor([9], device=device)) == []
+
+
+def test_ratio_is_the_mean_and_is_saved(device):
+    rule = RatioLength().to(device)
+    message = rule.fit(torch.tensor([2, 4]), torch.tensor([3, 7]))  # 1.5 and 1.75
+    assert rule.millionths.item() == 1_625_000 and "1.625 x source" in message
+    assert rule.predict(states([4, 1, 8, 2], device)).tolist() == [7, 2, 13, 3]  # 6.5 rounds up
+    again = RatioLength()
+    again.load_state_dict(rule.to(torch.bfloat16).state_dict())
+    assert again.millionths.item() == 1_625_000
     assert rule.loss_terms(states([4], device), torch.tensor([9], device=device)) == []
 
 

@@ -35,6 +35,7 @@ def test_every_number_has_a_lower_bound():
         ("nart_dcrf", "--crf-candidates", "0", "at least 1"),
         ("nart_crf", "--nar-loss-weight", "-1.0", "at least 0"),
         ("nart_ctc", "--ctc-split", "0", "at least 1"),
+        ("nart_dag", "--dag-vertices", "1", "at least 2"),
         ("nart_refinement", "--train-iterations", "0", "at least 1"),
         ("nart_refinement", "--denoising-probability", "1.5", "at least 0 and at most 1"),
         ("nart_fertility", "--finetune-weight", "nan", "a finite number at least 0 and at most 1"),

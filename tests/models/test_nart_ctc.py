@@ -123,3 +123,49 @@ def test_length_candidates_are_refused(task, data, device):
     model, task = build(task, "nart_ctc_tiny").to(device), load_task(data, length_candidates=3)
     with pytest.raises(ValueError, match="--length-candidates has no effect on NartCtc"):
         task.build_engine(model)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_blank_bias_is_taken_off_the_blank(beam, task, batch, device):
+    """As if the logit were smaller. A negative one gives shorter outputs."""
+    model = build(task, "nart_ctc_tiny", "--ctc-split", "2").to(device)
+    source, frames = batch["net_input"]["src_tokens"], model.frames
+    decoder = engine(task, model, beam)
+    decoder.options.ctc_blank_bias = -6.0
+    biased = decoder(source)
+    assert len(biased[0][0].tokens) < len(engine(task, model, beam)(source)[0][0].tokens)
+
+    def likely_blank(states):
+        logits, blank, mask = frames(states)
+        return logits, blank + 6.0, mask
+
+    model.frames = likely_blank
+    expected = engine(task, model, beam)(source)
+    for ours, theirs in zip(biased, expected, strict=True):
+        assert [h.tokens.tolist() for h in ours] == [h.tokens.tolist() for h in theirs]
+        assert [h.score for h in ours] == pytest.approx([h.score for h in theirs])
+
+
+def test_nmla_fine_tunes_a_trained_model(task, batch, device):
+    """The loss is 1 - F1 of bigrams, so it starts high and falls to 0; too long targets count."""
+    options = ("--ctc-split", "2", "--ctc-loss", "nmla")
+    model = build(task, "nart_ctc_tiny", *options).to(device)
+    source, target = batch["net_input"]["src_tokens"], batch["target"]
+    (term,) = model(source, target)
+    assert term.name == "nmla_loss" and term.count == len(target)
+    assert 0.5 < term.sum.item() / term.count <= 1
+    model.cfg.ctc_loss = "ctc"
+    overfit(task, model, batch, updates=100, lr=1e-2)
+    model.cfg.ctc_loss = "nmla"
+    before = model(source, target)[0].sum.item()
+    expected = overfit(task, model, batch, updates=100, lr=3e-3)
+    assert model(source, target)[0].sum.item() < min(before, 0.1 * len(target))
+    outputs = engine(task, model, 1)(source)
+    same = sum(h[0].tokens.tolist() == one for h, one in zip(outputs, expected, strict=True))
+    assert same >= len(expected) - 1
+
+
+def test_nmla_needs_frames(task, capsys):
+    with pytest.raises(SystemExit):
+        build(task, "nart_tiny", "--ctc-loss", "nmla")
+    assert "unrecognized arguments: --ctc-loss nmla" in capsys.readouterr().err

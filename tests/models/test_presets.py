@@ -12,8 +12,16 @@ from fairseq_nart.layers.lengths import LengthClassifier, OffsetLength
 from fairseq_nart.models._registry import SIZES, training_defaults
 
 BY_LEARNED_LENGTH = ["nart_refinement", "nart_cmlm"]
-SYSTEMS = ["nart", "nart_crf", "nart_dcrf", "nart_ctc", "nart_fertility", *BY_LEARNED_LENGTH]
-SYSTEMS += ["nart_latent", "nart_vqvae"]
+SYSTEMS = [
+    "nart",
+    "nart_crf",
+    "nart_dcrf",
+    "nart_ctc",
+    "nart_dag",
+    "nart_fertility",
+    *BY_LEARNED_LENGTH,
+]
+SYSTEMS += ["nart_enat_p", "nart_enat_e", "nart_reg", "nart_latent", "nart_vqvae"]
 ARCHS = [s for system in SYSTEMS for s in (system, *(f"{system}_{size}" for size in SIZES))]
 
 
@@ -56,7 +64,7 @@ def test_architecture_decodes_and_learns(arch, task, device):
     hypotheses = _decode(model, task, batch)
     assert len(hypotheses) == 3
     assert all(h[0].tokens[-1] == task.tgt_dict.eos() for h in hypotheses)
-    _learn(model, task, batch)
+    _learn(model.train(), task, batch)
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without, "weights without a gradient"
 

@@ -182,7 +182,7 @@ def test_special_symbols_are_never_predicted(arch, task, device):
     assert not {task.tgt_dict.bos(), task.tgt_dict.pad()} & set(decoded.tokens.flatten().tolist())
 
 
-@pytest.mark.parametrize("arch", ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny"])
+@pytest.mark.parametrize("arch", ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_reg_tiny"])
 def test_bf16_is_close_to_fp32(arch, task, batch, device):
     source, target = batch
     model = build(task, arch).to(device)
@@ -197,8 +197,9 @@ def test_bf16_is_close_to_fp32(arch, task, batch, device):
     "arch",
     [
         f"nart{x}_tiny"
-        for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc", "_latent", "_vqvae")
-    ],
+        for x in ("", "_dcrf", "_refinement", "_cmlm", "_fertility", "_ctc", "_enat_p", "_enat_e")
+    ]
+    + ["nart_reg_tiny", "nart_dag_tiny", "nart_latent_tiny", "nart_vqvae_tiny"],
 )
 def test_targets_of_one_token(arch, task, device):
     model = build(task, arch, "--mask-self-attention-diagonal").to(device).train()

@@ -101,7 +101,7 @@ def test_modules_of_the_runtime_need_these_packages_alone():
     """Those of a user who installs the package without its dependencies."""
     code = """
 from fairseq_nart import runtime
-from fairseq_nart.runtime import by_length, ctc, fertility, latent, mask_predict, refinement
+from fairseq_nart.runtime import by_length, ctc, dag, fertility, latent, mask_predict, refinement
 from fairseq_nart.tools import translate
 ours = (name for name in sys.modules if name.split(".")[0] == "fairseq_nart")
 print(*(sys.modules[name].__file__ for name in ours))

@@ -1,5 +1,8 @@
 """The runtime's engine: batches, passes, positions, rescoring."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from fairseq_nart.generation.clean import Candidates as PluginCandidates
 from fairseq_nart.runtime import engine as engines
 from fairseq_nart.runtime import scorer as scorers
 from fairseq_nart.runtime.folder import Scorer
-from fairseq_nart.runtime.graphs import Graph
+from fairseq_nart.runtime.graphs import load
 from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
 from fairseq_nart.teacher.rescoring import TeacherRescorer
 
@@ -20,6 +23,7 @@ MANY = {
     "nart": {"length_candidates": 9},
     "nart_dcrf": {"length_candidates": 5, "crf_paths": 3},
     "nart_ctc": {"ctc_beam": 4},
+    "nart_dag": {"dag_paths": 4},
     "nart_fertility": {"fertility_samples": 5},
     "nart_latent": {"latent_samples": 5},
     "nart_refinement": {"length_candidates": 5, "refinement_stop": "unchanged"},
@@ -72,6 +76,7 @@ def test_several_passes_equal_one(limit, rescore, exported, task, monkeypatch):
     name, folder = exported
     model = runtime.load(folder, threads=1, rescore=rescore, **MANY[name])
     sources, passes, system = sources_of(task), [], model.engine.system
+    width = max(map(len, sources))
     whole, decode = model.engine(sources), system.decode
 
     def spy(source, targets, scored):
@@ -84,7 +89,29 @@ def test_several_passes_equal_one(limit, rescore, exported, task, monkeypatch):
     require_equal(model.engine(sources), whole)
     assert len(passes) > 1
     for rows, length in passes:
-        assert rows == 1 or rows * system.row_elements(length) <= limit
+        assert rows == 1 or rows * system.row_elements(length, width) <= limit
+
+
+@pytest.mark.parametrize("rescore", [False, True])
+def test_equal_scores_are_ranked_alike_in_several_passes(rescore, exported, task, monkeypatch):
+    """Passes start with the longest candidates."""
+    name, folder = exported
+    model = runtime.load(folder, threads=1, rescore=rescore, **MANY[name])
+    system = model.engine.system
+    decode = system.decode
+
+    def tied(source, targets, scored):
+        done = decode(source, targets, scored)
+        return replace(done, log_probs=np.zeros(done.tokens.shape, np.float32))
+
+    monkeypatch.setattr(system, "decode", tied)
+    zeros = lambda *arguments: [[0.0] * len(some) for some in arguments[-1]]  # noqa: E731
+    monkeypatch.setattr(scorers.TeacherScorer, "__call__", zeros)
+    source = sources_of(task)[2]
+    whole = model.engine([source])
+    monkeypatch.setattr(engines, "MOST", 1)
+    assert model.engine([source]) == whole
+    assert len(whole[0]) > 1
 
 
 def test_rescoring_the_best_leaves_the_others_out(exported, task, teacher):
@@ -119,11 +146,11 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
     """For candidates of several sentences, some of which are equal."""
     from fairseq_nart.export import onnx
 
-    teacher, graphs = build_teacher(task, "transformer", *words), {}
-    for graph in TeacherGraphs("teacher.pt", teacher, 1).graphs():
-        onnx.write(graph, tmp_path / graph.name, "float32")
-        graphs[graph.name] = Graph(tmp_path / graph.name, 1)
-    about = Scorer(rule, alpha, len(task.target_dictionary))
+    teacher = build_teacher(task, "transformer", *words)
+    traced = TeacherGraphs("teacher.pt", teacher, 1).graphs()
+    onnx.write(traced, tmp_path / "model.onnx", "float32")
+    graphs = load(tmp_path / "model.onnx", 1)
+    about = Scorer(rule, alpha, len(task.target_dictionary), ffn_dim=32, heads=2)
     ours = scorers.TeacherScorer(graphs, about, eos=2)
     source = np.array([[5, 6, 7, 8, 2], [9, 2, 1, 1, 1]])
     words = [[5, 6, 2], [2], [5, 6, 2], [7, 7, 7, 7, 2], [6, 2], [9, 8, 2]]
@@ -142,10 +169,14 @@ def test_scores_of_an_exported_teacher_equal_the_plugins(rule, alpha, words, tas
 
 @pytest.mark.parametrize(
     "arch, most",
-    [("nart", 1500), ("nart_fertility", 1500), ("nart_vqvae", 1500), ("nart_ctc", 400)],
+    [
+        *(("nart", 1500), ("nart_fertility", 1500), ("nart_vqvae", 1500)),
+        *(("nart_ctc", 400), ("nart_dag", 300)),
+    ],
 )
 def test_sources_may_be_as_long_as_the_model_allows(arch, most, data, tmp_path):
-    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token."""
+    """Also beyond the 1024 positions that a model is built with; CTC has three frames a token, and
+    a graph four vertices."""
     task = load_task(data, max_source_positions=most, max_target_positions=1400)
     model = build(task, f"{arch}_tiny")
     words = ["--max-source-positions", "1500", "--max-target-positions", "1400"]
@@ -182,8 +213,7 @@ def test_more_paths_than_exist_are_left_out(task, tmp_path):
 @pytest.mark.parametrize(
     "name, option",
     [
-        ("nart_ctc", "ctc_beam"),
-        ("nart_crf", "crf_paths"),
+        *(("nart_ctc", "ctc_beam"), ("nart_crf", "crf_paths"), ("nart_dag", "dag_paths")),
         ("nart_fertility", "fertility_samples"),
         ("nart_vqvae", "latent_samples"),
     ],
@@ -191,8 +221,49 @@ def test_more_paths_than_exist_are_left_out(task, tmp_path):
 def test_too_many_candidates_are_refused(name, option, task, tmp_path):
     """As the plugin does, before any memory is used."""
     folder = export_model(tmp_path / "model", task, build(task, f"{name}_tiny"))
-    ours = runtime.load(folder, threads=1, **{option: 10**9})
-    with pytest.raises(UserError, match=rf"a sentence needs .* GiB for one array.*{option}"):
+    with pytest.raises(UserError) as caught:
+        runtime.load(folder, threads=1, **{option: 10**9})
+    message = rf"a sentence of 1 token needs .* GiB for one array.*: lower {option}$"
+    assert re.search(message, str(caught.value))
+
+
+def test_only_options_that_help_are_named(task, tmp_path, monkeypatch):
+    """More lengths take no more memory, because they are decoded in several passes."""
+    folder = export_model(tmp_path / "model", task, build(task, "nart_crf_tiny"))
+    ours = runtime.load(folder, threads=1, crf_paths=50, length_candidates=3)
+    system, source = ours.engine.system, [5] * 40 + [2]
+    one = runtime.load(folder, threads=1, length_candidates=3).engine.system
+    for limit, advice in (
+        (one.row_elements(1, len(source)), ": leave the sentence out"),
+        (one.sentence_elements(len(source)) + one.row_elements(100, 100), ": lower crf_paths"),
+    ):
+        monkeypatch.setattr(engines, "MOST_ELEMENTS", limit)
+        assert system.row_elements(100, len(source)) > limit
+        with pytest.raises(UserError) as caught:
+            ours.engine._require_room(100, len(source))
+        assert str(caught.value).endswith(advice)
+
+
+def test_long_sentences_are_bounded_by_their_attention(task, tmp_path, monkeypatch):
+    """ONNX Runtime stores its weights: 64 sentences of 1,024 tokens took 1.4 GB more."""
+    folder = export_model(tmp_path / "model", task, build(task, "nart_tiny"))
+    ours, rows = runtime.load(folder, threads=1), []
+    system = ours.engine.system
+    encode = system.encode
+    monkeypatch.setattr(system, "encode", lambda x: rows.append(x.shape) or encode(x))
+    monkeypatch.setattr(engines, "MOST", 2**20)
+    ours.engine([[5 + i % 60 for i in range(299)] + [2]] * 4)
+    heads = system.manifest.heads
+    assert heads == 4 and all(count * heads * width**2 <= 2**20 for count, width in rows)
+    assert sum(count for count, _ in rows) == 4
+
+
+def test_model_with_teacher_counts_the_teachers_memory(exported, task, monkeypatch):
+    name, folder = exported
+    ours = runtime.load(folder, threads=1, rescore=True, **MANY[name])
+    wide = replace(ours.manifest.scorer, ffn_dim=2**30)
+    monkeypatch.setattr(ours.engine.scorer, "about", wide)
+    with pytest.raises(UserError, match=r"needs .* GiB for one array.*: leave the sentence out"):
         ours.engine([[5, 6, 2]])
 
 

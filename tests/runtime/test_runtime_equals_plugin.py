@@ -10,13 +10,15 @@ from fairseq_nart.models._registry import SYSTEMS, decoding_kinds
 
 LENGTHS = {"length_candidates": 9}
 LATENTS = {"latent_samples": 3}
+LONGER = {"length_offset": 2}
 STOPS = ("equality", "jaccard", "unchanged")
 CASES = {
     "nart": [
-        ([], [{}, LENGTHS, {**LENGTHS, "dedup": True}]),
+        ([], [{}, LENGTHS, {**LENGTHS, "dedup": True}, LONGER, {**LENGTHS, "length_offset": -9}]),
         (["--length-predictor", "offset", "--decoder-input", "hard_uniform"], [{}, LENGTHS]),
         (["--decoder-input", "soft_uniform", "--normalize-before"], [{}, LENGTHS]),
         (["--mask-self-attention-diagonal"], [{}, LENGTHS]),
+        (["--embed-dim", "278", "--ffn-embed-dim", "507", "--attention-heads", "2"], [{}]),
     ],
     "nart_crf": [
         (["--crf-candidates", "7"], [{}, {**LENGTHS, "crf_paths": 4}, {"crf_paths": 4}]),
@@ -27,8 +29,14 @@ CASES = {
         (["--decoder-input", "soft_uniform", "--mask-self-attention-diagonal"], [{}, LENGTHS]),
     ],
     "nart_ctc": [
-        ([], [{}, {"ctc_beam": 5}]),
-        (["--ctc-split", "2", "--normalize-before"], [{}, {"ctc_beam": 3}]),
+        ([], [{}, {"ctc_beam": 5}, {"ctc_blank_bias": 1.5}]),
+        (["--ctc-split", "2", "--normalize-before"], [{"ctc_beam": 3, "ctc_blank_bias": -2}]),
+    ],
+    "nart_dag": [
+        ([], [{}, {"dag_search": "greedy"}, {"dag_search": "lookahead"}, {"dag_paths": 5}]),
+        (["--dag-vertices", "2", "--normalize-before"], [{"dag_length_penalty": 0.3}]),
+        (["--output", "crf"], [{}, {"dag_paths": 3, "crf_paths": 4}, {"crf_paths": 2}]),
+        (["--output", "dcrf", "--crf-candidates", "7"], [{}, {"dag_search": "lookahead"}]),
     ],
     "nart_fertility": [
         ([], [{}, {"fertility_samples": 5}, {"fertility_decoding": "average", "dedup": True}]),
@@ -44,7 +52,7 @@ CASES = {
         (["--compression", "2", "--normalize-before", "--predictor-layers", "1"], [LATENTS]),
     ],
     "nart_refinement": [
-        ([], [{}, {**LENGTHS, "refinement_iterations": 3, "dedup": True}]),
+        ([], [LONGER, {**LENGTHS, "refinement_iterations": 3, "dedup": True}]),
         ([], [{"refinement_stop": stop, "length_candidates": 3} for stop in STOPS]),
         (["--output", "crf"], [{"refinement_iterations": 2, "crf_paths": 4}, LENGTHS]),
         (["--output", "dcrf"], [{"refinement_stop": "unchanged", "length_candidates": 3}]),
@@ -52,8 +60,19 @@ CASES = {
     ],
     "nart_cmlm": [
         ([], [{}, {**LENGTHS, "refinement_iterations": 4}, {"refinement_iterations": 1}]),
-        (["--normalize-before", "--length-predictor", "offset"], [{"dedup": True}]),
+        (["--normalize-before", "--length-predictor", "offset"], [{"dedup": True, **LONGER}]),
     ],
+    "nart_enat_p": [
+        ([], [{}, {**LENGTHS, "dedup": True}]),
+        (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
+        (["--output", "dcrf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
+    ],
+    "nart_enat_e": [
+        ([], [{}, LENGTHS]),
+        (["--length-predictor", "ratio", "--decoder-input", "soft_uniform"], [{}, LENGTHS]),
+        (["--output", "crf", "--crf-candidates", "7"], [{**LENGTHS, "crf_paths": 4}]),
+    ],
+    "nart_reg": [([], [{}, LENGTHS]), (["--output", "crf"], [{"crf_paths": 4}])],
 }
 
 

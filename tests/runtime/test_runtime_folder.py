@@ -11,6 +11,7 @@ from fairseq_nart import runtime
 from fairseq_nart.cli import main
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
+from fairseq_nart.runtime import folder as folders
 
 LINE = "heute muss der mann lesen ."
 
@@ -33,7 +34,13 @@ def change(folder, **values):
     """Replaces entries of the manifest."""
     file = folder / "manifest.json"
     content = {**json.loads(file.read_text("utf-8")), **values}
-    file.write_text(json.dumps(content), "utf-8")
+    write(file, content)
+
+
+def write(file, content):
+    """Writes a manifest with its checksum."""
+    content.pop("checksum", None)
+    file.write_text(json.dumps({**content, "checksum": folders._checksum(content)}), "utf-8")
 
 
 def refusal(folder, **options):
@@ -62,8 +69,7 @@ def test_other_format_version_is_refused(folder):
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"", b"{", b"[]", b"3", b"null", b'"text"', b"\xff\xfe", b"{}", b'{"format": 1}'),
-        b'{"format": 1, "scorer": null}',
+        *(b"", b"{", b"[]", b"3", b"null", b'"text"', b"\xff\xfe", b"{}", b"[" * 100_000),
     ],
 )
 def test_damaged_manifest_is_refused(content, folder):
@@ -71,8 +77,30 @@ def test_damaged_manifest_is_refused(content, folder):
     assert "manifest.json is damaged" in refusal(folder)
 
 
+def test_changed_manifest_is_refused(folder):
+    """Each entry alone; another order and layout are the same manifest."""
+    file = folder / "manifest.json"
+    content = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(dict(reversed(content.items()))), "utf-8")
+    assert runtime.load(folder, threads=1)
+    for name in content.keys() - {"format"}:
+        for changed in (
+            {**content, name: "changed"},
+            {x: content[x] for x in content if x != name},
+        ):
+            file.write_text(json.dumps(changed), "utf-8")
+            assert "manifest.json was changed or damaged" in refusal(folder)
+    content["decoding"]["length_candidates"]["value"] = 9
+    file.write_text(json.dumps(content), "utf-8")
+    assert "Decoding options are set when the model is loaded" in refusal(folder)
+
+
+def test_shipped_model_is_complete():
+    assert runtime.load(runtime.demo_folder(), threads=1).translate([LINE]) != [""]
+
+
 @pytest.mark.parametrize("value", [None, 3, "text", [1], [[]], {"encode": []}])
-@pytest.mark.parametrize("name", ["files", "graphs", "vocabularies", "languages", "decoding"])
+@pytest.mark.parametrize("name", ["files", "model", "vocabularies", "languages", "decoding"])
 def test_manifest_with_a_wrong_entry_is_refused(name, value, folder):
     change(folder, **{name: value})
     harmless = name == "languages" and value not in (None, 3)
@@ -80,14 +108,15 @@ def test_manifest_with_a_wrong_entry_is_refused(name, value, folder):
         assert "export the model again" in refusal(folder) or "copy" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["unknown", "files"])
+@pytest.mark.parametrize("name", ["unknown", "model", "ffn_dim", "heads", "scorer"])
 def test_manifest_with_an_unknown_or_missing_entry_is_refused(name, folder):
     file = folder / "manifest.json"
     content = json.loads(file.read_text("utf-8"))
-    content["unknown"] = 1
-    if name == "files":
-        del content["unknown"], content["graphs"]
-    file.write_text(json.dumps(content), "utf-8")
+    if name == "unknown":
+        content[name] = 1
+    else:
+        del content[name]
+    write(file, content)
     assert "is damaged" in refusal(folder)
 
 
@@ -98,7 +127,7 @@ def files_of(folder):
 def test_every_file_but_the_manifest_has_a_checksum(exported):
     names = sorted(file.name for file in exported.iterdir())
     assert names == sorted([*files_of(exported), "manifest.json"])
-    assert len(names) >= 7  # graphs of the model and of the teacher, vocabulary and card
+    assert len(names) >= 4  # graphs, vocabulary, card and manifest
 
 
 def test_missing_file_is_refused(folder):
@@ -132,22 +161,21 @@ def test_extra_files_are_ignored(folder):
 def test_files_outside_the_folder_are_refused(absolute, folder):
     """A folder from elsewhere must not read other files."""
     outside = folder.with_name("outside.onnx")
-    shutil.copy(folder / "encode.onnx", outside)
+    shutil.copy(folder / "model.onnx", outside)
     name = str(outside) if absolute else f"../{outside.name}"
     content = json.loads((folder / "manifest.json").read_text("utf-8"))
-    graphs = {**content["graphs"], "encode": name}
-    change(folder, graphs=graphs)
+    change(folder, model=name)
     assert "no checksum of" in refusal(folder)
     change(folder, files={**content["files"], name: sha256(outside)})
     assert f"has no file {name}" in refusal(folder)
 
 
 def test_file_that_is_no_graph_is_refused(folder):
-    file = folder / "encode.onnx"
+    file = folder / "model.onnx"
     file.write_bytes(b"no graph")
     files = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
     change(folder, files={**files, file.name: sha256(file)})
-    assert "encode.onnx cannot be loaded" in refusal(folder)
+    assert "model.onnx cannot be loaded" in refusal(folder)
 
 
 def test_system_of_a_later_version_is_refused(folder):
@@ -170,7 +198,12 @@ def test_system_of_a_later_version_is_refused(folder):
         ({"refinement_stop": "soon"}, "--refinement-stop must be one of none, equality"),
         ({"refinement_stop": "equality", "refinement_iterations": 3}, "compares 5 passes"),
         ({"refinement_iterations": 0}, "--refinement-iterations must be at least 1, not 0"),
-        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"threads": 0}, "threads must be a number from 1 to 256, not 0"),
+        ({"threads": 257}, "threads must be a number from 1 to 256, not 257"),
+        ({"threads": "4"}, "threads must be a number from 1 to 256, not '4'"),
+        ({"rescore": "maybe"}, "rescore must be true or false, not 'maybe'"),
+        ({"rescore": 1}, "rescore must be true or false, not 1"),
+        ({"rescore_best": True, "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": 0, "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": "2", "rescore": True}, "rescore_best must be at least 1"),
         ({"rescore_best": 2, "rescore": False}, "rescore_best must be at least 1, with a teacher"),
@@ -203,8 +236,8 @@ def test_rescoring_without_a_teacher_is_refused(task, tmp_path):
 
 
 def test_program_reports_a_folder_in_one_line(folder, capsys):
-    (folder / "encode.onnx").write_bytes(b"")
+    (folder / "model.onnx").write_bytes(b"")
     assert main(["translate", "--model", str(folder)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("fairseq-nart translate: ") and error.count("\n") == 1
-    assert "encode.onnx was changed or damaged" in error
+    assert "model.onnx was changed or damaged" in error

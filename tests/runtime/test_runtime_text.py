@@ -1,6 +1,9 @@
 """Exported models read and write text as the plugin's Python API does."""
 
+import copy
 import logging
+import os
+import pickle
 
 import pytest
 import sentencepiece
@@ -68,6 +71,23 @@ def test_a_single_string_is_refused(both):
         both[1].translate("mann")
 
 
+@pytest.mark.parametrize("size", [0, -3])
+def test_batches_have_at_least_one_sentence(size, both):
+    for model in both:
+        with pytest.raises(UserError, match="--batch-size must be at least 1"):
+            model.translate(["mann"], batch_size=size)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_models_can_be_copied_and_pickled(copied, both, monkeypatch):
+    _, exported = both
+    model = runtime.load(os.path.relpath(exported.folder), threads=1, crf_paths=3)
+    monkeypatch.chdir("/")
+    other = copied(model)
+    assert other.engine is not model.engine
+    assert other.translate_n_best(LINES) == model.translate_n_best(LINES)
+
+
 def test_model_describes_itself(both):
     _, exported = both
     assert (exported.source_lang, exported.target_lang) == ("de", "en")
@@ -108,6 +128,7 @@ def test_text_without_its_sentencepiece_model_must_be_segmented(pieces, tmp_path
     task, _ = pieces
     folder = export_model(tmp_path / "model", task, build(task, "nart_tiny"))
     exported = runtime.load(folder, threads=1)
-    with pytest.raises(UserError, match="line 2: 'der mann' is not segmented"):
+    message = "line 2: 'der mann' is not segmented, .*: export the model with --sentencepiece"
+    with pytest.raises(UserError, match=message):
         exported.translate(["\u2581der", "der mann"])
     assert "\u2581" not in exported.translate(["\u2581der \u2581mann"])[0]

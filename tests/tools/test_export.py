@@ -99,6 +99,8 @@ def test_folder_with_other_files_is_refused(export, tmp_path):
     [
         (["--ctc-beam", "3"], "--ctc-beam has no effect on"),
         (["--length-candidates", "2"], "--length-candidates must be odd"),
+        (["--bleu", "nan"], "--bleu must be a finite number at least 0 and at most 100, not nan"),
+        (["--bleu", "101"], "--bleu must be at least 0 and at most 100, not 101"),
         (["--crf-candidates", "0"], "--crf-candidates must be 1 to"),
         (["--rescore-alpha", "1"], "--rescore-alpha needs a teacher"),
         (["--teacher", "none.pt"], "none.pt"),

@@ -44,6 +44,24 @@ def test_translations_of_a_file_equal_the_api(translate, lines, data, student, t
     assert translate(file, *words)[:2] == (0, several.translate(lines)) != (0, expected)
 
 
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("length_candidates", "must be NAME=VALUE"),
+        ("length_candidates=--5", "--length-candidates must be of type int, not '--5'"),
+        ("length_candidates=²", "--length-candidates must be of type int, not '²'"),
+        (f"length_candidates={'1' * 5000}", "--length-candidates must be of type int, not '111"),
+        ("length_candidates=nan", "--length-candidates must be of type int, not 'nan'"),
+        ("length_candidates=-1", "--length-candidates must be odd and positive"),
+        ("rescore=maybe", "rescore must be true or false"),
+    ],
+)
+def test_invalid_options_of_an_exported_model_are_reported(option, message, capsys):
+    assert main(["translate", "--option", option]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("fairseq-nart translate: ") and message in error
+
+
 def test_translations_of_a_pipe_equal_the_api(translate, lines, data, student, monkeypatch):
     """With invalid UTF-8, and with more lines than one chunk."""
     text = "\n".join(lines).encode() + b"\n\xff " + lines[0].encode() + b"\n"

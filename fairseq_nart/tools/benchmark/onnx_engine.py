@@ -8,7 +8,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from fairseq_nart import runtime
-from fairseq_nart.runtime import ctc, engine, search
+from fairseq_nart.runtime import ctc, dag, engine, search
 from fairseq_nart.runtime.candidates import Hypothesis
 from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.tools.benchmark import products
@@ -22,6 +22,7 @@ _GRAPHS = {"encode": "encoder", "predict": "latents"}
 _NUMPY_PARTS: list[Part] = [
     *((search, name, "viterbi") for name in ("best_path", "k_best", "log_probs")),
     *((ctc, name, "search") for name in ("best_path", "prefix_beam_search")),
+    *((dag, name, "search") for name in ("best_moves", "best_of_lengths")),
     (engine, "finish", "clean"),
     (TeacherScorer, "__call__", "rescoring"),
     (engine, "distinct", "pick"),
@@ -95,21 +96,20 @@ class OnnxEngine:
 
     def parts(self) -> list[Part]:
         system = self.translators[0].engine.system
-        # Of the sessions, because a call does not look for `__call__` in a single graph.
         graphs: list[Part] = [
-            (graph.session, "run", _GRAPHS.get(name, "decoder"))
+            (graph, "run", _GRAPHS.get(name, "decoder"))
             for name, graph in system.graphs.items()
             if not name.startswith("teacher")
         ]
-        return [*graphs, (system, "propose", "length"), *_NUMPY_PARTS]
+        own: list[Part] = [(system, name, part) for name, part in system.timed]
+        return [*graphs, *own, *_NUMPY_PARTS]
 
     def wait(self) -> None:
         """Does nothing: `translate` returns when everything is done."""
 
     def operations(self, work: Callable[[], object]) -> int | None:
         graphs = self.translators[0].engine.system.graphs  # the teacher's too
-        files = {self.folder / self.manifest.graphs[x]: graph for x, graph in graphs.items()}
-        return products.operations(files, work)
+        return products.operations(self.folder / self.manifest.model, graphs.values(), work)
 
     def rate(self) -> float | None:
         file = self.folder.with_name(products.FILE.format(self.manifest.precision))

@@ -46,8 +46,8 @@
 
 A list defines one system per value. All keys of a system except name, family, checkpoint, engine,
 precision, threads, tuned, rescore_best and vocabulary_map are options of fairseq-generate. `tuned`
-is a file with the output of `fairseq-nart tune`; the teacher ranks by its best rule. Paths are
-relative to one folder.
+is a file with the output of `fairseq-nart tune`, whose best options are added. Paths are relative
+to one folder.
 """
 
 import ast
@@ -63,6 +63,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
 from fairseq_nart.subwords import Subwords, subword_scheme
 from fairseq_nart.text import read_lines
+from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools.benchmark.names import OWN, counted, decoding_fields, name_of
 from fairseq_nart.tools.benchmark.records import Parameter
 from fairseq_nart.tools.benchmark.typed import build
@@ -324,7 +325,7 @@ class _Reader:
         if {entry[option] for option in counted("candidates") if option in entry} == {1}:
             entry = {key: value for key, value in entry.items() if key not in RESCORING}
         if "tuned" in entry:
-            entry = {**entry, **_best_rule(self.path("tuned", entry["tuned"]))}
+            entry = {**entry, **_best_options(self.path("tuned", entry["tuned"]))}
             del entry["tuned"]
         own = {key: value for key, value in entry.items() if key in OWN}
         options = {key: value for key, value in entry.items() if key not in OWN}
@@ -346,13 +347,13 @@ def _built(kind: str, as_class: type, entry: dict[str, Any]) -> Any:
         raise UserError(f"[[{kind}]] {which}: {error}") from error
 
 
-def _best_rule(file: Path) -> dict[str, str]:
-    """The rescoring options in the output of `fairseq-nart tune`."""
+def _best_options(file: Path) -> dict[str, int | float | str]:
+    """The best options in the output of `fairseq-nart tune`."""
     best = re.search(r"^best: (--.*) \(BLEU", file.read_text("utf-8"), re.MULTILINE)
     if best is None:
         raise UserError(f"tuned: {file} is not the output of `fairseq-nart tune`")
     words = best[1].split()
     return {
-        option.removeprefix("--").replace("-", "_"): value
+        option.removeprefix("--").replace("-", "_"): number_in(value)
         for option, value in zip(words[::2], words[1::2], strict=True)
     }

@@ -5,16 +5,18 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairseq_nart.runtime.graphs import Graph
+from fairseq_nart.runtime.graphs import Graph, load
 
 FILE = "product.{}.onnx"
 """The graph of a product in a precision, beside the exported models."""
+
+NAME = "product"
 
 INNER, OUTER, ROWS = 256, 1024, (16, 256)
 """The weights of the product that is timed are those of a small feed-forward layer, which stay in
@@ -29,7 +31,7 @@ def write(file: Path, precision: str) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from fairseq_nart.export.onnx import OPSET, quantize
+    from fairseq_nart.export.onnx import OPSET, join, quantize
 
     weight = np.random.default_rng(1).standard_normal((INNER, OUTER), np.float32)
     x, y = (
@@ -38,17 +40,18 @@ def write(file: Path, precision: str) -> None:
     )
     product = helper.make_node("MatMul", ["x", "weight"], ["y"])
     graph = helper.make_graph(
-        [product], "product", [x], [y], [numpy_helper.from_array(weight, "weight")]
+        [product], NAME, [x], [y], [numpy_helper.from_array(weight, "weight")]
     )
     opsets = [helper.make_opsetid("", OPSET)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), file)
     if precision == "int8":
         quantize(file, file)
+    onnx.save(join({NAME: onnx.load(file)}), file)
 
 
 def rate(file: Path, threads: int) -> float:
     """Operations per second of the product in `file`, at best; a multiply-add counts as two."""
-    graph, rates = Graph(file, threads), []
+    graph, rates = load(file, threads)[NAME], []
     for rows in ROWS:
         x = np.ones((rows, INNER), np.float32)
         graph(x=x)
@@ -61,36 +64,33 @@ def rate(file: Path, threads: int) -> float:
     return max(rates)
 
 
-def operations(graphs: Mapping[Path, Graph], work: Callable[[], object]) -> int:
-    """Operations of the matrix products that `graphs`, by file, compute in `work`."""
-    with tempfile.TemporaryDirectory() as folder, _profiled(graphs, Path(folder)):
+def operations(file: Path, graphs: Collection[Graph], work: Callable[[], object]) -> int:
+    """Operations of the matrix products that the `graphs` of `file` compute in `work`."""
+    with tempfile.TemporaryDirectory() as folder, _profiled(file, graphs, Path(folder)) as profiled:
         work()
-        events = [
-            event["args"]
-            for graph in graphs.values()
-            for event in json.loads(Path(graph.session.end_profiling()).read_text("utf-8"))
-            if event.get("cat") == "Node" and "input_type_shape" in event["args"]
-        ]
-    return sum(map(_count, events))
+        events = json.loads(Path(profiled.end_profiling()).read_text("utf-8"))
+    nodes = [event["args"] for event in events if event.get("cat") == "Node"]
+    return sum(_count(node) for node in nodes if "input_type_shape" in node)
 
 
 @contextlib.contextmanager
-def _profiled(graphs: Mapping[Path, Graph], folder: Path) -> Iterator[None]:
-    """Sessions that record all nodes with their shapes, instead of the graphs' own."""
+def _profiled(file: Path, graphs: Collection[Graph], folder: Path) -> Iterator[Any]:
+    """A session that records all nodes with their shapes, instead of the graphs' own."""
     import onnxruntime
 
-    sessions = {file: graph.session for file, graph in graphs.items()}
+    (own,) = {graph.session for graph in graphs}
     options = onnxruntime.SessionOptions()
     options.enable_profiling, options.log_severity_level = True, 3
     options.intra_op_num_threads = 1
+    options.profile_file_prefix = str(folder / "nodes")
+    profiled = onnxruntime.InferenceSession(str(file), options)
     try:
-        for number, (file, graph) in enumerate(graphs.items()):
-            options.profile_file_prefix = str(folder / str(number))
-            graph.session = onnxruntime.InferenceSession(str(file), options)
-        yield
+        for graph in graphs:
+            graph.session = profiled
+        yield profiled
     finally:
-        for file, graph in graphs.items():
-            graph.session = sessions[file]
+        for graph in graphs:
+            graph.session = own
 
 
 def _count(node: dict[str, Any]) -> int:

@@ -20,8 +20,8 @@ Scope = Literal["tokens", "text"]
 """What a time includes: token ids to token ids, or raw text to raw text."""
 
 PARTS = (
-    *("batch", "encoder", "length", "latents", "decoder", "candidates", "transitions", "viterbi"),
-    *("clean", "rescoring", "pick", "search"),
+    *("batch", "encoder", "phrases", "length", "latents", "decoder", "candidates", "transitions"),
+    *("viterbi", "clean", "rescoring", "pick", "search"),
 )
 """Parts of the time of a sentence, in order; `search` is the overhead of a beam search, a
 teacher's or CTC's."""

@@ -25,9 +25,9 @@ from fairseq_nart.tools.benchmark.records import (
 from fairseq_nart.tools.benchmark.session import Session, Text
 from fairseq_nart.tools.benchmark.worker import Worker
 
-BLOCK = 10
-"""Sentences per trial of a system: enough to warm its caches, and few enough that slow minutes of
-the machine affect all systems equally."""
+BLOCK = 50
+"""Sentences per trial of a system: few enough that slow minutes of the machine affect all systems
+equally, and enough to warm its caches. With 10, a system of 1 ms took 1.4 ms."""
 
 
 def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int) -> None:

@@ -1,11 +1,12 @@
 """Two engines for the teacher's beam search: fairseq and CTranslate2."""
 
+import dataclasses
 import itertools
 import os
 import shutil
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,22 +32,26 @@ class Backend(Protocol):
     def translate(self, batches: Iterable[Tensor]) -> Iterator[list[str]]:
         """Source tokens (B,S) without padding -> B segmented translations, batch by batch."""
 
+    def set_lenpen(self, lenpen: float) -> None:
+        """Changes the length penalty of the search."""
+
 
 class FairseqBackend:
-    """fairseq's own search, on a GPU if available."""
+    """fairseq's own search, of one teacher or an ensemble, on a GPU if available."""
 
     name = "fairseq"
     version: str = fairseq.__version__
     compute_type = "float32"
 
-    def __init__(self, teacher: Teacher, search: Search) -> None:
+    def __init__(self, teachers: Sequence[Teacher], search: Search) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.dictionary = teacher.target
-        model = teacher.model.to(self.device)
-        model.make_generation_fast_(beamable_mm_beam_size=search.beam, need_attn=False)
+        self.dictionary = teachers[0].target
+        models = [teacher.model.to(self.device) for teacher in teachers]
+        for model in models:
+            model.make_generation_fast_(beamable_mm_beam_size=search.beam, need_attn=False)
         self.generator = SequenceGenerator(
-            [model],
-            teacher.target,
+            models,
+            self.dictionary,
             beam_size=search.beam,
             max_len_a=search.max_len_a,
             max_len_b=search.max_len_b,
@@ -61,6 +66,10 @@ class FairseqBackend:
             net_input = {"src_tokens": tokens, "src_lengths": lengths}
             hypotheses = self.generator.generate([], {"net_input": net_input})
             yield [self._text(best["tokens"].tolist()) for best, *_ in hypotheses]
+
+    def set_lenpen(self, lenpen: float) -> None:
+        """Changes the length penalty of the search."""
+        self.generator.len_penalty = lenpen
 
     def _text(self, tokens: list[int]) -> str:
         # Not Dictionary.string, which leaves out more than the end of sentence.
@@ -84,7 +93,7 @@ class CTranslate2Backend:
         # One thread per worker: two threads in a worker are slower than one.
         self.workers = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
         self.search = search
-        self.fairseq = FairseqBackend(teacher, search)
+        self.fairseq = FairseqBackend([teacher], search)
         self.symbols: list[str] = teacher.source.symbols
         self.end = teacher.target.eos_word
         self.positions: int = teacher.model.max_decoder_positions()
@@ -113,6 +122,11 @@ class CTranslate2Backend:
         while waiting:
             yield self._collect(*waiting.popleft())
 
+    def set_lenpen(self, lenpen: float) -> None:
+        """Changes the length penalty of the search."""
+        self.search = dataclasses.replace(self.search, lenpen=lenpen)
+        self.fairseq.set_lenpen(lenpen)
+
     def _submit(self, source: Tensor) -> list[Any]:
         search = self.search
         limit = min(search.limit(source.size(1)), self.positions - 1)
@@ -132,23 +146,29 @@ class CTranslate2Backend:
 
 
 def open_backend(
-    name: str, teacher: Teacher, search: Search, compute_type: str | None, folder: Path
+    name: str,
+    teachers: Sequence[Teacher],
+    search: Search,
+    compute_type: str | None,
+    folder: Path,
 ) -> Backend:
-    """The backend called `name`; for "auto" CTranslate2 if it can run the teacher, else fairseq.
+    """The backend called `name`; for "auto" CTranslate2 if it can run the teachers, else fairseq.
 
     Prints which one and why. `compute_type` (None: float32) is for CTranslate2 only; `folder` is
     its working folder. UserError if CTranslate2 is asked for but cannot be used.
     """
     if name == "fairseq":
         why = "requested, or used before"
+    elif len(teachers) > 1:
+        why = f"CTranslate2 cannot run an ensemble, and --path names {len(teachers)} checkpoints"
     elif not _ctranslate2.is_installed():
         why = f"CTranslate2, several times as fast, is not installed: {_ctranslate2.INSTALL}"
     else:
         try:
-            fast = CTranslate2Backend(teacher, search, compute_type or "float32", folder)
+            fast = CTranslate2Backend(teachers[0], search, compute_type or "float32", folder)
         except Exception as error:
             reason = textwrap.shorten(str(error), 300) or type(error).__name__
-            why = f"CTranslate2 cannot run {teacher.path}: {reason}"
+            why = f"CTranslate2 cannot run {teachers[0].path}: {reason}"
         else:
             print(f"backend: ctranslate2 {fast.version}, {fast.compute_type}, {fast.device}")
             return fast
@@ -157,4 +177,4 @@ def open_backend(
     if compute_type:
         raise UserError(f"--compute-type {compute_type} is for --backend ctranslate2. {why}")
     print(f"backend: fairseq {FairseqBackend.version} ({why})")
-    return FairseqBackend(teacher, search)
+    return FairseqBackend(teachers, search)

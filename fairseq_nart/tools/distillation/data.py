@@ -75,7 +75,7 @@ def figures(
     target = np.array([len(_symbols(line)) + 1 for line in lines])
     unknown = sum(dictionary.unk_word in _symbols(line) for line in lines)
     translated = {index: line for index, line in enumerate(lines) if index not in kept}
-    bleu, signature = _bleu(split.target, translated, dictionary)
+    bleu, signature = bleu_of(split.target, translated, dictionary)
     return {
         "sentences": len(lines),
         "kept_original": len(kept),
@@ -90,9 +90,11 @@ def figures(
     }
 
 
-def _bleu(
+def bleu_of(
     target: Any, lines: dict[int, str], dictionary: Dictionary
 ) -> tuple[float, str] | tuple[None, None]:
+    """BLEU of segmented lines, by their number in `target`, and its signature; None if `target`
+    is None or there are no lines."""
     if target is None or not lines:
         return None, None
     scheme = subword_scheme(dictionary.symbols)

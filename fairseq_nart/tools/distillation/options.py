@@ -9,6 +9,8 @@ from fairseq_nart.options import require_in_range
 from fairseq_nart.teacher.search import Search
 
 BACKENDS = ("auto", "fairseq", "ctranslate2")
+AUTO = "auto"
+"""The value of --lenpen that stands for the best one on valid."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,15 @@ class Distillation:
 
     data: Path
     """Binarised data, as for fairseq-train."""
-    path: Path
-    """Checkpoint of the teacher."""
+    path: str
+    """Checkpoint of the teacher. Several, separated by colons, translate as an ensemble."""
     out: Path
     """Folder for the distilled data set."""
     splits: tuple[str, ...] = ("train",)
     """Splits that get the teacher's targets; all others are copied."""
     search: Search = field(default_factory=Search)
+    auto_lenpen: bool = False
+    """Use the length penalty with the best BLEU on valid instead of that of `search`."""
     max_tokens: int = field(default=4096, metadata={"at least": 1})
     """Source tokens in a batch; the translations do not depend on it."""
     backend: str = "auto"
@@ -58,7 +62,7 @@ class Distillation:
         return {
             "--splits": list(self.splits),
             "--beam": self.search.beam,
-            "--lenpen": self.search.lenpen,
+            "--lenpen": AUTO if self.auto_lenpen else self.search.lenpen,
             "--max-len-a": self.search.max_len_a,
             "--max-len-b": self.search.max_len_b,
             "--backend": backend,

@@ -26,7 +26,7 @@ from synthetic_run import DATA, SYSTEMS, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, read, write
 from fairseq_nart.tools.reporting.markup import significant
-from fairseq_nart.tools.reporting.published import sun2019
+from fairseq_nart.tools.reporting.published import TABLES, sun2019
 from fairseq_nart.tools.reporting.quality import assess, repetition
 
 
@@ -243,6 +243,19 @@ def test_published_figures_are_separate(out):
     for row in sun2019().rows:
         if "." in row[5] and row[0] != "Transformer, beam 4":
             assert 387 / float(row[4]) == pytest.approx(float(row[5][:-1]), rel=0.02)
+
+
+def test_published_figures_of_gu2018(small, tmp_path, no_plots):
+    """The gaps are those that Table 2 of Sun et al. 2019 prints."""
+    assert report(small, out=tmp_path, words=["--published", "gu2018"]) == 0
+    text = (tmp_path / "table.md").read_text("utf-8")
+    assert "Published by Gu et al. 2018, not measured here" in text and "Sun et al." not in text
+    table = TABLES["gu2018"]()
+    cells = {cell for row in table.rows for cell in row}
+    gaps = {"5.76", "5.55", "4.79", "4.61", "4.28", "3.82"}
+    assert {re.search(r"\((.*)\)", x)[1] for x in cells if "(" in x} == gaps
+    assert {"29.79", "31.44", "28.16"} <= cells
+    assert {len(row) for row in table.rows} == {len(table.header)}
 
 
 def test_later_record_replaces_the_earlier(small, tmp_path, no_plots):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,76 +9,17 @@ from fairseq.data import data_utils
 from toys import (
     SMALL,
     TEACHERS,
-    binarise,
     fairseq_generate,
     fairseq_train,
     lines_of,
     load_task,
-    write_text,
 )
 
-from fairseq_nart.cli import main
 from fairseq_nart.tools import distill
 from fairseq_nart.tools.distillation import backends
 
 COUNT = 31
 BUILT = ["train.distilled.en", "train.de-en.en.bin", "train.de-en.en.idx"]
-
-
-def train_teacher(data, folder, arch, encoder_layers, updates):
-    """A teacher, trained until most of its translations end with EOS."""
-    words = ["--arch", arch, "--max-update", updates, "--lr", "1e-2", "--dropout", "0"]
-    words += ["--warmup-updates", "20", "--label-smoothing", "0", "--disable-validation"]
-    words += ["--encoder-layers", encoder_layers, "--decoder-layers", "1"]
-    for side in ("encoder", "decoder"):
-        words += [f"--{side}-embed-dim", "48", f"--{side}-ffn-embed-dim", "96"]
-    return fairseq_train(data, folder, *words)
-
-
-@pytest.fixture(scope="module")
-def teacher(data, tmp_path_factory):
-    return train_teacher(data, tmp_path_factory.mktemp("able"), "nart_teacher_tiny", "1", "120")
-
-
-@pytest.fixture(scope="module")
-def deep(data, tmp_path_factory):
-    return train_teacher(
-        data, tmp_path_factory.mktemp("deep"), "nart_teacher_deep_tiny", "2", "160"
-    )
-
-
-@pytest.fixture(scope="module")
-def small(data, tmp_path_factory):
-    """A few sentences over the teacher's dictionary, one of them blank, one with unknown words."""
-    text = tmp_path_factory.mktemp("small_text")
-    write_text(text, {"train": COUNT, "valid": 5}, seed=4)
-    sources = (text / "train.de").read_text("utf-8").splitlines()
-    sources[7], sources[11] = "", "heute xyzzy muss der mann ☃ ."
-    (text / "train.de").write_text("".join(f"{line}\n" for line in sources), "utf-8")
-    words = ["--srcdict", str(data / "dict.de.txt"), "--joined-dictionary"]
-    return binarise(text, tmp_path_factory.mktemp("small") / "bin", *words)
-
-
-@pytest.fixture
-def run(small, teacher, tmp_path, capsys):
-    """Runs the command; returns its exit status and output."""
-
-    def command(*words, data=small, path=teacher, out=tmp_path / "out", backend="fairseq"):
-        line = ["distill", str(data), "--path", str(path), "--out", str(out), "--beam", "2"]
-        status = main([*line, "--backend", backend, *words])
-        printed = capsys.readouterr()
-        return SimpleNamespace(status=status, out=printed.out, err=printed.err, folder=out)
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def whole(small, teacher, tmp_path_factory):
-    """A finished distillation by fairseq, without interruption."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    words = ["--path", str(teacher), "--out", str(out), "--beam", "2", "--backend", "fairseq"]
-    assert main(["distill", str(small), *words]) == 0
-    return out
 
 
 @pytest.fixture
@@ -149,7 +89,8 @@ def test_manifest(small, whole, teacher):
     unknown = sum("<unk>" in line.split() for line in lines)
     assert train["share_with_unknown"] == pytest.approx(unknown / COUNT, abs=1e-6)
     assert 0 < train["bleu_against_original"] < 100 and "tok:13a" in train["bleu_signature"]
-    assert manifest["teacher"]["path"] == str(teacher) and manifest["teacher"]["score"] is None
+    (record,) = manifest["teachers"]
+    assert record["path"] == str(teacher) and record["score"] is None
     assert manifest["made_with"]["--beam"] == 2 and manifest["seconds"] > 0
     assert manifest["runs"][0]["backend"] == "fairseq"
 
@@ -297,6 +238,7 @@ def test_teacher_that_ctranslate2_does_not_support(kind, model, small, run, tmp_
     ("words", "message"),
     [
         (["--beam", "3"], "--beam 2, and now --beam is 3"),
+        (["--lenpen", "auto"], "--lenpen 1.0, and now --lenpen is auto"),
         (["--max-len-a", "2"], "--max-len-a 1.2, and now"),
         (["--num-shards", "2"], "--num-shards 1, and now"),
         (["--splits", "valid"], "--splits"),
@@ -333,6 +275,7 @@ def test_resuming_with_other_options_is_refused(
         (["--max-len-a", "inf"], "--max-len-a must be a finite number at least 0, not inf"),
         (["--max-len-a", "-1"], "--max-len-a must be at least 0, not -1"),
         (["--lenpen", "nan"], "--lenpen must be a finite number, not nan"),
+        (["--lenpen", "best"], "--lenpen must be a number or auto, not 'best'"),
         (["--splits", "train", "train"], "--splits must name each split once"),
         (["--splits", "test"], "has no split 'test': there is no test.de-en.de.bin"),
         (["--compute-type", "int8"], "--compute-type is for --backend ctranslate2"),
