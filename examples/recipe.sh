@@ -337,7 +337,7 @@ gu2018() {  # gu2018 TOKENS WEIGHT: trains NAT with fertilities, fine-tunes it w
     for name in nart_fertility{,.finetuned}; do
         translate "$run/$name.pt" test "$run/out/$name.average" --fertility-decoding average
         translate "$run/$name.pt" test "$run/out/$name.1"
-        tune "$name" --fertility-samples 10
+        tune_rule "$name" --fertility-samples 10
         for samples in 10 100; do
             translate "$run/$name.pt" test "$run/out/$name.$samples" --fertility-samples "$samples" \
                 "${rule[@]}"

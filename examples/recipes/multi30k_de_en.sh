@@ -183,7 +183,7 @@ enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose d
     alone nart_enat_p --phrase-table "$run/phrases.tsv"
     alone nart_enat_e
     for system in nart_enat_p nart_enat_e; do
-        tune "$system" --length-candidates 9
+        tune_rule "$system" --length-candidates 9
         for set in "${sets[@]}"; do
             out="$run/out/${set%:*}/$system"
             translate "$run/$system.pt" "${set#*:}" "$out.1"
