@@ -153,10 +153,12 @@ class PositionalAttention(MultiheadAttention):
         return self.attend(mask, *self._project_positions(positions), *self.project(value, "v"))
 
     def weights(self, positions: Tensor, mask: Tensor) -> Tensor:
-        """positions (T,D), mask (B,T) -> the attention weights (B,H,T,T), in an export."""
+        """positions (T,D), mask as in `exporting.attention` -> the attention weights (B,H,T,T), in
+        an export."""
         q, k = self._project_apart(positions[None], "qk")
         scores = torch.matmul(q / math.sqrt(q.size(3)), k.transpose(2, 3))
-        return scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(dim=3)
+        allowed = mask[:, None] if mask.dim() == 3 else mask[:, None, None]
+        return scores.masked_fill(allowed == 0, float("-inf")).softmax(dim=3)
 
     def average(self, value: Tensor, weights: Tensor) -> Tensor:
         """value (B,T,D), the result of `weights` -> (B,T,D), in an export."""

@@ -228,7 +228,8 @@ class Decoder(nn.Module):
         the first, in an export."""
         positions = self.embed_positions.up_to(x)
         attentions: list[Any] = [layer.positional_attn for layer in self.layers[1:]]
-        return [attention.weights(positions, mask) for attention in attentions if attention]
+        allowed = self.attention_mask(mask)
+        return [attention.weights(positions, allowed) for attention in attentions if attention]
 
     def finish(
         self, x: Tensor, mask: Tensor, source: EncoderStates, weights: Tensor | None = None

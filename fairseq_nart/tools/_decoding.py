@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 
 from fairseq_nart.errors import UserError
 
@@ -35,8 +36,10 @@ def _value(words: str) -> tuple[str, int | float | bool | str]:
 
 
 def number_in(word: str) -> int | float | str:
-    """The number that is written as `word`, if it is one."""
+    """The finite number that is written as `word`, if it is one."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
-            return kind(word)
+            number: int | float = kind(word)
+            if math.isfinite(number):
+                return number
     return word

@@ -78,7 +78,8 @@ def test_crf_can_be_imported_without_fairseq(tmp_path):
 def test_missing_torch_is_reported_in_one_line(words, monkeypatch, capsys):
     for module in ("fairseq.dataclass.utils", "torch"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "fairseq_nart.tools.translate_checkpoint", raising=False)
+    for module in ("translate_checkpoint", "_model"):  # imported by an earlier test
+        monkeypatch.delitem(sys.modules, f"fairseq_nart.tools.{module}", raising=False)
     assert cli.main([*words, "--help"]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"fairseq-nart {words[0]} needs ") and printed.count("\n") == 1

@@ -23,7 +23,6 @@ from toys import (
 
 from fairseq_nart.cli import main
 from fairseq_nart.generation.clean import Candidates
-from fairseq_nart.models._registry import SIZES
 from fairseq_nart.teacher.loading import load_teacher
 from fairseq_nart.teacher.rescoring import TeacherRescorer
 
@@ -54,7 +53,7 @@ def trained(kind, data, tmp_path_factory):
 @pytest.mark.parametrize("system", MILLIONS)
 def test_sizes_are_as_documented(system, task):
     millions = []
-    for size in SIZES:
+    for size in ("tiny", "cpu", "small", "base"):
         words = [task.cfg.data, "--arch", f"{system}_{size}", "--max-tokens", "1"]
         args = options.parse_args_and_arch(options.get_training_parser(), words)
         plain = TranslationTask(TranslationConfig(), task.src_dict, task.tgt_dict)
