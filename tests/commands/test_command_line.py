@@ -11,7 +11,7 @@ import fairseq
 import pytest
 from toys import SMALL, lines_of
 
-from fairseq_nart import cli
+from fairseq_nart import cli, tools
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -80,6 +80,7 @@ def test_missing_torch_is_reported_in_one_line(words, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, module, None)
     for module in ("translate_checkpoint", "_model"):  # imported by an earlier test
         monkeypatch.delitem(sys.modules, f"fairseq_nart.tools.{module}", raising=False)
+        monkeypatch.delattr(tools, module, raising=False)
     assert cli.main([*words, "--help"]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"fairseq-nart {words[0]} needs ") and printed.count("\n") == 1

@@ -274,7 +274,7 @@ def test_resuming_with_other_options_is_refused(
         (["--max-len-a", "0", "--max-len-b", "0"], "leave no room"),
         (["--max-len-a", "inf"], "--max-len-a must be a finite number at least 0, not inf"),
         (["--max-len-a", "-1"], "--max-len-a must be at least 0, not -1"),
-        (["--lenpen", "nan"], "--lenpen must be a finite number, not nan"),
+        (["--lenpen", "nan"], "--lenpen must be a number or auto, not 'nan'"),
         (["--lenpen", "best"], "--lenpen must be a number or auto, not 'best'"),
         (["--splits", "train", "train"], "--splits must name each split once"),
         (["--splits", "test"], "has no split 'test': there is no test.de-en.de.bin"),
