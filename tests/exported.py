@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from fairseq.models import BaseFairseqModel
@@ -60,6 +61,13 @@ def by_plugin(
     ranked = None if teacher is None else rescorer(teacher)
     engine = Engine(model, eos=EOS, pad=PAD, options=model.Decoding(**options), rescorer=ranked)
     return [engine(torch.tensor([source]))[0] for source in sources]
+
+
+def weight_shapes(folder: Path) -> list[tuple[int, ...]]:
+    """The shapes of all weights of an exported model."""
+    graph = onnx.load(folder / export.MODEL).graph
+    branches = [x.g for node in graph.node for x in node.attribute if x.HasField("g")]
+    return sorted(tuple(x.dims) for part in (graph, *branches) for x in part.initializer)
 
 
 def by_runtime(

@@ -1,7 +1,6 @@
 """Traces graphs into an ONNX file, in float32 or int8."""
 
 import contextlib
-import copy
 import logging
 import tempfile
 import warnings
@@ -55,29 +54,22 @@ def join(models: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
     joined = onnx.GraphProto(name="model")
     for name, model in models.items():
         graph = model.graph
+        outputs = [_of_any_size(x, f"{name}.{x.name}") for x in graph.output]
         _shorten_names(graph, name)
-        choice = helper.make_tensor_value_info(name, TensorProto.BOOL, [])
-        for value in (choice, *graph.input):
+        for value in (helper.make_tensor_value_info(name, TensorProto.BOOL, []), *graph.input):
             joined.input.append(value)
             joined.initializer.append(_empty(value))
-        outputs = [value.name for value in graph.output]
-        joined.node.append(
-            helper.make_node(
-                "If",
-                [name],
-                outputs,
-                then_branch=_branch(graph.node, graph.output, graph.initializer),
-                else_branch=_branch(
-                    [
-                        helper.make_node("Constant", [], [x.name], value=_empty(x))
-                        for x in graph.output
-                    ],
-                    graph.output,
-                    [],
-                ),
-            )
+        empty = [helper.make_node("Constant", [], [x.name], value=_empty(x)) for x in graph.output]
+        results = [_of_any_size(x, x.name) for x in graph.output]
+        node = helper.make_node(
+            "If",
+            [name],
+            [x.name for x in outputs],
+            then_branch=helper.make_graph(graph.node, "then", [], results, graph.initializer),
+            else_branch=helper.make_graph(empty, "else", [], results),
         )
-        joined.output.extend(map(_of_any_size, graph.output))
+        joined.node.append(node)
+        joined.output.extend(outputs)
     first = next(iter(models.values()))
     result: onnx.ModelProto = helper.make_model(
         joined, opset_imports=first.opset_import, ir_version=first.ir_version
@@ -85,23 +77,10 @@ def join(models: dict[str, onnx.ModelProto]) -> onnx.ModelProto:
     return result
 
 
-def _branch(nodes: Any, outputs: Any, weights: Any) -> onnx.GraphProto:
-    """A branch of `If`, without inputs: it sees those of the whole graph."""
-    renamed = copy.deepcopy(list(nodes))
-    inner = {value.name: f"{value.name}'" for value in outputs}
-    for node in renamed:
-        node.input[:] = (inner.get(x, x) for x in node.input)
-        node.output[:] = (inner.get(x, x) for x in node.output)
-    values = [_of_any_size(value) for value in outputs]
-    for value in values:
-        value.name = inner[value.name]
-    return helper.make_graph(renamed, "branch", [], values, weights)
-
-
-def _of_any_size(value: Any) -> onnx.ValueInfoProto:
+def _of_any_size(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
     kind = value.type.tensor_type
     result: onnx.ValueInfoProto = helper.make_tensor_value_info(
-        value.name, kind.elem_type, [None] * len(kind.shape.dim)
+        name, kind.elem_type, [None] * len(kind.shape.dim)
     )
     return result
 
@@ -115,9 +94,9 @@ def _empty(value: Any) -> onnx.TensorProto:
 
 
 def _shorten_names(graph: onnx.GraphProto, name: str) -> None:
-    """Numbers nodes and tensors, and puts `name` before inputs and outputs. The names of the
-    exporter are a fifth of a small model's file."""
-    names = {"": "", **{x.name: f"{name}.{x.name}" for x in (*graph.input, *graph.output)}}
+    """Numbers nodes and tensors, and puts `name` before inputs. The names of the exporter are a
+    fifth of a small model's file."""
+    names = {"": "", **{x.name: f"{name}.{x.name}" for x in graph.input}}
 
     def short(old: str) -> str:
         return names.setdefault(old, f"{name}{len(names):x}")

@@ -10,7 +10,7 @@ from fairseq_nart.runtime.states import Arrays, Bools, Decoded, Ints, Source, Ta
 from fairseq_nart.runtime.system import System
 
 LENGTHS = 64
-"""Target lengths whose `start` is kept."""
+"""Target lengths for which the outputs of the graph `start` are kept."""
 
 
 class ByLength(System):
@@ -20,15 +20,17 @@ class ByLength(System):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._started = functools.lru_cache(LENGTHS)(self._start)
+        self._start = functools.lru_cache(LENGTHS)(self._compute_start)
+
+    def predicted(self, source: Source) -> Ints:
+        """(B,) target lengths with the offset, from 1 to the longest target."""
+        lengths: Ints = source.encoded["lengths"] + self.options.length_offset
+        return lengths.clip(1, self.manifest.longest_target)
 
     def propose(self, source: Source) -> Targets:
-        """A window of lengths around the predicted one plus the offset."""
-        longest = self.manifest.longest_target
-        # `checked` also has a value for folders that are older than the option.
-        predicted = source.encoded["lengths"] + self.checked.length_offset
-        lengths = np.minimum(np.maximum(predicted, 1), longest)
-        return Targets(*window(lengths, self.options.length_candidates, longest))
+        """A window of lengths around the predicted one."""
+        candidates, longest = self.options.length_candidates, self.manifest.longest_target
+        return Targets(*window(self.predicted(source), candidates, longest))
 
     def first_pass(self, source: Source, mask: Bools) -> Arrays:
         """mask (R,T) of the targets -> the outputs of the graph `decode`."""
@@ -40,17 +42,17 @@ class ByLength(System):
         if "start" not in self.graphs:
             return {}
         if len(mask) == 1:
-            return self._started(mask.shape[1])
+            return self._start(mask.shape[1])
         lengths = mask.sum(axis=1).tolist()
-        known = [self._started(length) for length in lengths]
+        starts = list(map(self._start, lengths))
         result = {}
-        for name, one in known[lengths.index(max(lengths))].items():
-            result[name] = np.zeros((len(mask), *one.shape[1:]), one.dtype)
-            for row, start in zip(result[name], known, strict=True):
+        for name, longest in self._start(max(lengths)).items():
+            result[name] = np.zeros((len(mask), *longest.shape[1:]), longest.dtype)
+            for row, start in zip(result[name], starts, strict=True):
                 row[tuple(map(slice, start[name].shape[1:]))] = start[name][0]
         return result
 
-    def _start(self, length: int) -> Arrays:
+    def _compute_start(self, length: int) -> Arrays:
         """The outputs of `start` for one target of `length` positions."""
         return self.graphs["start"](mask=np.ones((1, length), bool))
 

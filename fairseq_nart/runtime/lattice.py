@@ -71,9 +71,9 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
         raise UserError("the sentence is empty")
     if shown < 2:
         raise UserError(f"at least 2 candidates must be shown, not {shown}")
-    system, manifest = cast(Runtime, model.engine.system), model.manifest
+    system = cast(Runtime, model.engine.system)
     source = system.encode(np.array([model.text.encode(line, 1)]))
-    length = np.clip(source.encoded["lengths"], 1, manifest.longest_target)
+    length = system.predicted(source)
     mask = np.ones((1, length[0]), bool)
     outputs = system.first_pass(source, mask)
     ids, scores, arrivals = (outputs[name] for name in ("ids", "scores", "arrivals"))

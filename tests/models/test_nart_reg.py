@@ -1,9 +1,8 @@
 """NAT-REG: its regularisers in training, and nothing of them afterwards."""
 
-import onnx
 import pytest
 import torch
-from exported import export_model
+from exported import export_model, weight_shapes
 from toys import (
     SMALL,
     batch_of,
@@ -213,17 +212,9 @@ def test_decoder_of_the_training_is_discarded_for_decoding(
         assert lines[number][0].split("\t")[1] == task.tgt_dict.string(tokens)
 
 
-def shapes_in(folder):
-    """The shapes of all weights of an exported model."""
-    (file,) = folder.glob("*.onnx")
-    graph = onnx.load(file).graph
-    branches = [x.g for node in graph.node for x in node.attribute if x.HasField("g")]
-    return sorted(tuple(x.dims) for part in (graph, *branches) for x in part.initializer)
-
-
 def test_exported_model_holds_no_weight_of_the_training(task, tmp_path):
     models = {"reg": build(task, "nart_reg_tiny"), "nart": build(task, "nart_tiny", *PLAIN)}
-    reg, nart = (shapes_in(export_model(tmp_path / x, task, one)) for x, one in models.items())
+    reg, nart = (weight_shapes(export_model(tmp_path / x, task, one)) for x, one in models.items())
     assert reg == nart and (len(task.tgt_dict), 16) in reg
 
 

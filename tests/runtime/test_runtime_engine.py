@@ -285,3 +285,15 @@ def test_rescorer_helper_is_the_tasks_default(data, teacher):
     """So the comparisons of this folder concern what a user gets."""
     cfg, helper = load_task(data).cfg, rescorer(teacher)
     assert (str(cfg.rescore_normalization), cfg.rescore_alpha) == (helper.normalization, None)
+
+
+def test_lattice_has_the_tuned_length(task, tmp_path):
+    model = build(task, "nart_dcrf_tiny", "--length-predictor", "offset")
+    folder = export_model(tmp_path / "model", task, model)
+    line, lengths = "der mann liest .", []
+    for offset in (0, 3):
+        ours = runtime.load(folder, threads=1, length_offset=offset)
+        lattice = ours.lattice(line)
+        lengths.append(len(lattice.tokens))
+        assert lattice.viterbi.text == ours.translate([line])[0]
+    assert lengths[1] == lengths[0] + 3

@@ -103,6 +103,14 @@ def test_viterbi_text_is_the_translation(student, data):
         assert decode_lattice(of, line, 6).viterbi.text == of.translate([line])[0]
 
 
+def test_lattice_has_the_tuned_length(task):
+    of = hub.Translator(build(task, "nart_dcrf_tiny", "--length-predictor", "offset"), task)
+    lengths = []
+    for of.engine.options.length_offset in (0, 3):
+        lengths.append(len(decode_lattice(of, SENTENCE, 4).tokens))
+    assert lengths[1] == lengths[0] + 3
+
+
 def test_one_candidate_equals_argmax(task):
     lattice = decode_lattice(
         translator(task, "nart_dcrf_tiny", candidates=1), SENTENCE, 6, length=6

@@ -1,11 +1,13 @@
 """Decodes one sentence with a checkpoint and keeps the CRF's lattice."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.clean import finish
 from fairseq_nart.hub import Translator
-from fairseq_nart.layers.lengths import candidate_window
 from fairseq_nart.runtime.lattice import Lattice, Path
 
 
@@ -28,7 +30,8 @@ def decode_lattice(
         raise UserError(f"--length must be 1 to {model.longest_target}, not {length}")
     ((_, source),) = translator.batches([sentence], 1)
     states = model.encode(source)
-    predicted, _ = candidate_window(model.predict_lengths(states), 1, model.longest_target)
+    options: Any = translator.engine.options
+    predicted = model.propose(states, replace(options, length_candidates=1)).lengths
     lengths = predicted if length is None else predicted.new_tensor([[length]])
     features, emissions, mask = model.start_decoding(states, lengths)
     full = model.crf.lattice(emissions, mask, model.head.states(features))
