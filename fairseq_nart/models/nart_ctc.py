@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fairseq_nart.ctc import search as ctc_search
 from fairseq_nart.ctc.alignment import best_alignment
+from fairseq_nart.ctc.consistency import consistency
 from fairseq_nart.ctc.loss import ctc_loss, label_log_probs, label_log_probs_and_repeats
 from fairseq_nart.ctc.ngrams import bigram_loss
 from fairseq_nart.generation.graph import Graph
@@ -41,6 +42,14 @@ class NartCtcConfig(BackboneConfig, GlancingConfig):
         metadata={
             "help": "ctc: likelihood of the target. nmla: F1 of its bigrams in any order, to "
             "fine-tune a trained model (arXiv 2210.03953)"
+        },
+    )
+    consistency_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "each sentence passes twice with different dropout; weight of the difference "
+            "of both outputs (arXiv 2410.05101)",
+            "at least": 0,
         },
     )
 
@@ -123,6 +132,10 @@ class NartCtc(NartModel):
 
     def forward(self, source_tokens: Tensor, target: Tensor) -> list[LossTerm]:
         """source_tokens (B,S), target (B,T) right-padded -> loss terms. The EOS is not a label."""
+        twice = self.training and self.cfg.consistency_weight > 0
+        if twice:
+            source_tokens, target = source_tokens.repeat(2, 1), target.repeat(2, 1)
+        share = 0.5 if twice else 1.0
         words = target.ne(self.pad) & target.ne(self.eos)
         labels, lengths = target[:, : max(1, target.size(1) - 1)], words.sum(dim=1)
         states = self.encode(source_tokens).right_padded()
@@ -131,15 +144,21 @@ class NartCtc(NartModel):
         if self.glancing.active:
             x = self._glanced(x, mask, states, labels, frames, lengths)
         logits, blank = self.run_decoder(x, mask, states)
+        terms = []
+        if twice:  # first, because the gradient of the CTC loss overwrites the logits
+            difference = consistency(logits, blank, mask)
+            weight = self.cfg.consistency_weight
+            terms.append(LossTerm("consistency", difference, frames.sum(), weight))
         if self.cfg.ctc_loss == "nmla":
             log_probs, repeats = label_log_probs_and_repeats(logits, blank, labels)
             loss = bigram_loss(log_probs, repeats, labels, frames, lengths)
-            return [LossTerm("nmla_loss", loss, len(target), in_nats=False)]
+            return [LossTerm("nmla_loss", loss, len(target), share, in_nats=False), *terms]
         log_probs = label_log_probs(logits, blank, labels)
         loss, too_long = ctc_loss(log_probs, labels, frames, lengths)
         return [
-            LossTerm("ctc_loss", loss, target.ne(self.pad).sum()),
+            LossTerm("ctc_loss", loss, target.ne(self.pad).sum(), share),
             LossTerm("too_long", too_long, len(target), weight=0.0, in_nats=False),
+            *terms,
         ]
 
     def _glanced(
