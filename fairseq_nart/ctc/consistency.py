@@ -8,8 +8,8 @@ from torch.autograd.function import once_differentiable
 
 
 def consistency(logits: Tensor, blank: Tensor, mask: Tensor) -> Tensor:
-    """Half the sum of KL(q || p) + KL(p || q) over the frames in `mask`, in nats. The gradient flows
-    into the second distribution only.
+    """Half the sum of KL(q || p) + KL(p || q) over the frames in `mask`, in nats. The gradient
+    flows into the second distribution only.
 
     logits (2B,F,V), blank (2B,F), mask (2B,F) -> (). A frame has the distribution p in one pass, in
     the first half of the batch, and q in the other, in the second half.

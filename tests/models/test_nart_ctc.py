@@ -169,3 +169,20 @@ def test_nmla_needs_frames(task, capsys):
     with pytest.raises(SystemExit):
         build(task, "nart_tiny", "--ctc-loss", "nmla")
     assert "unrecognized arguments: --ctc-loss nmla" in capsys.readouterr().err
+
+
+def test_consistency_of_two_passes(task, batch, device):
+    """Without dropout both are equal, and the rest of the loss is that of one pass."""
+    source, target = batch["net_input"]["src_tokens"], batch["target"]
+    plain = build(task, "nart_ctc_tiny", "--dropout", "0").to(device).train()
+    words = ("--consistency-weight", "0.5", "--dropout")
+    twice = build(task, "nart_ctc_tiny", *words, "0").to(device).train()
+    expected = {term.name: term for term in plain(source, target)}
+    terms = {term.name: term for term in twice(source, target)}
+    assert terms["consistency"].sum == 0 and terms["consistency"].weight == 0.5
+    ours, theirs = terms["ctc_loss"], expected["ctc_loss"]
+    torch.testing.assert_close(ours.weight * ours.sum, theirs.weight * theirs.sum)
+    assert ours.count == 2 * theirs.count, "the logged mean is that of a token"
+    assert [term.name for term in twice.eval()(source, target)] == ["ctc_loss", "too_long"]
+    different = build(task, "nart_ctc_tiny", *words, "0.3").to(device).train()
+    assert {term.name: term for term in different(source, target)}["consistency"].sum > 0
