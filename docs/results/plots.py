@@ -2,7 +2,7 @@
 
     python docs/results/plots.py
 
-It needs matplotlib (pip install "fairseq-nart[plots]"), and overwrites docs/results/plots/*.svg.
+It needs matplotlib, and overwrites docs/results/plots/*.svg.
 """
 
 import csv

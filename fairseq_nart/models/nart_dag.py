@@ -43,7 +43,7 @@ class DagDecoding(CrfDecoding, PathDecoding):
     """Decoding options of the system with a directed graph."""
 
 
-@register_system("nart_dag", "DAG")
+@register_system("nart_dag", "DA-Transformer")
 class NartDag(WithHead):
     """Splits each encoder state into vertices, as CTC does into frames, and links the vertices.
 
