@@ -70,7 +70,8 @@ class NartTranslationTask(TranslationTask):
         """Loads a split, in training ordered by target length and with the model's side inputs.
 
         UserError if a split has no sentences, if side inputs are missing, and in training if a line
-        holds a special symbol. In decoding, a source has the unknown word instead.
+        holds a special symbol. In decoding, a source has the unknown word instead, and sources that
+        are too long are cut.
         """
         training = split == self.cfg.train_subset
         shards = utils.split_paths(self.cfg.data)
@@ -81,9 +82,10 @@ class NartTranslationTask(TranslationTask):
             raise UserError(f"{special}: spell the word differently and binarise the text again")
         super().load_dataset(split, epoch, combine, **kwargs)
         data = self.datasets[split]
-        if special and data.buckets is None:
+        if special:
             logger.warning("%s: it is translated as an unknown word", special)
-            data.src = sentences.WithoutSpecial(data.src, self.src_dict)
+        if not (self.learning or training) and data.buckets is None:
+            sentences.make_readable(data, self._positions())
         if data.tgt_sizes is None:
             return
         for side in getattr(self.model, "side_inputs", ()) if self.learning else ():
@@ -191,8 +193,15 @@ class NartTranslationTask(TranslationTask):
         self, src_tokens: list[torch.Tensor], src_lengths: list[int], **kwargs: Any
     ) -> LanguagePairDataset:
         """A data set of sources. Sources that are too long are cut, see `sentences.readable`."""
-        most = self.cfg.max_source_positions
+        most, _ = self._positions()
         lines = enumerate(src_tokens, self.first_line)
         read = [sentences.readable(ids, self.src_dict, most, line) for line, ids in lines]
         lengths = [len(tokens) for tokens in read]
         return super().build_dataset_for_inference(read, lengths, **kwargs)
+
+    def _positions(self) -> tuple[int, int]:
+        """Most tokens of a source and a target that the options and the last model allow."""
+        ours = (self.cfg.max_source_positions, self.cfg.max_target_positions)
+        theirs = self.model.max_positions() if self.model is not None else ours
+        source, target = map(min, ours, theirs)
+        return source, target
