@@ -1,0 +1,221 @@
+"""Any bytes through every program that translates: one line for each, in order, unspoilt."""
+
+import contextlib
+import io
+import json
+import random
+import re
+import resource
+
+import pytest
+import sentencepiece
+from fairseq.data import indexed_dataset
+from hard_lines import HARD, LONG, plain, random_lines
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served import served
+from toys import build, fairseq_generate, fairseq_interactive, load_task
+
+from fairseq_nart import hub, runtime
+from fairseq_nart.cli import main
+from fairseq_nart.export import folder as export
+from fairseq_nart.subwords import load_model
+from fairseq_nart.text import decode_lines
+
+LIMITS = {"characters": 1 << 24, "body": 1 << 28}
+
+
+class Programs:
+    """Ways to translate lines of bytes with one model; each returns a text per line."""
+
+    def __init__(self, data, student, folder, work):
+        self.data, self.student, self.folder, self.work = data, student, folder, work
+        self.api = hub.from_pretrained(student, data)
+        self.exported = runtime.load(folder, threads=1)
+
+    def alone(self, lines):
+        """Each line in a batch of its own, by the API."""
+        return self.api.translate(text_of(lines), batch_size=1)
+
+    def hub(self, lines):
+        return self.api.translate(text_of(lines), batch_size=7)
+
+    def runtime(self, lines):
+        return self.exported.translate(text_of(lines), batch_size=7)
+
+    def interactive(self, lines):
+        self.file(lines)
+        words = ["--buffer-size", "700", "--batch-size", "7"]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            fairseq_interactive(self.data, self.student, self.work / "lines", *words)
+        return hypotheses(printed.getvalue())
+
+    def generate(self, lines):
+        binarise(lines, self.api.task.src_dict, self.data, self.work)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            fairseq_generate(self.work, self.student, "--batch-size", "7")
+        return hypotheses(printed.getvalue())
+
+    def translate(self, lines):
+        self.file(lines)
+        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "ascii")) as printed:
+            words = ["--threads", "1", "--batch-size", "7"]
+            model = ["--model", str(self.folder)]
+            assert main(["translate", *model, *words, str(self.work / "lines")]) == 0
+        return printed.buffer.getvalue().decode().split("\n")[:-1]
+
+    def server(self, lines):
+        """In requests of several lines, as most clients send them."""
+        result = []
+        with served(self.exported, lines=500, **LIMITS) as client:
+            texts = text_of(lines)
+            for start in range(0, len(texts), 500):
+                result += client.translate(texts[start : start + 500])
+        return result
+
+    def file(self, lines):
+        (self.work / "lines").write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+PROGRAMS = ["hub", "runtime", "interactive", "generate", "translate", "server"]
+
+
+def text_of(lines):
+    return list(decode_lines((line + b"\n" for line in lines), "lines"))
+
+
+def hypotheses(printed):
+    """The best hypotheses that fairseq's programs print, by number."""
+    found = re.findall(r"^H-(\d+)\t\S+\t(.*)$", printed, re.MULTILINE)
+    texts = {int(number): text for number, text in found}
+    assert len(found) == len(texts) and sorted(texts) == list(range(len(texts)))
+    return [texts[number] for number in range(len(texts))]
+
+
+def binarise(lines, dictionary, data, out):
+    """A split `test` without targets."""
+    for name in ("dict.de.txt", "dict.en.txt"):
+        (out / name).write_bytes((data / name).read_bytes())
+    prefix = out / "test.de-en.de"
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", len(dictionary))
+    for line in text_of(lines):
+        builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
+    builder.finalize(f"{prefix}.idx")
+
+
+@pytest.fixture(scope="module")
+def programs(data, student, tmp_path_factory):
+    work = tmp_path_factory.mktemp("any")
+    translator = hub.from_pretrained(student, data)
+    (work / "model").mkdir()
+    export.write(
+        translator, export.Request("nart_dcrf_tiny", "float32", None, None), work / "model"
+    )
+    return Programs(data, student, work / "model", work)
+
+
+def hard_text():
+    """Every hard line between plain ones."""
+    choice = random.Random(1)
+    return [x for line in (*HARD.values(), LONG) for x in (plain(choice), line)] + [plain(choice)]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_hard_lines(program, programs):
+    lines = hard_text()
+    found = getattr(programs, program)(lines)
+    assert found == programs.alone(lines)
+    assert len(set(found)) > 10 and not any("\n" in text or "\r" in text for text in found)
+
+
+LINE = st.one_of(
+    st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")),
+    st.text(max_size=20).map(lambda line: line.replace("\n", "").encode()),
+    st.sampled_from([*HARD.values(), b"der mann muss lesen ."]),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(LINE, max_size=9))
+def test_any_lines(programs, lines):
+    expected = programs.alone(lines)
+    assert programs.hub(lines) == programs.runtime(lines) == expected
+    assert len(expected) == len(lines)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(st.characters(codec=None), max_size=9), max_size=5))
+def test_any_strings(programs, lines):
+    """The Python APIs take strings, also with lone surrogates and line feeds."""
+    expected = programs.api.translate(lines, batch_size=1)
+    assert programs.api.translate(lines) == programs.exported.translate(lines) == expected
+    assert len(expected) == len(lines)
+
+
+@pytest.fixture(scope="module")
+def with_bytes(tmp_path_factory):
+    """The API and the exported model with pieces that are bytes, and random weights."""
+    folder = tmp_path_factory.mktemp("bytes")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["der mann muss lesen", "die frau muss heute lesen"] * 9),
+        model_prefix=str(folder / "spm"),
+        vocab_size=300,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    model = load_model(folder / "spm.model")
+    pieces = [model.id_to_piece(n) for n in range(3, model.get_piece_size())]
+    for language in ("de", "en"):
+        text = "".join(f"{piece} 1\n" for piece in pieces)
+        (folder / f"dict.{language}.txt").write_text(text, "utf-8")
+    task = load_task(folder)
+    api = hub.Translator(build(task, "nart_tiny"), task, folder / "spm.model")
+    (folder / "model").mkdir()
+    request = export.Request("nart_tiny", "float32", folder / "spm.model", None)
+    export.write(api, request, folder / "model")
+    return api, runtime.load(folder / "model", threads=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(st.characters(codec=None), max_size=9), max_size=5))
+def test_any_strings_in_bytes(with_bytes, lines):
+    api, exported = with_bytes
+    found = api.translate(lines)
+    assert len(found) == len(lines) and exported.translate(lines) == found
+    "".join(found).encode()
+    assert not any("\n" in text or "\r" in text for text in found)
+
+
+@pytest.mark.parametrize("body", ['{"lines": ["der", "\\ud800"]}', '{"lines": ["der\\nmann"]}'])
+def test_lines_that_the_server_refuses(body, programs):
+    """By their number; the next request is answered."""
+    with served(programs.exported, **LIMITS) as client:
+        headers = {"Content-Type": "application/json"}
+        status, _, answer = client.send("POST", "/translate", body, headers)
+        assert status == 400 and re.match(r"line \d (is not|holds)", json.loads(answer)["error"])
+        assert client.translate(["der mann"]) == programs.exported.translate(["der mann"])
+
+
+def peak():
+    """Most memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.mark.long
+def test_ten_thousand_lines(programs, capsys):
+    """The first round takes all the memory that five rounds need."""
+    count, rounds, peaks, differing = 2000, 5, [], dict.fromkeys(PROGRAMS, 0)
+    for seed in range(rounds):
+        lines = random_lines(seed, count)
+        expected = programs.alone(lines)
+        for program in PROGRAMS:
+            found = getattr(programs, program)(lines)
+            assert len(found) == count
+            differing[program] += sum(x != y for x, y in zip(found, expected, strict=True))
+        peaks.append(round(peak()))
+    with capsys.disabled():
+        print(f"\n{rounds * count} lines through each of {', '.join(PROGRAMS)}; translations that")
+        print(f"differ from those of each line alone: {differing}; peak MiB by round: {peaks}")
+    assert not any(differing.values())
+    assert peaks[-1] < 1.1 * peaks[0]
