@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from served import served
 from toys import build, fairseq_generate, fairseq_interactive, load_task
 
-from fairseq_nart import hub, runtime
+from fairseq_nart import generation, hub, runtime
 from fairseq_nart.cli import main
+from fairseq_nart.errors import UserError
 from fairseq_nart.export import folder as export
 from fairseq_nart.subwords import load_model
 from fairseq_nart.text import decode_lines
@@ -219,3 +220,58 @@ def test_ten_thousand_lines(programs, capsys):
         print(f"differ from those of each line alone: {differing}; peak MiB by round: {peaks}")
     assert not any(differing.values())
     assert peaks[-1] < 1.1 * peaks[0]
+
+
+@pytest.fixture
+def little_room(monkeypatch):
+    """Sentences of more than ten tokens need too much memory."""
+
+    def require(self, length, source):
+        if source > 10:
+            raise UserError(f"a sentence of {source} tokens needs too much")
+
+    for engine in (generation.engine.Engine, runtime.engine.Engine):
+        monkeypatch.setattr(engine, "_require_room", require)
+
+
+MIXED = [b"der mann", b"der mann muss lesen " * 9, b"die frau .", b"heute " * 30, b"lesen"]
+
+
+@pytest.mark.usefixtures("little_room")
+def test_apis_name_the_line_that_needs_too_much_memory(programs):
+    for model in (programs.api, programs.exported):
+        with pytest.raises(UserError, match=r"^line 12: a sentence of 37 tokens"):
+            model.translate(text_of([b"mann"] * 3 + MIXED[:3]), first_line=8)
+        with pytest.raises(UserError, match=r"^line 1: "):
+            model.translate(text_of(MIXED[1:2]))
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("program", ["generate", "interactive"])
+def test_programs_leave_lines_empty_that_need_too_much_memory(program, programs, caplog):
+    found = getattr(programs, program)(MIXED)
+    assert [not text for text in found] == [False, True, False, True, False]
+    assert found[::2] == programs.api.translate(text_of(MIXED[::2]))
+    assert sum("Its translation is left empty" in x.getMessage() for x in caplog.records) == 2
+
+
+@pytest.mark.usefixtures("little_room")
+def test_translate_continues_after_bad_lines(programs, capfdbinary, monkeypatch):
+    """They are empty and counted. If no line works, it stops at once."""
+    monkeypatch.setattr("fairseq_nart.tools._lines.CHUNK", 4)
+    command = ["translate", "--model", str(programs.folder), str(programs.work / "lines")]
+    programs.file(MIXED)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "ascii")) as printed:
+        assert main(command) == 1
+    found = printed.buffer.getvalue().decode().split("\n")[:-1]
+    assert [not text for text in found] == [False, True, False, True, False]
+    assert found[::2] == programs.exported.translate(text_of(MIXED[::2]))
+    errors = capfdbinary.readouterr().err.decode()
+    assert (
+        "lines: line 2: a sentence of 37" in errors and "lines: line 4: a sentence of 31" in errors
+    )
+    assert "lines: 2 lines have no translation" in errors
+    programs.file([MIXED[1]])
+    assert main(command) == 1
+    printed = capfdbinary.readouterr()
+    assert b"lines: line 1: a sentence of 37" in printed.err and not printed.out
