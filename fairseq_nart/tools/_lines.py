@@ -48,7 +48,7 @@ def translate(options: argparse.Namespace, translator: Translator) -> None:
         bar = stack.enter_context(tqdm(desc="translated", unit=" lines", disable=None))
         for lines in chunks(decode_lines(bounded_lines(text, name), name), CHUNK):
             errors: list[UserError] = []
-            translations = list(_translated(lines, first, size, translator, errors))
+            translations = list(translated(lines, first, size, translator, errors))
             if first == 1 and len(errors) == len(lines):
                 raise UserError(f"{name}: {errors[0]}") from errors[0]
             for error in errors:
@@ -62,7 +62,7 @@ def translate(options: argparse.Namespace, translator: Translator) -> None:
         raise UserError(f"{name}: {failed} lines have no translation: see the messages above")
 
 
-def _translated(
+def translated(
     lines: list[str], first: int, size: int, translator: Translator, errors: list[UserError]
 ) -> Iterator[str]:
     """The translations of `lines`, searched for those that cannot be translated."""
@@ -74,5 +74,5 @@ def _translated(
             yield ""
             return
         half = len(lines) // 2
-        yield from _translated(lines[:half], first, size, translator, errors)
-        yield from _translated(lines[half:], first + half, size, translator, errors)
+        yield from translated(lines[:half], first, size, translator, errors)
+        yield from translated(lines[half:], first + half, size, translator, errors)

@@ -19,6 +19,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import locked, read_json, write_json
 from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _model
+from fairseq_nart.tools._cluster import cluster
 from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.distillation import over_ray
@@ -157,7 +158,7 @@ class Work:
             search=search,
             compute_type=asked.compute_type,
         )
-        with over_ray.cluster(asked.ray):
+        with cluster(asked.ray):
             yield functools.partial(over_ray.translated, job)
 
     def _shard(self, split: Split, shard: int) -> Shard:

@@ -7,7 +7,6 @@ another one. The machines share the folders of the data and the teachers.
 import importlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,9 @@ from typing import Any
 import torch
 
 from fairseq_nart.data.splits import Split
-from fairseq_nart.errors import UserError
 from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.distillation.backends import open_backend
-
-LOCAL = "local"
-"""The address that starts a cluster of this machine alone, for the length of the call."""
 
 TOGETHER = 8
 """Batches that a worker returns together, and that are lost with it."""
@@ -59,24 +54,6 @@ class Worker:
         source = torch.stack([self.splits[name].source[i] for i in batch]).long()
         (texts,) = self.backend.translate([source])
         return {"batch": batch, "texts": texts}
-
-
-@contextmanager
-def cluster(address: str) -> Iterator[None]:
-    """Connects to the cluster at `address` (auto: the one of this machine) during the block.
-
-    UserError if Ray is not installed, ConnectionError if there is no cluster.
-    """
-    try:
-        ray: Any = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ModuleNotFoundError as error:
-        raise UserError("--ray needs Ray: pip install 'ray[data]'") from error
-    ray.init(address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def translated(
