@@ -14,7 +14,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 
-from fairseq_nart import compat
+from fairseq_nart import __version__, compat
 from fairseq_nart.compat import allocator
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.data import batching, dictionaries, languages, sentences
@@ -97,7 +97,16 @@ class NartTranslationTask(TranslationTask):
     # Models
 
     def build_model(self, cfg: Namespace, from_checkpoint: bool = False) -> BaseFairseqModel:
-        """Builds a model. A new student starts from `--init-from` and gets its teacher."""
+        """Builds a model. A new student starts from `--init-from` and gets its teacher.
+
+        UserError if a checkpoint holds a system that does not exist here.
+        """
+        arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        if from_checkpoint and arch not in {**models.ARCH_MODEL_REGISTRY, **models.MODEL_REGISTRY}:
+            raise UserError(
+                f"the checkpoint holds {arch}, which fairseq_nart {__version__} does not have: "
+                "install the version that wrote it, or name the system's package (--user-dir)"
+            )
         if getattr(cfg, "share_all_embeddings", False) and self.src_dict != self.tgt_dict:
             logger.info("two dictionaries: embeddings of source and target are not shared")
             cfg.share_all_embeddings = False
@@ -163,18 +172,28 @@ class NartTranslationTask(TranslationTask):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The task's state in checkpoints: its languages and the symbols of its dictionaries."""
+        """The state in checkpoints: our version, the languages and the dictionaries' symbols."""
         sides = dictionaries.sides(self)
         symbols = {side: dictionary.symbols for side, (_, dictionary) in sides.items()}
         languages = [language for language, _ in sides.values()]
-        return {**super().state_dict(), "symbols": symbols, "languages": languages}
+        ours = {"version": __version__, "symbols": symbols, "languages": languages}
+        return {**super().state_dict(), **ours}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """DictionaryError if the checkpoint's symbols differ from the data directory's."""
+        """DictionaryError if the checkpoint's symbols differ from the data directory's.
+
+        UserError if its version has another first digit than ours.
+        """
+        theirs = str(state_dict.get("version", "0.2.0"))  # releases until then stored none
+        if theirs.split(".")[0] != __version__.split(".")[0]:
+            raise UserError(
+                f"the checkpoint was written by fairseq_nart {theirs}; {__version__} cannot load it, "
+                "because the first digit differs: install the version that wrote it"
+            )
         for side, (_, dictionary) in dictionaries.sides(self).items():
             theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
             dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
-        ours = ("symbols", "languages")
+        ours = ("version", "symbols", "languages")
         super().load_state_dict({k: v for k, v in state_dict.items() if k not in ours})
 
     # Decoding
