@@ -187,8 +187,8 @@ class NartTranslationTask(TranslationTask):
         theirs = str(state_dict.get("version", "0.2.0"))  # releases until then stored none
         if theirs.split(".")[0] != __version__.split(".")[0]:
             raise UserError(
-                f"the checkpoint was written by fairseq_nart {theirs}; {__version__} cannot load it, "
-                "because the first digit differs: install the version that wrote it"
+                f"the checkpoint was written by fairseq_nart {theirs}; {__version__} cannot load "
+                "it, because the first digit differs: install the version that wrote it"
             )
         for side, (_, dictionary) in dictionaries.sides(self).items():
             theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
