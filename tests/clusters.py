@@ -34,7 +34,11 @@ def workers_of(pid: int) -> Iterator[int]:
 
 def killing_a_worker(command: list[str], begun: Callable[[], bool]) -> str:
     """Runs a Python program with two workers; kills one as soon as `begun`. Returns its output."""
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}',
+        "RAY_worker_niceness": "0",
+    }
     with subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, **settings},

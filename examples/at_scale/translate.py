@@ -166,7 +166,7 @@ def translate(options: argparse.Namespace) -> None:
             Worker,
             fn_constructor_args=(model, out, options.column, decoding),
             num_cpus=1,
-            concurrency=(1, int(ray.cluster_resources()["CPU"])),
+            concurrency=int(ray.cluster_resources()["CPU"]),
         )
         for result in results.iter_rows():
             lines += int(result["lines"])

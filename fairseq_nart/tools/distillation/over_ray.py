@@ -69,7 +69,7 @@ def translated(
         fn_constructor_args=(job,),
         num_cpus=1,
         num_gpus=1 if gpus else None,
-        concurrency=(1, gpus or int(resources["CPU"])),
+        concurrency=gpus or int(resources["CPU"]),
     )
     for result in results.iter_rows():
         yield [int(index) for index in result["batch"]], [str(text) for text in result["texts"]]
