@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.layers.workers import total
+from fairseq_nart.losses.workers import total
 
 
 class Statistics(nn.Module):

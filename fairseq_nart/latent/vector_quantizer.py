@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairseq_nart.latent.quantizer import Quantized
 from fairseq_nart.latent.statistics import Statistics, Usage
-from fairseq_nart.layers.workers import of_first_worker, total
+from fairseq_nart.losses.workers import of_first_worker, total
 
 EPSILON = 1e-5
 """Of Laplace smoothing."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fairseq_nart.layers.workers import total
+from fairseq_nart.losses.workers import total
 
 REWARD_SCALE = 0.1
 """From the code of Gu et al."""
