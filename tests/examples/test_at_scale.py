@@ -90,6 +90,23 @@ def corpus(folder):
 
 
 @needs_ray
+@pytest.mark.parametrize("size", [1, 7, 100, 5000])
+def test_parts_of_a_text_hold_its_lines(size, tmp_path, monkeypatch):
+    """Each line once, wherever the parts are divided."""
+    monkeypatch.syspath_prepend(SCALE)
+    import translate
+
+    lines = [line for line in random_lines(size, 60) if len(line) < 5000]
+    for end in (b"\n", b""):
+        file = tmp_path / f"{len(end)}.txt"
+        file.write_bytes(b"\n".join(lines) + end)
+        with open(file, "rb") as stream:
+            expected = list(decode_lines(stream, "text"))
+        parts = translate.parts_of(file, size)
+        assert [x for part in parts for x in translate.lines_of(part, "text")] == expected
+
+
+@needs_ray
 def test_folder_is_translated_as_by_one_process(data, student, tmp_path):
     """A worker is killed in the middle."""
     import pyarrow.parquet as parquet
