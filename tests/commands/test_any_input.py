@@ -6,6 +6,7 @@ import json
 import random
 import re
 import resource
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -14,6 +15,7 @@ from hard_lines import HARD, LONG, plain, random_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import served
+from toys import binarise as toys_binarise
 from toys import build, fairseq_generate, fairseq_interactive, load_task
 
 from fairseq_nart import generation, hub, runtime
@@ -21,7 +23,7 @@ from fairseq_nart.cli import main
 from fairseq_nart.errors import UserError
 from fairseq_nart.export import folder as export
 from fairseq_nart.subwords import load_model
-from fairseq_nart.text import decode_lines
+from fairseq_nart.text import decode_lines, read_lines
 
 LIMITS = {"characters": 1 << 24, "body": 1 << 28}
 
@@ -276,3 +278,61 @@ def test_translate_continues_after_bad_lines(programs, capfdbinary, monkeypatch)
     assert main(command) == 1
     printed = capfdbinary.readouterr()
     assert b"lines: line 1: a sentence of 37" in printed.err and not printed.out
+
+
+def test_distillation_of_hard_lines(data, teacher, tmp_path, programs):
+    """Each has its line, and the others have the translation that they have without it."""
+    plain_lines = [line for line in hard_text() if line not in HARD.values() and line != LONG]
+    texts = {}
+    for name, lines in (("all", hard_text()), ("plain", plain_lines)):
+        (tmp_path / name).mkdir()
+        lines = [line for line in lines if line != HARD["special tokens"]]
+        binarise(lines, programs.api.task.src_dict, data, tmp_path / name)
+        for file in tmp_path.glob(f"{name}/test.*"):
+            file.rename(file.with_name(file.name.replace("test", "train")))
+        out = tmp_path / f"{name}.out"
+        command = ["distill", tmp_path / name, "--path", teacher, "--out", out, "--beam", "1"]
+        assert main([*map(str, command), "--backend", "fairseq"]) == 0
+        found = (out / "train.distilled.en").read_bytes().decode().split("\n")[:-1]
+        assert len(found) == len(lines)
+        texts[name] = [x for x, line in zip(found, lines) if line in plain_lines]
+    assert texts["all"] == texts["plain"]
+
+
+def test_segmented_text_keeps_its_lines(tmp_path, monkeypatch):
+    """Also after fairseq-preprocess. A line that is not UTF-8 is named."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    import segment
+
+    (tmp_path / "raw").mkdir()
+    lines = []
+    for line in hard_text()[:-2]:
+        with contextlib.suppress(UserError):
+            (tmp_path / "line").write_bytes(line + b"\n")
+            read_lines(tmp_path / "line")
+            lines.append(line)
+    for language in ("de", "en"):
+        (tmp_path / "raw" / f"train.{language}").write_bytes(b"".join(x + b"\n" for x in lines))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["der mann muss lesen", "die frau muss heute lesen"] * 9),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    out = tmp_path / "out"
+    words = ["segment.py", tmp_path / "raw", out, "--languages", "de", "en", "--splits", "train"]
+    monkeypatch.setattr("sys.argv", [*map(str, words), "--model", str(tmp_path / "spm.model")])
+    segment.main()
+    found = (out / "train.de").read_bytes().split(b"\n")[:-1]
+    assert len(found) == len(lines)
+    model = load_model(tmp_path / "spm.model")
+    for ours, line in zip(found, lines):
+        if line not in HARD.values():
+            assert ours.decode().split(" ") == model.encode(line.decode(), out_type=str)
+    binary = toys_binarise(out, tmp_path / "bin", "--joined-dictionary")
+    assert len(indexed_dataset.make_dataset(str(binary / "train.de-en.de"), "mmap")) == len(lines)
+    with open(tmp_path / "raw" / "train.de", "ab") as stream:
+        stream.write(b"\xff\n")
+    with pytest.raises(SystemExit):
+        segment.main()
