@@ -21,7 +21,7 @@ def cluster(address: str) -> Iterator[None]:
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ModuleNotFoundError as error:
-        raise UserError("--ray needs Ray: pip install 'ray[data]'") from error
+        raise UserError('--ray needs Ray: pip install "ray[data]"') from error
     ray.init(address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
     try:
         yield

@@ -43,4 +43,4 @@ def test_options_of_ray(run, monkeypatch):
     assert both.status == 1 and "--ray divides the work itself" in both.err
     monkeypatch.setitem(sys.modules, "ray", None)
     without = run("--ray", "local")
-    assert without.status == 1 and "--ray needs Ray: pip install 'ray[data]'" in without.err
+    assert without.status == 1 and '--ray needs Ray: pip install "ray[data]"' in without.err
