@@ -39,7 +39,8 @@ def translate(options: argparse.Namespace, translator: Translator) -> None:
     """Prints the translations, one line each, in UTF-8.
 
     A line that cannot be translated gets an empty line and a message on standard error, and in the
-    end a UserError counts these lines. UserError at once if no line of the first chunk works.
+    end a UserError counts these lines. UserError at once if no line of the first chunk works but
+    empty ones.
     """
     name, size = str(options.file or "standard input"), options.batch_size
     first, failed = 1, 0
@@ -49,7 +50,8 @@ def translate(options: argparse.Namespace, translator: Translator) -> None:
         for lines in chunks(decode_lines(bounded_lines(text, name), name), CHUNK):
             errors: list[UserError] = []
             translations = list(translated(lines, first, size, translator, errors))
-            if first == 1 and len(errors) == len(lines):
+            words = sum(bool(line.strip()) for line in lines)
+            if first == 1 and errors and len(errors) == words:
                 raise UserError(f"{name}: {errors[0]}") from errors[0]
             for error in errors:
                 print(f"{name}: {error}", file=sys.stderr)

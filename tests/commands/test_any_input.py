@@ -274,10 +274,10 @@ def test_translate_continues_after_bad_lines(programs, capfdbinary, monkeypatch)
         "lines: line 2: a sentence of 37" in errors and "lines: line 4: a sentence of 31" in errors
     )
     assert "lines: 2 lines have no translation" in errors
-    programs.file([MIXED[1]])
+    programs.file([b"", MIXED[1], b" "])
     assert main(command) == 1
     printed = capfdbinary.readouterr()
-    assert b"lines: line 1: a sentence of 37" in printed.err and not printed.out
+    assert b"lines: line 2: a sentence of 37" in printed.err and not printed.out
 
 
 def test_distillation_of_hard_lines(data, teacher, tmp_path, programs):
