@@ -36,7 +36,7 @@ from fairseq_nart.tools._cluster import LOCAL, cluster
 from fairseq_nart.tools._lines import CHUNK, translated
 
 BYTES = 4 << 20
-"""Of text in a part, which a core translates in about a minute."""
+"""Of text in a part, which a core translates in one or two minutes."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ def translate(options: argparse.Namespace) -> None:
         for result in results.iter_rows():
             lines += int(result["lines"])
             failed += len(result["errors"])
-            print(*result["errors"], sep="\n", end="", file=sys.stderr)
+            for error in result["errors"]:
+                print(error, file=sys.stderr)
     for file in files:
         if not (out / file.name).exists():
             join(file, parts[file], out)
