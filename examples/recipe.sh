@@ -14,7 +14,10 @@
 #   stage_updates      of the students' two stages
 #   saving, teacher_options, first_options, second_options
 #                      options of fairseq-train: of all trainings, the teachers, the students' two stages
+#   alone_updates, alone_options
+#                      updates (default: those of the first stage) and options of a system with one stage
 #   averaged           number of checkpoints
+#   sets               the evaluated sets and their names in $data (default: test:test)
 #   beam, lenpen       of the teachers
 #   tokenize           sacreBLEU's tokenizer (default: 13a); if it does not split at spaces, the loss
 #                      chooses checkpoints
@@ -26,7 +29,7 @@
 # The user may set GPUS (default: as many as torch sees; 0 is the CPU), SEED (default: 1), SYSTEMS, the
 # students (default: nart nart_crf nart_dcrf), and PRECISION of the training (default: --bf16; empty is
 # float32).
-dictionary=()
+dictionary=() alone_options=() sets=(test:test)
 
 prepare() {  ## cuts the text into subwords and converts it to fairseq's binary format
     local name prefixes=""
@@ -71,6 +74,13 @@ teachers() {  ## after distill: trains LSTM, ConvS2S and Transformers with one d
     train_teachers
     translate_teachers test "$run/out"
     bleu test "$run/out"/teacher_{lstm,conv,deep,deep_distilled}
+}
+
+one_pass() {  ## trains an LSTM, and CTC from the translations of LSTM and teacher together: the best single pass
+    local distilled
+    ensemble
+    alone nart_ctc.ensemble --ctc-split 2
+    evaluate_length nart_ctc.ensemble
 }
 
 begin() {  # locks $run, checks that it has the same settings as before, and sets what depends on them
@@ -179,6 +189,20 @@ teach() {  # teach NAME SYSTEM DATA: trains the autoregressive SYSTEM on DATA; w
     average "$1" "$run/$1.pt"
 }
 
+alone() {  # alone SYSTEM[.KIND] OPTIONS...: trains SYSTEM in one stage, from the teacher's weights
+    local updates="${alone_updates:-${stage_updates[0]}}"
+    train "$1" "$distilled" "$updates" --arch "${1%%.*}_$size" "${choosing[@]}" --init-from "$teacher" \
+        "${alone_options[@]}" "${@:2}"
+    average "$1" "$run/$1.pt"
+}
+
+ensemble() {  # trains an LSTM and sets distilled to the translations of it and the teacher together
+    distilled="$run/distilled.ensemble"
+    teach teacher_lstm nart_teacher_lstm "$data"
+    once distill.ensemble fairseq-nart distill "$data" --path "$teacher:$run/teacher_lstm.pt" \
+        --out "$distilled" --beam "$beam" --lenpen auto
+}
+
 train_teachers() {  # the other teachers, with the options of the first
     local system
     for system in lstm conv deep; do
@@ -242,6 +266,17 @@ tune_length() {  # tune_length NAME OPTIONS...: sets length to the best options 
 tune_rule() {  # tune_rule NAME OPTIONS...: sets rule to the teacher and how it best ranks candidates
     tune "$1" "$1" --rescore-with "$teacher" "${@:2}"
     rule=(--rescore-with "$teacher" "${best[@]}")
+}
+
+evaluate_length() {  # evaluate_length NAME: prints BLEU, also with the length tuned on valid
+    local set out
+    tune_length "$1"
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}/$1"
+        translate "$run/$1.pt" "${set#*:}" "$out.1"
+        translate "$run/$1.pt" "${set#*:}" "$out.tuned" "${length[@]}"
+        bleu "${set%:*}" "$out".{1,tuned}
+    done
 }
 
 translate_lengths() {  # translate_lengths NAME SUBSET OUT: with 1, 9 and 19 lengths; a CRF also with the

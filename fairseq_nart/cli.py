@@ -61,7 +61,7 @@ def _lacking(tool: str, error: ModuleNotFoundError) -> int:
         raise error
     print(
         f"fairseq-nart {tool} needs {package}, which is not installed: install the whole package "
-        "(docs/index.md), or translate with an exported model (--model)",
+        "(README.md), or translate with an exported model (--model)",
         file=sys.stderr,
     )
     return 1

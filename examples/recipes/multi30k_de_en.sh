@@ -20,12 +20,14 @@ teacher_tokens="$tokens_per_update" teacher_options=()
 size=cpu averaged=1 saving=() stage_updates=($((N / 2)) $((N / 2))) first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)
 second_options+=(--total-num-update $((N / 2)))
+alone_updates="$N"
+alone_options=("${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N")
 for step in "${steps[@]}"; do
     case "$step" in
         bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
     esac
     case "$step" in  # fairseq treats 0 updates as no limit
-        ablations | fertility | one_pass | sweep | table2)
+        ablations | fertility | one_pass_systems | sweep | table2)
             [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
     esac
 done
@@ -75,12 +77,6 @@ teachers() {
     done
 }
 
-alone() {  # alone SYSTEM[.KIND] OPTIONS...: all N updates as itself, from the teacher's weights
-    train "$1" "$distilled" "$N" --arch "${1%%.*}_$size" --eval-bleu --init-from "$teacher" \
-        "${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N" "${@:2}"
-    average "$1" "$run/$1.pt"
-}
-
 ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     local set out
     alone nart_ctc --ctc-split 2
@@ -93,23 +89,31 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
     done
 }
 
-# No teacher at decoding: one output, whose length is tuned on valid. NMLA ends with N/6 more updates.
-one_pass() {  ## after teachers: CTC from the translations of all three, with glancing, and NMLA
-    local teachers="$teacher:$run/teacher_lstm.pt:$run/teacher_conv.pt" name set out
-    local distilled="$run/distilled.ensemble"
-    once distill.ensemble fairseq-nart distill "$data" --path "$teachers" --out "$distilled" \
-        --beam "$beam" --lenpen auto
+# NMLA ends with N/6 more updates.
+one_pass_systems() {  ## NART, NART-DCRF, and CTC with glancing and with NMLA, from the text of one_pass
+    local distilled name
+    ensemble
+    alone_updates=$((N / 2)) alone nart.ensemble --total-num-update $((N / 2))
+    train nart_dcrf.ensemble "$distilled" $((N / 2)) --arch "nart_dcrf_$size" --eval-bleu \
+        --init-from "$run/nart.ensemble.pt" "${second_options[@]}"
+    average nart_dcrf.ensemble "$run/nart_dcrf.ensemble.pt"
     alone nart_ctc.ensemble --ctc-split 2
     alone nart_ctc.glancing --ctc-split 2 --glancing
     further nart_ctc.ensemble.nmla --ctc-split 2 --ctc-loss nmla
-    for name in nart_ctc.{ensemble,glancing,ensemble.nmla}; do
-        tune_length "$name"
-        for set in "${sets[@]}"; do
-            out="$run/out/${set%:*}/$name"
-            translate "$run/$name.pt" "${set#*:}" "$out.1"
-            translate "$run/$name.pt" "${set#*:}" "$out.tuned" "${length[@]}"
-            bleu "${set%:*}" "$out".{1,tuned}
+    for name in nart_dcrf.ensemble nart_ctc.{glancing,ensemble.nmla}; do evaluate_length "$name"; done
+}
+
+one_pass_rivals() {  ## autoregressive models that learn from the text of one_pass
+    local distilled name set out
+    ensemble
+    teach teacher_ensemble nart_teacher "$distilled"
+    teach teacher_deep_ensemble nart_teacher_deep "$distilled"
+    for set in "${sets[@]}"; do
+        out="$run/out/${set%:*}"
+        for name in teacher_ensemble teacher_deep_ensemble; do
+            translate "$run/$name.pt" "${set#*:}" "$out/$name" --beam "$beam" --lenpen "$lenpen"
         done
+        bleu "${set%:*}" "$out"/teacher{,_deep}_ensemble
     done
 }
 
@@ -330,7 +334,7 @@ bench() {  ## quality and speed of all trained systems: a table, figures and a p
 table2() {  ## all systems, from text to the report: most of a day on two cores
     local step
     for step in prepare teacher distill students evaluate teachers peer sweep ctc dag fertility enat \
-        reg latent refinement bench; do
+        reg latent refinement one_pass one_pass_systems one_pass_rivals bench; do
         "$step"
     done
 }

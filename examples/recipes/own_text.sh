@@ -25,6 +25,8 @@ saving=(--save-interval-updates 1000 --keep-interval-updates 1)
 stage_updates=($((N / 2)) $((N / 2))) first_options=(--warmup-updates 200)
 second_options=(--lr 5e-4 --lr-scheduler polynomial_decay --warmup-updates 50)  # ends at a rate of 0
 second_options+=(--total-num-update $((N / 2)))
+alone_updates="$N" sets=(valid:valid test:test)
+alone_options=("${second_options[@]}" --lr 7e-4 --warmup-updates 200 --total-num-update "$N")
 begin
 
 evaluate() {  # with 1, 9 and 19 lengths and 4 paths of 5; paired bootstrap against the teacher

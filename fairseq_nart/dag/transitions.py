@@ -33,7 +33,7 @@ class VertexTransitions(nn.Module):
         split = (batch, length, self.heads, dim // self.heads)
         query, key = (x.view(split).transpose(1, 2) for x in (query, key))  # (B,H,L,D/H)
         scale = math.sqrt(dim // self.heads)
-        scores = (query @ key.transpose(2, 3) / scale).float()  # (B,H,L,L)
+        scores = query.float() @ key.float().transpose(2, 3) / scale  # (B,H,L,L)
         steps = torch.arange(length, device=mask.device)
         allowed = (steps > steps[:, None]) & mask[:, None, :]  # (B,L,L)
         # A finite number, because a row of -inf has no gradient. The result has -inf there.

@@ -118,7 +118,7 @@ class PathSearch(StrEnum):
 
 
 @dataclass
-class PathDecoding(DecodingOptions):
+class PathDecoding(Deduplicating):
     """Options of systems that choose a path through a graph of vertices."""
 
     dag_search: PathSearch = field(

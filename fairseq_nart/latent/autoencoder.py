@@ -60,12 +60,14 @@ class Decompressor(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(Convolutions(dim, p) for _ in range(steps))
         self.splits = nn.ModuleList(StateSplitting(dim, 2) for _ in range(steps))
+        self.layer_norm = nn.LayerNorm(dim)  # otherwise latents are small beside positions
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B,M,D), mask (B,M) -> (B,T,D)."""
         for convolutions, split in zip(self.convolutions, self.splits, strict=True):
             x, mask = split(convolutions(x, mask), mask)
-        return x
+        vectors: Tensor = self.layer_norm(x)
+        return vectors
 
 
 def repeated(mask: Tensor, times: int) -> Tensor:

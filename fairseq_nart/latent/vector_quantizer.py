@@ -66,7 +66,8 @@ class VectorQuantizer(Statistics):
                 self.usage.update(labels, mask)
         distance = (z.float() - vectors).square().mean(dim=2)
         vectors = vectors.to(z)
-        return Quantized(z + (vectors - z).detach(), labels, distance.masked_fill(~mask, 0.0).sum())
+        through = vectors + (z - z.detach())  # in bf16, z + (vectors - z) would not be the vectors
+        return Quantized(through, labels, distance.masked_fill(~mask, 0.0).sum())
 
     def embed(self, codes: Tensor) -> Tensor:
         """codes (...) -> (...,D), in fp32."""

@@ -173,7 +173,7 @@ class NartModel(BaseFairseqModel):
         return None
 
     def prepare_training(self, task: FairseqTask) -> None:
-        """Reads or adds what only training needs. Called for a new model, not for one that is
+        """Reads what only training needs. Called for a new model, not for one that is
         loaded from a checkpoint."""
 
     def teacher_path(self) -> str | None:

@@ -8,7 +8,6 @@ and with them the length: the decoder fills C positions for each, and the output
 import functools
 import logging
 import math
-from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +60,6 @@ class LatentModel(NartModel):
     quantizer: Any
     """A `Quantizer`, which is a module."""
     commitment_weight = 0.0
-    updates = 0
-    """Of the whole training, --max-update; 0 if unknown."""
     progress = 1.0
     """Share of the training that is done."""
 
@@ -85,29 +82,25 @@ class LatentModel(NartModel):
             self.decoder.size, layers, quantizer.codes, first_position=self.pad + 1
         )
 
-    @classmethod
-    def build_model(cls, args: Namespace, task: FairseqTask) -> "LatentModel":
-        model: Any = super().build_model(args, task)
-        model.updates = getattr(args, "max_update", None) or 0
-        return model
-
     def set_num_updates(self, num_updates: int) -> None:
         """Called before each update of the training. UserError if its length is unknown."""
         super().set_num_updates(num_updates)
-        if not self.updates:
+        if not self.cfg.max_update:
             raise UserError(
                 "--max-update must be given: the phases of the training are shares of it "
-                "(--discrete-by, --hidden-by, --predict-from)"
+                "(--discrete-by, --hidden-by)"
             )
-        self.progress = min(1.0, num_updates / self.updates)
+        self.progress = min(1.0, num_updates / self.cfg.max_update)
         # Later, the predictor has learned the codes.
         self.quantizer.revives = self.progress < REVIVE_UNTIL
         if num_updates % 100 == 0 and self.progress > max(0.3, self.cfg.discrete_by):
             self._warn_of_collapse(num_updates)
 
     def _warn_of_collapse(self, num_updates: int) -> None:
-        perplexity = self.quantizer.usage.perplexity().item()
-        if perplexity < math.sqrt(self.quantizer.codes) / 2:
+        usage = self.quantizer.usage
+        perplexity = usage.perplexity().item()
+        # fairseq also calls this before it has loaded the counts of a checkpoint.
+        if usage.counts.any() and perplexity < math.sqrt(self.quantizer.codes) / 2:
             logger.warning(
                 "the codebook has collapsed: perplexity %.1f of %d codes after %d updates, so the "
                 "latents say little about the target. Lower --lr, or set --hidden-by 0 or a higher "
@@ -138,9 +131,9 @@ class LatentModel(NartModel):
         embedded = self.decoder.embed(target) * mask[..., None]
         z = self.compressor(embedded, latents)
         quantized = self.quantizer(z, latents)
-        vectors = quantized.vectors
+        vectors, discrete = quantized.vectors, self._rising(self.cfg.discrete_by)
         if self.training:
-            kept = torch.rand(len(z), 1, 1, device=z.device) < self._rising(self.cfg.discrete_by)
+            kept = torch.rand(len(z), 1, 1, device=z.device) < discrete
             vectors = torch.where(kept, vectors, z)
         x = self.decompressor(vectors, latents)  # (B,T,D)
         hidden = mask
@@ -159,24 +152,26 @@ class LatentModel(NartModel):
         if self.commitment_weight:
             # The mean over positions, as in the released code. Before the latents are discrete, it
             # would pull all of them to the same few codes.
-            weight = self.commitment_weight * self.cfg.compression
-            weight *= self._rising(self.cfg.discrete_by)
+            weight = self.commitment_weight * self.cfg.compression * discrete
             terms.append(LossTerm("commitment", quantized.commitment, count, weight, in_nats=False))
         if self.training:
             perplexity = self.quantizer.usage.perplexity() * count
             terms.append(LossTerm("codebook_perplexity", perplexity, count, 0.0, in_nats=False))
-        return [*terms, self._predictor_loss(vectors, quantized.labels, latents, states)]
+        return [*terms, self._predictor_loss(quantized.labels, latents, states)]
 
-    def _predictor_loss(
-        self, vectors: Tensor, labels: Tensor, mask: Tensor, states: EncoderStates
-    ) -> LossTerm:
-        """vectors (B,M,D), labels (B,M,m) and mask (B,M) of the latents -> the cross-entropy."""
+    def _predictor_loss(self, labels: Tensor, mask: Tensor, states: EncoderStates) -> LossTerm:
+        """labels (B,M,m) and mask (B,M) of the latents -> the cross-entropy.
+
+        It reads codes, as in decoding, so it has no gradient for the compressor, which would
+        otherwise make all latents alike: nothing is easier to predict.
+        """
+        vectors = self.quantizer.embed(labels[..., 0]).to(self.predictor.start_vector)
         log_probs = self.predictor.logits(vectors, mask, states).float().log_softmax(dim=2)
         losses = -log_probs[:, :-1].gather(2, labels).mean(dim=2)  # (B,M)
         ends = -log_probs[..., -1].gather(1, mask.sum(dim=1, keepdim=True))
         loss = losses.masked_fill(~mask, 0.0).sum() + ends.sum()
-        # Even with a weight of 0 it has gradients: training on several GPUs waits for them.
-        weight = self.cfg.latent_loss_weight if self.progress >= self.cfg.predict_from else 0.0
+        # The mean over positions, as that of the words.
+        weight = self.cfg.latent_loss_weight * self.cfg.compression
         return LossTerm("latent_loss", loss, mask.sum() + len(mask), weight)
 
     def _measures(self, emissions: Tensor, target: Tensor, mask: Tensor) -> list[LossTerm]:
@@ -187,8 +182,9 @@ class LatentModel(NartModel):
         return [LossTerm("reconstructed", right.sum(), mask.sum(), weight=0.0, in_nats=False)]
 
     def _rising(self, by: float) -> float:
-        """A share that grows to 1 until the share `by` of the training."""
-        return min(1.0, self.progress / by) if by else 1.0
+        """A share that grows to 1 until the share `by` of the training; 1 in validation, whose
+        losses are comparable."""
+        return min(1.0, self.progress / by) if by and self.training else 1.0
 
     # Decoding
 

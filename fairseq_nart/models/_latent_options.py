@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
+from omegaconf import II
+
 from fairseq_nart.generation.options import Deduplicating
 from fairseq_nart.models._backbone import BackboneConfig
 
@@ -31,7 +33,8 @@ class LatentConfig(BackboneConfig):
         },
     )
     latent_loss_weight: float = field(
-        default=0.5, metadata={"help": "weight of the latent predictor's loss", "at least": 0}
+        default=0.5,
+        metadata={"help": "weight of the latent predictor's loss per position", "at least": 0},
     )
     discrete_by: float = field(
         default=0.2,
@@ -51,18 +54,11 @@ class LatentConfig(BackboneConfig):
             "at most": 1,
         },
     )
-    predict_from: float = field(
-        default=0.2,
-        metadata={
-            "help": "share of the training after which the latent predictor learns",
-            "at least": 0,
-            "at most": 1,
-        },
-    )
     label_smoothing: float = field(
-        default=0.1,
+        default=0.0,
         metadata={"help": "label smoothing of the word-level loss", "at least": 0, "below": 1},
     )
+    max_update: int = field(default=II("optimization.max_update"), metadata={"at least": 0})
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Starts a student from the weights of a teacher or of a simpler student."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,9 +37,10 @@ def init_from(model: NartModel, path: str, task: Any) -> None:
 def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     """Copies to `model` all `weights` (of the checkpoint `path`) whose names it has.
 
-    Returns a message: what was loaded, what is new in the model and what was unused. UserError if
-    no weight fits, a shape differs, the numbers of layers differ, only one model has some encoder
-    part, or weights that are tied in `model` differ in the checkpoint.
+    If one has more layers, the other's layers correspond to its first ones. Returns a message: what
+    was loaded, what is new in the model and what was unused. UserError if no weight fits, a shape
+    differs, the checkpoint is no Transformer, only one model has some encoder part, or weights that
+    are tied in `model` differ in the checkpoint.
     """
     own = model.state_dict()
     named = model.renamed(weights)
@@ -54,13 +56,14 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         )
     if not any(own[name].dim() for name in shared):  # a length offset does not count
         raise UserError(f"--init-from {path}: no weight of it has a place in this model")
-    if (their_layers := _layers(theirs)) != (own_layers := _layers(own)):
+    if 0 in (their_layers := _layers(theirs)).values():
         raise UserError(
-            f"--init-from {path}: {their_layers} there, {own_layers} here: choose a Transformer "
-            "with as many"
+            f"--init-from {path}: it has no Transformer's encoder and decoder, whose layers have "
+            "self-attention: choose a Transformer or a student"
         )
-    if alone := sorted(name for name in own.keys() ^ theirs.keys() if name.startswith(IN_BOTH)):
-        where = "here" if alone[0] in own else "there"
+    parts = _folded(own) ^ _folded(theirs)
+    if alone := sorted(name for name in parts if name.startswith(IN_BOTH)):
+        where = "here" if alone[0] in _folded(own) else "there"
         raise UserError(
             f"--init-from {path}: {alone[0]} exists only {where}, so the layers would get other "
             "inputs than in training: choose a Transformer with sinusoidal positions that "
@@ -74,10 +77,15 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
     with torch.no_grad():
         for name in shared:
             own[name].copy_(theirs[name])
+    depths = "".join(
+        f"; {theirs} {side} layers there, {ours} here"
+        for (side, theirs), ours in zip(their_layers.items(), _layers(own).values())
+        if theirs != ours
+    )
     return (
         f"initialised {len(shared)} of {len(own)} tensors from {path}; "
         f"new here: {_groups(own.keys() - shared)}; "
-        f"unused there: {_groups(theirs.keys() - shared)}"
+        f"unused there: {_groups(theirs.keys() - shared)}{depths}"
     )
 
 
@@ -105,17 +113,18 @@ def _unequal_twins(
     return None
 
 
-def _layers(weights: dict[str, Tensor]) -> str:
-    """Describes the layers. LSTM and ConvS2S count as 0, even if some names equal ours."""
+def _layers(weights: dict[str, Tensor]) -> dict[str, int]:
+    """Layers with self-attention of each side. LSTM and ConvS2S have none, even if some names equal
+    ours."""
     sides = [name.split(".")[0] for name in weights if name.endswith(".self_attn.q_proj.weight")]
-    encoder, decoder = sides.count("encoder"), sides.count("decoder")
-    return f"{encoder} encoder and {decoder} decoder layers with self-attention"
+    return {side: sides.count(side) for side in ("encoder", "decoder")}
+
+
+def _folded(names: Iterable[str]) -> set[str]:
+    """The names with numbers as *."""
+    return {".".join("*" if part.isdigit() else part for part in n.split(".")) for n in names}
 
 
 def _groups(names: set[str]) -> str:
     """Lists names without last parts and with numbers as *, to keep the message short."""
-    folded = {
-        ".".join("*" if part.isdigit() else part for part in name.split(".")[:-1]) or name
-        for name in names
-    }
-    return ", ".join(sorted(folded)) or "nothing"
+    return ", ".join(sorted({n.rpartition(".")[0] or n for n in _folded(names)})) or "nothing"

@@ -157,13 +157,21 @@ class Nart(WithHead, ByLengthModel):
     def word_loss_terms(
         self, states: EncoderStates, target: Tensor, mask: Tensor
     ) -> list[LossTerm]:
-        smoothing = self.cfg.label_smoothing
-        if not self.glancing.active:
-            return self.head.loss_terms(*self.run_decoder(states, mask), target, mask, smoothing)
-        with self.glancing.first_pass(target.device):
-            _, emissions = self.run_decoder(states, mask)
-            # Also with a CRF: its search would take longer than the rest of the pass.
-            wrong = mask & (emissions.argmax(dim=2) != target)
-        revealed = self.glancing.reveal(wrong, mask)
-        outputs = self.run_decoder(states, mask, target.masked_fill(~revealed, self.pad))
-        return self.head.loss_terms(*outputs, target, mask, smoothing, mask & ~revealed)
+        return self.features_and_terms(states, target, mask)[1]
+
+    def features_and_terms(
+        self, states: EncoderStates, target: Tensor, mask: Tensor
+    ) -> tuple[Tensor, list[LossTerm]]:
+        """target and mask (B,T) -> the decoder's features (B,T,D) and the head's loss terms."""
+        smoothing, glancing = self.cfg.label_smoothing, self.glancing
+        shown = hidden = None
+        if glancing.active:
+            with glancing.first_pass(target.device):
+                _, emissions = self.run_decoder(states, mask)
+                # Also with a CRF: its search would take longer than the rest of the pass.
+                wrong = mask & (emissions.argmax(dim=2) != target)
+            revealed = glancing.reveal(wrong, mask)
+            shown, hidden = target.masked_fill(~revealed, self.pad), mask & ~revealed
+        features, emissions = self.run_decoder(states, mask, shown)
+        terms = self.head.loss_terms(features, emissions, target, mask, smoothing, hidden)
+        return features, terms

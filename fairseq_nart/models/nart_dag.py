@@ -83,7 +83,7 @@ class NartDag(WithHead):
         lengths = words.sum(dim=1)
         revealed = None
         if self.glancing.active:
-            path, revealed = self.glance(inputs, mask, states, target)
+            path, revealed = self.glance(inputs, mask, states, target, words)
             tokens = at_vertices(target, path, revealed, inputs.size(1))  # (B,L)
             embedded = self.decoder.embed(tokens.clamp(min=0))
             inputs = torch.where((tokens >= 0)[..., None], embedded, inputs)
@@ -120,11 +120,11 @@ class NartDag(WithHead):
         return label_log_probs(logits, no_blank, target)[..., 1:]
 
     def glance(
-        self, inputs: Tensor, mask: Tensor, states: EncoderStates, target: Tensor
+        self, inputs: Tensor, mask: Tensor, states: EncoderStates, target: Tensor, words: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The target's best path (B,T), and which of its tokens to reveal (B,T)."""
-        last, words = mask.sum(dim=1) - 1, target.ne(self.pad)
-        lengths = words.sum(dim=1)
+        """The best path (B,T) of the target with the mask `words` (B,T), and which of its tokens to
+        reveal (B,T)."""
+        last, lengths = mask.sum(dim=1) - 1, words.sum(dim=1)
         with self.glancing.first_pass(inputs.device):
             features, transitions = self.link(inputs, mask, states)
             emissions = self.label_emissions(features, target)

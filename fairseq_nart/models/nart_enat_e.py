@@ -1,7 +1,6 @@
 """ENAT-E: the decoder's input is mapped source embeddings (Guo et al. 2019, arXiv 1812.09664)."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from fairseq.tasks import FairseqTask
@@ -71,22 +70,17 @@ class NartEnatE(Nart):
         super().__init__(cfg, task)
         self.mapping = nn.Linear(cfg.embed_dim, cfg.embed_dim, bias=False)
         nn.init.eye_(self.mapping.weight)
-        self.discriminator: Discriminator | None = None
         self.first_word = (task.source_dictionary.nspecial, task.target_dictionary.nspecial)
         self.updates = 0
+        self.discriminator: Discriminator | None = None
+        if cfg.adversary_weight:  # last, so that the same seed gives NART's weights
+            self.discriminator = Discriminator(
+                cfg.embed_dim, cfg.adversary_dim, cfg.adversary_lr_scale
+            )
 
-    def prepare_training(self, task: FairseqTask) -> None:
-        """Adds the discriminator, which a model for decoding lacks."""
-        if self.cfg.adversary_weight:
-            width, scale = self.cfg.adversary_dim, self.cfg.adversary_lr_scale
-            self.discriminator = Discriminator(self.cfg.embed_dim, width, scale)
-
-    def upgrade_state_dict_named(self, state_dict: dict[str, Any], name: str) -> None:
-        """Leaves the discriminator out if this model has none."""
-        super().upgrade_state_dict_named(state_dict, name)
-        if self.discriminator is None:
-            for key in [key for key in state_dict if key.startswith("discriminator.")]:
-                del state_dict[key]
+    def drop_training_parts(self) -> None:
+        """Removes the discriminator."""
+        self.discriminator = None
 
     def set_num_updates(self, num_updates: int) -> None:
         """Called by fairseq's trainer."""

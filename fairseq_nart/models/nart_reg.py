@@ -99,8 +99,7 @@ class NartReg(Nart):
     ) -> list[LossTerm]:
         """NART's terms, then those of the regularisers. Validation never reduces their weights, so
         that its losses are comparable."""
-        features, emissions = self.run_decoder(states, mask)
-        terms = self.head.loss_terms(features, emissions, target, mask, self.cfg.label_smoothing)
+        features, terms = self.features_and_terms(states, target, mask)
         warmup = self.cfg.regularization_warmup
         share = min(1.0, self.updates / warmup) if warmup and self.training else 1.0
         if self.cfg.similarity_weight:

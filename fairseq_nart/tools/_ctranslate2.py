@@ -9,7 +9,7 @@ from fairseq_nart.teacher.search import Search
 if TYPE_CHECKING:  # imports torch, which a process that only translates does not need
     from fairseq_nart.tools._teacher import Teacher
 
-INSTALL = "pip install fairseq-nart[ctranslate2]"
+INSTALL = "pip install ctranslate2"
 
 
 def is_installed() -> bool:

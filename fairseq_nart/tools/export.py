@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing: pip install fairseq-nart[export]") from error
+        raise UserError(f"{error.name} is missing: pip install onnx onnxruntime") from error
     from fairseq_nart import hub
     from fairseq_nart.export import check, folder
     from fairseq_nart.tools import _model

@@ -10,7 +10,7 @@ from fairseq_nart.runtime.lattice import Lattice
 from fairseq_nart.tools import _model
 from fairseq_nart.tools.inspection.lattice import decode_lattice
 
-NO_MATPLOTLIB = "a picture needs matplotlib: pip install fairseq-nart[plots]"
+NO_MATPLOTLIB = "a picture needs matplotlib: pip install matplotlib"
 SUFFIXES = (".png", ".pdf", ".svg")
 
 

@@ -17,7 +17,7 @@ from fairseq_nart.tools.reporting.published import TABLES
 from fairseq_nart.tools.reporting.quality import assess, sweeps
 from fairseq_nart.tools.reporting.tables import details, main_table, parts_tables
 
-NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install fairseq-nart[plots]"
+NO_MATPLOTLIB = "No figures: matplotlib is not installed: pip install matplotlib"
 
 
 def compare(runs: Sequence[Path], baseline: str, teacher: str, tokenize: str) -> Comparison:

@@ -7,7 +7,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.server.limits import Limits
 from fairseq_nart.tools import _decoding
 
-NO_SERVER = "the server needs starlette and uvicorn: pip install fairseq-nart[serve]"
+NO_SERVER = "the server needs starlette and uvicorn: pip install starlette uvicorn"
 LIMITS = {
     "body": "bytes of a request",
     "lines": "lines of a request",

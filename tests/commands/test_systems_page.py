@@ -34,12 +34,13 @@ class Row:
 
 
 def read_rows():
-    rows = []
+    rows, trained = [], {}  # what trains a row, by the cells that stand for it in other rows
     for name, *cells in re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M):
         train, decode = (tuple(re.findall(r"`([^`]+)`", cell)) for cell in cells)
         if decode:  # not a header
-            assert train or cells[0] == '"', name
-            rows.append(Row(name, train or rows[-1].train, *decode))
+            train = train or trained[cells[0]]
+            trained['"'] = trained[f"as {name}"] = train
+            rows.append(Row(name, train, *decode))
     return rows
 
 

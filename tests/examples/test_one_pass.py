@@ -1,33 +1,62 @@
-"""The step one_pass of the Multi30k recipe: texts, losses and tuned lengths."""
+"""The steps of the recipes for systems that decode in one pass without a teacher."""
 
 from pathlib import Path
 
 import pytest
+from recipes import RECIPES
+
+
+def value(command, option):
+    """What follows `option`."""
+    return command[command.index(option) + 1]
+
+
+def names(commands, program, option):
+    """The file names that the commands of `program` give to `option`."""
+    return [Path(value(c, option)).name for c in commands if c[: len(program)] == program]
+
+
+@pytest.mark.parametrize("variables", RECIPES, indirect=True)
+def test_ctc_learns_from_two_teachers_together(variables, run_recipe, tmp_path):
+    recipe, given = variables
+    status, commands = run_recipe(f"{recipe} one_pass", **given)
+    assert status == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    distill = next(c for c in commands if c[:2] == ["fairseq-nart", "distill"])
+    assert value(distill, "--path") == f"{run}/teacher.pt:{run}/teacher_lstm.pt"
+    assert value(distill, "--lenpen") == "auto"
+    lstm, ctc = (c for c in commands if c[0] == "fairseq-train")
+    assert (lstm[1], ctc[1]) == (f"{run}/data", f"{run}/distilled.ensemble")
+    assert "_lstm_" in value(lstm, "--arch") and "nart_ctc_" in value(ctc, "--arch")
+    assert value(ctc, "--init-from") == f"{run}/teacher.pt"
+    tests = {"multi30k_de_en": 3, "own_text": 2}.get(recipe, 1)
+    translated = [c for c in commands if c[0] == "fairseq-generate"]
+    assert len(translated) == 2 * tests and not any("--rescore-with" in c for c in commands)
+    assert sum("--rescore-alpha" in c for c in translated) == tests, "what tune printed"
 
 
 @pytest.mark.parametrize("variables", ["multi30k_de_en"], indirect=True)
-def test_one_pass_systems(variables, run_recipe, tmp_path):
+def test_other_systems_learn_from_the_same_text(variables, run_recipe, tmp_path):
     recipe, given = variables
     run = tmp_path / "runs" / recipe
-    status, commands = run_recipe(f"{recipe} one_pass", **given, N="60")
-    assert status == 0
-    distill = next(c for c in commands if c[:2] == ["fairseq-nart", "distill"])
-    teachers = [f"{run}/teacher{kind}.pt" for kind in ("", "_lstm", "_conv")]
-    assert distill[distill.index("--path") + 1] == ":".join(teachers)
-    assert distill[distill.index("--lenpen") + 1] == "auto"
-    plain, glancing, nmla = (c for c in commands if c[0] == "fairseq-train")
-    assert {c[1] for c in (plain, glancing, nmla)} == {f"{run}/distilled.ensemble"}
-    assert set(glancing) - set(plain) == {"--glancing", f"{run}/nart_ctc.glancing"}
-    assert nmla[nmla.index("--ctc-loss") + 1] == "nmla" and "nmla" not in plain
-    starts = [c[c.index("--init-from") + 1] for c in (plain, glancing, nmla)]
-    assert starts == [f"{run}/teacher.pt"] * 2 + [f"{run}/nart_ctc.ensemble.pt"]
-    updates = [c[c.index("--max-update") + 1] for c in (plain, glancing, nmla)]
-    assert updates == ["60", "60", "10"]
-    tuned = [c[c.index("--path") + 1] for c in commands if c[:2] == ["fairseq-nart", "tune"]]
-    assert [Path(path).name for path in tuned] == [
-        f"nart_ctc.{kind}.pt" for kind in ("ensemble", "glancing", "ensemble.nmla")
+    for step in ("one_pass", "one_pass_systems"):
+        status, commands = run_recipe(f"{recipe} {step}", **given, N="60")
+        assert status == 0
+    trained = [c for c in commands if c[0] == "fairseq-train"]
+    assert {c[1] for c in trained} == {f"{run}/distilled.ensemble"}
+    assert [(Path(value(c, "--save-dir")).name, value(c, "--max-update")) for c in trained] == [
+        ("nart.ensemble", "30"),
+        ("nart_dcrf.ensemble", "30"),
+        ("nart_ctc.glancing", "60"),
+        ("nart_ctc.ensemble.nmla", "10"),
     ]
-    assert not any("--rescore-with" in c for c in commands)
-    translated = [c for c in commands if c[0] == "fairseq-generate"]
-    assert len(translated) == 3 * 3 * 2
-    assert sum("--rescore-alpha" in c for c in translated) == 3 * 3, "what tune printed"
+    starts = ["teacher.pt", "nart.ensemble.pt", "teacher.pt", "nart_ctc.ensemble.pt"]
+    assert names(commands, ["fairseq-train"], "--init-from") == starts
+    assert {c[-1] for c in trained} >= {"--glancing", "nmla"}
+    tuned = ["nart_dcrf.ensemble.pt", "nart_ctc.glancing.pt", "nart_ctc.ensemble.nmla.pt"]
+    assert names(commands, ["fairseq-nart", "tune"], "--path") == tuned
+    status, commands = run_recipe(f"{recipe} one_pass_rivals", **given, N="60")
+    trained = [c for c in commands if c[0] == "fairseq-train"]
+    assert {c[1] for c in trained} == {f"{run}/distilled.ensemble"}
+    archs = ["nart_teacher_cpu", "nart_teacher_deep_cpu"]
+    assert names(commands, ["fairseq-train"], "--arch") == archs

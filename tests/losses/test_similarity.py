@@ -19,7 +19,7 @@ def test_sum_equals_the_definition(device):
     lengths = (5, 3, 1)
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
     expected = sum(
-        1 + cosine(h[t], h[t + 1]) * (1 - cosine(e[t], e[t + 1]))
+        1 + max(0, cosine(h[t], h[t + 1])) * (1 - cosine(e[t], e[t + 1]))
         for h, e, length in zip(states, embeddings, lengths, strict=True)
         for t in range(length - 1)
     )
@@ -30,7 +30,7 @@ def test_sum_equals_the_definition(device):
 @pytest.mark.parametrize(
     "states, embeddings, expected",
     [
-        ([[1, 0], [-2, 0]], [[0, 1], [0, -3]], -1),  # the least
+        ([[1, 0], [-2, 0]], [[0, 1], [0, -3]], 1),  # opposite states
         ([[1, 0], [2, 0]], [[0, 1], [0, -3]], 3),  # the most
         ([[1, 0], [0, 2]], [[0, 1], [0, -3]], 1),  # orthogonal states
         ([[1, 0], [2, 0]], [[5, 1], [5, 1]], 1),  # equal tokens
@@ -52,12 +52,12 @@ def test_each_pair_is_within_its_bounds():
         neighbour_similarity(h[None], e[None], mask).item()
         for h, e in zip(states, embeddings, strict=True)
     ]
-    assert -1 <= min(sums) < -0.9 and 2.9 < max(sums) <= 3
+    assert min(sums) == 1 and 2.9 < max(sums) <= 3
 
 
 def test_gradients(device):
     """None at padding, at zero vectors and in embeddings; descent makes neighbours differ."""
-    states = random(2, 4, 6).to(device)
+    states = random(2, 4, 6).abs().to(device)
     states[0, 1] = 0
     states.requires_grad_()
     embeddings = random(2, 4, 6, seed=1).to(device).requires_grad_()

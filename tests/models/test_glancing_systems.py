@@ -10,7 +10,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.layers.glancing import Glancing
 
-ARCHS = ["nart_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_ctc_tiny"]
+ARCHS = ["nart_tiny", "nart_reg_tiny", "nart_crf_tiny", "nart_dcrf_tiny", "nart_ctc_tiny"]
 every_system = pytest.mark.parametrize("arch", ARCHS)
 
 

@@ -81,7 +81,6 @@ def test_decoder_does_not_see_the_targets_length_or_tokens(words, task, batch, d
     features = model.features(states, quantized.labels[..., 0], latents)
     emissions = model.decoder.output_projection(features)[:, : target.size(1)].float()
     losses = -emissions.log_softmax(dim=2).gather(2, target[..., None]).squeeze(2)
-    model.cfg.label_smoothing = 0.0
     torch.testing.assert_close(terms_of(model, batch)["nar_loss"].sum, losses[mask].sum())
 
 
@@ -102,31 +101,50 @@ def test_padding_has_no_loss(words, task, device):
 
 
 def test_phases_are_shares_of_the_training(words, task, batch, device, monkeypatch):
-    phases = ["--discrete-by", "0.2", "--hidden-by", "0.5", "--predict-from", "0.3"]
+    phases = ["--discrete-by", "0.2", "--hidden-by", "0.5"]
     model = build(task, *words, *phases).to(device).train()
-    model.updates = 100
+    model.cfg.max_update = 100
     monkeypatch.setattr(model, "_warn_of_collapse", lambda updates: None)
     seen = {}
-    for update in (1, 10, 25, 30, 50, 100):
+    for update in (1, 10, 25, 50, 100):
         model.set_num_updates(update)
-        rising = model._rising(0.2), model._rising(0.5)
-        terms = terms_of(model, batch)
-        seen[update] = (*rising, terms["latent_loss"].weight)
-        share = terms["nar_loss"].count / batch["ntokens"]
+        seen[update] = rising = model._rising(0.2), model._rising(0.5)
+        share = terms_of(model, batch)["nar_loss"].count / batch["ntokens"]
         assert abs(share - rising[1]) < 0.25
-    assert seen[1] == (pytest.approx(0.05), pytest.approx(0.02), 0.0)
-    assert seen[10] == (pytest.approx(0.5), pytest.approx(0.2), 0.0)
-    assert seen[25] == (1.0, pytest.approx(0.5), 0.0)
-    assert seen[30] == (1.0, pytest.approx(0.6), 0.5)
-    assert seen[50] == seen[100] == (1.0, 1.0, 0.5)
+    assert seen[1] == (pytest.approx(0.05), pytest.approx(0.02))
+    assert seen[10] == (pytest.approx(0.5), pytest.approx(0.2))
+    assert seen[25] == (1.0, pytest.approx(0.5))
+    assert seen[50] == seen[100] == (1.0, 1.0)
     assert terms_of(model, batch)["nar_loss"].count == batch["ntokens"]
-    assert terms_of(model.eval(), batch)["nar_loss"].count == batch["ntokens"]
+
+
+def test_validation_has_the_weights_of_the_end(words, task, batch, device):
+    """Else the best checkpoint could be one of the first phases."""
+    model = build(task, *words).to(device).eval()
+    model.cfg.max_update = 100
+    seen = []
+    for update in (1, 100):
+        model.set_num_updates(update)
+        terms = terms_of(model, batch).values()
+        seen.append([(term.name, term.weight, term.count, term.sum.item()) for term in terms])
+    assert seen[0] == seen[1]
+
+
+def test_loading_a_checkpoint_does_not_warn(words, task, caplog):
+    """fairseq tells a new model its updates before it loads the counts."""
+    model = build(task, *words).train()
+    model.cfg.max_update = 100
+    model.set_num_updates(100)
+    assert "collapsed" not in caplog.text
+    model.quantizer.usage.counts[0] = 1
+    model.set_num_updates(100)
+    assert "collapsed" in caplog.text
 
 
 def test_every_weight_has_a_gradient_in_every_phase(words, task, batch, device):
     """Training on several GPUs would wait for one that has none."""
     model = build(task, *words).to(device).train()
-    model.updates = 100
+    model.cfg.max_update = 100
     for update in (1, 5, 100):
         model.set_num_updates(update)
         model.zero_grad()
@@ -134,15 +152,12 @@ def test_every_weight_has_a_gradient_in_every_phase(words, task, batch, device):
         assert not [name for name, p in model.named_parameters() if p.grad is None]
 
 
-def test_labels_of_the_predictor_have_no_gradient(words, task, batch, device, monkeypatch):
-    """Its input has: the compressor learns to be predictable from it."""
+def test_predictor_does_not_train_the_compressor(words, task, batch, device):
     model = build(task, *words).to(device)
-    weight, logits = model.compressor.merges[0].weight, model.predictor.logits
-    loss = terms_of(model, batch)["latent_loss"].sum
-    assert torch.autograd.grad(loss, weight)[0].any()
-    monkeypatch.setattr(model.predictor, "logits", lambda x, *rest: logits(x.detach(), *rest))
-    loss = terms_of(model, batch)["latent_loss"].sum
-    assert torch.autograd.grad(loss, weight, allow_unused=True)[0] is None
+    model.zero_grad()
+    terms_of(model, batch)["latent_loss"].sum.backward()
+    assert model.predictor.start_vector.grad.any()
+    assert not [n for n, p in model.compressor.named_parameters() if p.grad is not None]
 
 
 def test_predictor_loss_equals_its_definition(words, task, batch, device):
@@ -270,7 +285,7 @@ def test_predictor_starts_from_the_teachers_decoder(task, device):
 
 def test_collapse_is_reported(task, caplog):
     model = build(task, *KINDS["vqvae"])
-    model.updates = 400
+    model.cfg.max_update = 400
     model.quantizer.usage.counts[:2] = 1.0
     with caplog.at_level(logging.WARNING, logger=_latent.__name__):
         model.set_num_updates(100)

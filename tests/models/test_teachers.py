@@ -172,21 +172,25 @@ def test_generate_prints_the_teachers_scores(trained, data, student, capsys):
     assert own != tokens
 
 
-def test_init_from_needs_equal_layers(kind, trained, task):
+def test_init_from_needs_a_transformer(kind, trained, task, caplog):
     words = ["--init-from", str(trained)]
     if kind == "transformer":
         assert build(task, "nart_tiny", *words)
-        return
-    layers = {"deep": "4 encoder and 1", "lstm": "0 encoder and 0", "conv": "0 encoder and 0"}[kind]
-    with pytest.raises(ValueError, match=f"{layers} decoder layers .* there, 2 encoder and 2 "):
-        build(task, "nart_tiny", *words)
-    if kind == "deep":
-        words += ["--encoder-layers", "4", "--decoder-layers", "1"]
+    elif kind == "deep":
         with pytest.raises(
             ValueError, match=r"layer_norm\.bias exists only there, .*--normalize-before"
         ):
             build(task, "nart_tiny", *words)
-        model = build(task, "nart_tiny", "--normalize-before", *words)
         weights = torch.load(trained, weights_only=True)["model"]
-        name = "encoder.layers.3.fc1.weight"
-        torch.testing.assert_close(model.state_dict()[name].float(), weights[name].float())
+        for layers, last in (("3", 2), ("4", 3), ("6", 3)):
+            with caplog.at_level("INFO"):
+                model = build(
+                    task, "nart_tiny", "--normalize-before", "--encoder-layers", layers, *words
+                )
+            name = f"encoder.layers.{last}.fc1.weight"
+            torch.testing.assert_close(model.state_dict()[name].float(), weights[name].float())
+            assert "1 decoder layers there, 2 here" in caplog.text
+        assert "4 encoder layers there, 6 here" in caplog.text
+    else:
+        with pytest.raises(ValueError, match="no Transformer's encoder and decoder"):
+            build(task, "nart_tiny", *words)

@@ -149,7 +149,7 @@ def test_invalid_links_are_reported(change, expected, small, run, tmp_path):
 def test_invalid_arguments_are_refused(run, teacher, student, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "eflomal", None)
     for words, expected in (
-        (["--eflomal"], "pip install fairseq-nart[eflomal]"),
+        (["--eflomal"], "pip install eflomal"),
         (["--pharaoh", "a"], "--pharaoh names 1 files and --splits 2 splits"),
         (["--pharaoh", "a", "b", "--layer", "1"], "--layer is for --teacher"),
         (["--pharaoh", tmp_path / "a", tmp_path / "b"], "No such file"),
@@ -248,7 +248,7 @@ def test_eflomal_reads_token_ids_of_all_splits(small, run, monkeypatch):
 
 
 def test_eflomal_aligns_a_synthetic_language(tmp_path, capsys):
-    pytest.importorskip("eflomal", reason="needs pip install fairseq-nart[eflomal]")
+    pytest.importorskip("eflomal", reason="needs pip install eflomal")
     rng = random.Random(1)
     for split, size in (("train", 2000), ("valid", 20)):
         pairs = [rng.sample(range(100), rng.randint(3, 8)) for _ in range(size)]

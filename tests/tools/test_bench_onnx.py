@@ -208,7 +208,7 @@ def test_missing_packages_are_named(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda x: None if x == "onnx" else find(x))
     assert prepared.lacking() == {
-        "onnx": "ONNX Runtime is not installed: pip install fairseq-nart[export]"
+        "onnx": "ONNX Runtime is not installed: pip install onnx onnxruntime"
     }
 
 

@@ -19,9 +19,7 @@ def import_eflomal() -> Any:
     try:
         import eflomal
     except ImportError as error:
-        raise UserError(
-            "--eflomal needs eflomal: pip install fairseq-nart[eflomal], or use --teacher"
-        ) from error
+        raise UserError("--eflomal needs eflomal: pip install eflomal, or use --teacher") from error
     return eflomal
 
 

@@ -23,7 +23,7 @@ def lacking() -> dict[str, str]:
     if not _ctranslate2.is_installed():
         found["ctranslate2"] = f"CTranslate2 is not installed: {_ctranslate2.INSTALL}"
     if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
-        found["onnx"] = "ONNX Runtime is not installed: pip install fairseq-nart[export]"
+        found["onnx"] = "ONNX Runtime is not installed: pip install onnx onnxruntime"
     return found
 
 
