@@ -38,9 +38,12 @@ def _buffered_read(
 def _make_batches(
     original: Callable[..., Any], lines: list[str], cfg: Any, task: Any, *rest: Any
 ) -> Iterator[Any]:
-    """Count the lines for the task, which names them in its warnings."""
-    yield from original(lines, cfg, task, *rest)
-    task.first_line = getattr(task, "first_line", 1) + len(lines)
+    """Count the lines for the task, which names them in its messages."""
+    first = getattr(task, "first_line", 1)
+    for batch in original(lines, cfg, task, *rest):
+        task.interactive_ids = batch.ids + first - 1
+        yield batch
+    task.first_line = first + len(lines)
 
 
 @contextlib.contextmanager

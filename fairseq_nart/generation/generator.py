@@ -44,17 +44,20 @@ class NartGenerator:
                 }
                 for hypothesis in hypotheses
             ]
-            for hypotheses in self._decode(sample["net_input"]["src_tokens"])
+            for hypotheses in self._decode(sample["net_input"]["src_tokens"], sample.get("id"))
         ]
 
-    def _decode(self, source: Tensor) -> list[list[Hypothesis]]:
+    def _decode(self, source: Tensor, ids: Tensor | None) -> list[list[Hypothesis]]:
         try:
             return self.engine(source, self.most)
         except UserError as error:
             if self.strict:
                 raise
             if len(source) > 1:
-                return [hypotheses for row in source for hypotheses in self._decode(row[None])]
-            logger.error("%s. Its translation is left empty", error)
+                rows = (slice(row, row + 1) for row in range(len(source)))
+                parts = ((source[row], None if ids is None else ids[row]) for row in rows)
+                return [hypotheses for part in parts for hypotheses in self._decode(*part)]
+            name = "a line" if ids is None else f"H-{int(ids)}"
+            logger.error("%s: %s. Its translation is left empty", name, error)
             empty = Hypothesis(source.new_tensor([self.eos]), -math.inf, torch.tensor([-math.inf]))
             return [[empty]]

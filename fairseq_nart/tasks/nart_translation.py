@@ -49,6 +49,8 @@ class NartTranslationTask(TranslationTask):
         self.learning = False  # whether a criterion was built: decoding needs no side inputs
         self.first_line = 1
         """The line number of the first sentence of the next `build_dataset_for_inference`."""
+        self.interactive_ids: torch.Tensor | None = None
+        """The numbers of the sentences of a batch of fairseq-interactive, which names none."""
 
     @classmethod
     def add_args(cls, parser: Any) -> None:
@@ -203,6 +205,12 @@ class NartTranslationTask(TranslationTask):
         if generator := _decoding.generator(self, models, args):
             return generator
         return super().build_generator(models, args, *rest, **kwargs)
+
+    def inference_step(self, generator: Any, models: Any, sample: Any, **kwargs: Any) -> Any:
+        """Decodes a batch, whose sentences have numbers for messages."""
+        if self.interactive_ids is not None:
+            sample = {"id": self.interactive_ids, **sample}
+        return super().inference_step(generator, models, sample, **kwargs)
 
     def build_engine(self, model: _backbone.NartModel) -> Engine:
         """The decoding engine for `model`, configured by the task's options."""
