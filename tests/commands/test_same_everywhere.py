@@ -46,8 +46,9 @@ class Matrix:
         self.data = Path(task.cfg.data)
         torch.manual_seed(1)
         self.file, self.lines = folder / "model.pt", folder / "lines"
-        model = build(task, f"{name}_tiny", seed=1)
-        save(task, model, f"{name}_tiny", self.file)
+        words = (f"{name}_tiny", "--max-update", "2000")
+        model = build(task, *words, seed=1)
+        save(task, model, arguments(task, *words), self.file)
         task.load_dataset("test")
         test = task.dataset("test")
         self.sources = [task.src_dict.string(test[i]["source"]) for i in range(len(test))]
@@ -105,10 +106,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def save(task, model, arch, file):
+def save(task, model, options, file):
     """A checkpoint as fairseq writes one, without training."""
     state = {
-        "args": arguments(task, arch),
+        "args": options,
         "model": model.state_dict(),
         "task_state": task.state_dict(),
         "optimizer_history": [
