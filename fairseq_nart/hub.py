@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat.quiet import keeping_root_logger
-from fairseq_nart.errors import UserError
+from fairseq_nart.errors import UserError, naming_line
 from fairseq_nart.options import require_allowed
 from fairseq_nart.subwords import Subwords, subword_scheme
 
@@ -134,8 +134,11 @@ class Translator:
         self, lines: Sequence[str], batch_size: int = 64, most: int | None = None
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """The index of each line, in any order, and its `most` best hypotheses, or all."""
+        first = self.task.first_line
         for places, source in self.batches(lines, batch_size):
-            yield from zip(places, self.engine(source, most), strict=True)
+            numbers = [first + place for place in places]
+            found = naming_line(lambda batch: self.engine(batch, most), source, numbers)
+            yield from zip(places, found, strict=True)
 
 
 def _load_again(load: Callable[[], Translator], device: str) -> Translator:

@@ -15,7 +15,8 @@ UNKNOWN = "<unk>"
 
 _UNKNOWN_PLACEHOLDER = "\ufdd0"  # a noncharacter, so no model has it as a piece
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE_END = re.compile("[\r\n]+")
 _LFS = b"version https://git-lfs"
 
 
@@ -34,13 +35,14 @@ def join_pieces(pieces: Iterable[str]) -> str:
     """The text of sentencepiece's pieces, as a model without denormalization rules decodes them.
 
     Pieces such as <0xE8>, from models with byte fallback, are UTF-8 bytes. Each byte of an
-    incomplete character becomes U+FFFD.
+    incomplete character becomes U+FFFD, and line ends become spaces.
     """
     text = bytearray()
     for piece in pieces:
         byte = _BYTE.fullmatch(piece)
         text += bytes.fromhex(byte[1]) if byte else piece.replace(SPACE, " ").encode()
-    return _NOT_UTF8.sub("\ufffd", text.decode("utf-8", "surrogateescape")).strip()
+    decoded = _SURROGATE.sub("\ufffd", text.decode("utf-8", "surrogateescape"))
+    return _LINE_END.sub(" ", decoded).strip()
 
 
 class Subwords:
@@ -66,7 +68,11 @@ class Subwords:
         return self.model is not None or self.scheme is None
 
     def encode(self, line: str) -> list[str]:
-        """The subwords of a line. UserError if it should already be segmented and is not."""
+        """The subwords of a line, in which lone surrogates are U+FFFD.
+
+        UserError if it should already be segmented and is not.
+        """
+        line = _SURROGATE.sub("\ufffd", line)
         if self.model is not None:
             pieces: list[str] = self.model.encode(line, out_type=str)
             return pieces
@@ -79,12 +85,13 @@ class Subwords:
         return line.split()
 
     def decode(self, pieces: list[str]) -> str:
-        """Joins subwords to text; without a model, as fairseq-generate --remove-bpe does."""
+        """Joins subwords to a line of text; without a model as fairseq-generate --remove-bpe."""
         if self.model is not None:
             known = [_UNKNOWN_PLACEHOLDER if piece == UNKNOWN else piece for piece in pieces]
             text: str = self.model.decode(known)
             # The model leaves a piece that it does not have unchanged.
-            return text.replace(_UNKNOWN_PLACEHOLDER, UNKNOWN).replace(SPACE, " ").strip()
+            text = text.replace(_UNKNOWN_PLACEHOLDER, UNKNOWN).replace(SPACE, " ")
+            return _LINE_END.sub(" ", text).strip()  # byte pieces can spell line ends
         if self.scheme == "sentencepiece":
             return join_pieces(pieces)
         return f"{' '.join(pieces)} ".replace("@@ ", "").rstrip()

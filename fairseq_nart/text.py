@@ -3,7 +3,7 @@
 Only a line feed ends a line. A carriage return before it, and a byte order mark at the start of the
 text, are dropped. Bytes that are not UTF-8 raise an error that names the file and line
 (`read_lines`). A program that translates must answer every line, so it reads them as U+FFFD, with
-one warning (`decode_lines`).
+one warning, and cuts endless lines (`decode_lines`).
 """
 
 import codecs
@@ -12,10 +12,17 @@ import logging
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from fairseq_nart.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+LONGEST = 1 << 20
+"""Most bytes of a line that `bounded_lines` yields."""
+
+_CHARACTERS = 1 << 23
+"""After so many, `chunks` begins another list."""
 
 
 def read_lines(file: Path) -> list[str]:
@@ -28,6 +35,42 @@ def read_lines(file: Path) -> list[str]:
             return [_decoded(line, number, str(file)) for number, line in enumerate(stream, 1)]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{file} is not a complete gzip file ({error})") from error
+
+
+def bounded_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
+    """The lines of the text `name`, each cut after its last whole word in `LONGEST` bytes.
+
+    So a file without line feeds does not fill the memory. A warning names each line that is cut.
+    """
+    number = 0
+    while line := stream.readline(LONGEST):
+        number += 1
+        if len(line) == LONGEST and not line.endswith(b"\n"):
+            rest = 0
+            while (more := stream.readline(LONGEST)) and not more.endswith(b"\n"):
+                rest += len(more)
+            if rest + len(more.rstrip(b"\r\n")):
+                logger.warning(
+                    "%s, line %d is longer than %d bytes: the rest is left out",
+                    name,
+                    number,
+                    LONGEST,
+                )
+                line = line[: line.rfind(b" ")] if b" " in line else line
+        yield line
+
+
+def chunks(lines: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Lists of at most `most` consecutive lines, fewer if lines are very long."""
+    chunk, characters = list[str](), 0
+    for line in lines:
+        chunk.append(line)
+        characters += len(line)
+        if len(chunk) == most or characters > _CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:

@@ -87,7 +87,9 @@ def known_options():
 @every_page
 def test_commands_use_known_options(page, known_options):
     text = "\n".join(blocks(page, "bash"))
-    commands = re.sub(r"^\s*(pip|env|make|python|git|torchrun|PIP_).*$", "", text, flags=re.M)
+    commands = re.sub(
+        r"^\s*(pip|env|make|python|git|torchrun|sbatch|PIP_).*$", "", text, flags=re.M
+    )
     used = set(re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", commands))
     assert used <= known_options, used - known_options
 

@@ -31,9 +31,7 @@ def deployed(data, student, tmp_path):
 
 def remove_languages(checkpoint):
     """Removes the languages, which fairseq and our first release do not store."""
-    state = torch.load(checkpoint, weights_only=True)
-    del state["task_state"]["languages"]
-    torch.save(state, checkpoint)
+    changed(checkpoint, lambda state: state["task_state"].pop("languages"))
 
 
 def test_deployed_model_has_its_languages(deployed, data, student, capsys):
@@ -46,6 +44,51 @@ def test_deployed_model_has_its_languages(deployed, data, student, capsys):
     assert capsys.readouterr().out.splitlines() == expected
     fairseq_interactive(deployed, checkpoint, deployed / "input")
     assert capsys.readouterr().out.splitlines()[-3].split("\t")[2] == expected[0]
+
+
+def changed(checkpoint, change):
+    """Applies `change` to the state in a checkpoint."""
+    state = torch.load(checkpoint, weights_only=True)
+    change(state)
+    torch.save(state, checkpoint)
+
+
+def test_checkpoints_of_an_earlier_release_load(deployed, data, student):
+    """They store no version, and lack the options that were added since."""
+
+    def change(state):
+        del state["task_state"]["version"]
+        for part in ("model", "task", "criterion"):
+            options = state["cfg"][part]
+            options = options if isinstance(options, dict) else vars(options)
+            for name in ("dag_search", "length_offset", "ctc_blank_bias", "latent_samples"):
+                options.pop(name, None)
+
+    expected = hub.from_pretrained(student, data).translate([SOURCE])
+    changed(deployed / student.name, change)
+    assert hub.from_pretrained(deployed / student.name, deployed).translate([SOURCE]) == expected
+
+
+def set_version(state):
+    state["task_state"]["version"] = "7.1.0"
+
+
+def set_system(state):
+    options = state["cfg"]["model"]
+    options.arch = options._name = "nart_future"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (set_version, r"written by fairseq_nart 7\.1\.0; 0\..* because the first digit differs"),
+        (set_system, r"holds nart_future, which fairseq_nart 0\..* does not have: install"),
+    ],
+)
+def test_checkpoints_of_other_releases_say_why_not(change, message, deployed, student):
+    changed(deployed / student.name, change)
+    with pytest.raises(UserError, match=message):
+        hub.from_pretrained(deployed / student.name, deployed)
 
 
 def test_languages_can_be_given_explicitly(deployed, data, student, capsys):

@@ -71,6 +71,17 @@ def test_byte_subwords_become_text(byte_fallback, line, monkeypatch):
     assert encoders.sentencepiece_bpe.SentencepieceBPE(cfg).decode(" ".join(pieces)) == line
 
 
+def test_byte_subwords_never_end_a_line(byte_fallback):
+    pieces = ["\u2581the", "<0x0D>", "<0x0A>", "\u2581cat", "<0x0A>"]
+    assert join_pieces(pieces) == Subwords(byte_fallback).decode(pieces) == "the  cat"
+
+
+def test_lone_surrogates_are_unknown_characters(byte_fallback):
+    subwords = Subwords(byte_fallback)
+    assert subwords.encode("the \ud800") == subwords.encode("the \ufffd")
+    assert Subwords(None).encode("the \udfff") == ["the", "\ufffd"]
+
+
 def test_join_pieces_equals_the_model(byte_fallback):
     """Even for bytes that are not UTF-8, which a translation model can generate."""
     subwords, rng = Subwords(byte_fallback), random.Random(1)

@@ -1,11 +1,13 @@
 """Reading lines of text that is UTF-8, or not."""
 
 import gzip
+import io
 import logging
 
 import pytest
 
-from fairseq_nart.text import decode_lines, read_lines
+from fairseq_nart import text
+from fairseq_nart.text import bounded_lines, chunks, decode_lines, read_lines
 
 UMLAUTS = "Müller grüßt\n"
 UTF16 = ("Hello World\nthe second line\n").encode("utf-16")
@@ -62,3 +64,20 @@ def test_invalid_gzip_files_are_refused(damage, tmp_path):
     file.write_bytes(damage(gzip.compress(b"a line\n" * 99)))
     with pytest.raises(ValueError, match=r"text\.gz is not a complete gzip file"):
         read_lines(file)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_endless_lines_are_cut_after_a_word(end, monkeypatch, caplog):
+    monkeypatch.setattr(text, "LONGEST", 8)
+    lines = [b"eins\n", b"zwei drei vier fuenf\n", b"1234567\n", b"12345678\n", b"x" * 20 + end]
+    found = list(bounded_lines(io.BytesIO(b"".join(lines)), "text"))
+    assert found == [b"eins\n", b"zwei", b"1234567\n", b"12345678", b"x" * 8]
+    cut = [record.getMessage() for record in caplog.records]
+    assert cut == [f"text, line {n} is longer than 8 bytes: the rest is left out" for n in (2, 5)]
+
+
+def test_chunks_hold_few_lines_and_characters(monkeypatch):
+    monkeypatch.setattr(text, "_CHARACTERS", 5)
+    assert list(chunks("a b c d".split(), 3)) == [["a", "b", "c"], ["d"]]
+    assert list(chunks(["123", "456", "7", ""], 3)) == [["123", "456"], ["7", ""]]
+    assert list(chunks([], 3)) == []

@@ -1,5 +1,6 @@
 """Small data and models for tests: a synthetic corpus, tiny models, fairseq in this process."""
 
+import argparse
 import itertools
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,18 @@ def phrase_table(task: NartTranslationTask) -> Path:
     return file
 
 
-def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
-    """A small student with random weights and transitions of the CRF, and small fertilities."""
-    torch.manual_seed(seed)
-    parser = options.get_training_parser()
+def arguments(task: NartTranslationTask, arch: str, *words: str) -> argparse.Namespace:
+    """The options of fairseq-train for a small student."""
     if arch.startswith("nart_enat_p"):
         words = ("--phrase-table", str(phrase_table(task)), *words)
     command = [task.cfg.data, "--arch", arch, "--max-tokens", "1", *SMALL, *words]
-    model = task.build_model(options.parse_args_and_arch(parser, command))
+    return options.parse_args_and_arch(options.get_training_parser(), command)
+
+
+def build(task: NartTranslationTask, arch: str, *words: str, seed: int = 0) -> NartModel:
+    """A small student with random weights and transitions of the CRF, and small fertilities."""
+    torch.manual_seed(seed)
+    model = task.build_model(arguments(task, arch, *words))
     for name, parameter in model.named_parameters():
         if name in ("crf.transitions.target.weight", "crf.transitions.f.2.weight"):
             torch.nn.init.normal_(parameter)  # otherwise the CRF has no effect

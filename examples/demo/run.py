@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from fairseq_nart.cli import main as fairseq_nart
 from fairseq_nart.files import replacing
+from fairseq_nart.text import read_lines
 from fairseq_nart.tools.benchmark.records import Translation, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,7 +270,7 @@ def shares(run: Path, test: list[grammar.Pair]) -> str:
     lines = ["| system | valid % | mixed modes % |", "|---|---|---|"]
     for record in read(run):
         if isinstance(record, Translation):
-            outputs = (run / record.outputs).read_text("utf-8").splitlines()
+            outputs = read_lines(run / record.outputs)
             valid, mixed = judge(outputs, test)
             lines.append(f"| {record.system} | {valid:.1f} | {mixed:.1f} |")
     return "\n".join(lines)
@@ -281,7 +282,7 @@ def repairs(run: Path, test: list[grammar.Pair], count: int = 3) -> str:
     Both are trained on the original text.
     """
     outputs = {
-        record.system: (run / record.outputs).read_text("utf-8").splitlines()
+        record.system: read_lines(run / record.outputs)
         for record in read(run)
         if isinstance(record, Translation)
     }

@@ -7,13 +7,12 @@ feeds, as in the other programs.
 
 import contextlib
 import io
-import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fairseq_nart.compat._patch import wrap
-from fairseq_nart.text import decode_lines
+from fairseq_nart.text import bounded_lines, chunks, decode_lines
 
 
 def fix_interactive_input() -> None:
@@ -33,26 +32,28 @@ def _buffered_read(
 ) -> Iterator[list[str]]:
     """Yield lists of up to ``buffer_size`` stripped lines of a file, or of stdin for ``-``."""
     with _open_input(path) as stream:
-        lines = (line.strip() for line in stream)
-        while buffer := list(itertools.islice(lines, buffer_size)):
-            yield buffer
+        yield from chunks((line.strip() for line in stream), buffer_size)
 
 
 def _make_batches(
     original: Callable[..., Any], lines: list[str], cfg: Any, task: Any, *rest: Any
 ) -> Iterator[Any]:
-    """Count the lines for the task, which names them in its warnings."""
-    yield from original(lines, cfg, task, *rest)
-    task.first_line = getattr(task, "first_line", 1) + len(lines)
+    """Count the lines for the task, which names them in its messages."""
+    first = getattr(task, "first_line", 1)
+    for batch in original(lines, cfg, task, *rest):
+        task.interactive_ids = batch.ids + first - 1
+        yield batch
+    task.first_line = first + len(lines)
 
 
 @contextlib.contextmanager
 def _open_input(path: str) -> Iterator[Iterable[str]]:
     if path != "-":
         with open(path, "rb") as stream:
-            yield decode_lines(stream, path)
+            yield decode_lines(bounded_lines(stream, path), path)
     # Other streams, such as StringIO in tests, are already decoded.
     elif isinstance(sys.stdin, io.TextIOWrapper):
-        yield decode_lines(sys.stdin.buffer, "standard input")
+        name = "standard input"
+        yield decode_lines(bounded_lines(sys.stdin.buffer, name), name)
     else:
         yield sys.stdin

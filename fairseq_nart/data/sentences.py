@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.data import BaseWrapperDataset, Dictionary, indexed_dataset
+from fairseq.data import (
+    BaseWrapperDataset,
+    Dictionary,
+    LanguagePairDataset,
+    indexed_dataset,
+)
 
 from fairseq_nart.data.side_inputs import SplitLocation
 from fairseq_nart.errors import UserError
@@ -126,15 +131,28 @@ def readable(ids: torch.Tensor, dictionary: Dictionary, most: int, line: int) ->
     return without_special(ids, dictionary)
 
 
-class WithoutSpecial(BaseWrapperDataset):
-    """Replaces special symbols in sources by the unknown word."""
+class Readable(BaseWrapperDataset):
+    """The sources of a split after `readable`."""
 
-    def __init__(self, dataset: Any, dictionary: Dictionary) -> None:
+    def __init__(self, dataset: Any, dictionary: Dictionary, most: int) -> None:
         super().__init__(dataset)
         self.dictionary = dictionary
+        self.most = most
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return without_special(self.dataset[index], self.dictionary)
+        return readable(self.dataset[index], self.dictionary, self.most, index + 1)
+
+
+def make_readable(data: LanguagePairDataset, most: tuple[int, int]) -> None:
+    """Makes all sources of `data` `readable`, and lets a reference have any length.
+
+    `most` tokens of a source and a target are allowed: fairseq refuses data with a longer one.
+    """
+    data.src = Readable(data.src, data.src_dict, most[0])
+    data.src_sizes = data.sizes = np.minimum(data.src_sizes, most[0])
+    if data.tgt_sizes is not None:
+        data.tgt_sizes = np.minimum(data.tgt_sizes, most[1])
+        data.sizes = np.vstack((data.src_sizes, data.tgt_sizes)).T
 
 
 def _with(file: Path, ending: str) -> Path:

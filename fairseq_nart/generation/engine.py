@@ -75,7 +75,7 @@ class Engine:
         parts = list(runs(real.sum(dim=1).tolist(), self._sentence_elements, budget))
         for part in parts:
             tokens = source_tokens[part]
-            if len(parts) > 1:  # drop columns that are padding in this part
+            if len(parts) > 1 or len(tokens) == 1:  # drop columns that are padding in this part
                 tokens = tokens[:, real[part].any(dim=0)]
             self._translate(tokens, budget, ranking)
         return ranking.sentences

@@ -4,23 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from fairseq_nart.errors import UserError
-
-
-def total(x: Tensor) -> Tensor:
-    """The sum of x over all workers, in place."""
-    if distributed.is_initialized():
-        distributed.all_reduce(x)
-    return x
-
-
-def of_first_worker(x: Tensor) -> Tensor:
-    """The first worker's x on all workers, in place."""
-    if distributed.is_initialized():
-        distributed.broadcast(x, 0)
-    return x
+from fairseq_nart.losses.workers import total
 
 
 class Statistics(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fairseq_nart.latent.quantizer import Quantized
-from fairseq_nart.latent.statistics import Statistics, Usage, of_first_worker, total
+from fairseq_nart.latent.statistics import Statistics, Usage
+from fairseq_nart.losses.workers import of_first_worker, total
 
 EPSILON = 1e-5
 """Of Laplace smoothing."""

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fairseq_nart.losses.workers import total
+
 REWARD_SCALE = 0.1
 """From the code of Gu et al."""
 
@@ -22,8 +24,10 @@ def reinforce(log_probs: Tensor, costs: Tensor, baseline: Tensor) -> Tensor:
     """() REINFORCE term with the gradient of the samples' expected cost; all arguments (B,).
 
     Gradients flow only through the samples' `log_probs`. The cost in excess of `baseline` is
-    centred over the batch and scaled, as in the released code, so a batch of one sentence has no
-    gradient.
+    centred over the batch, of all workers, and scaled, as in the released code, so a batch of one
+    sentence has no gradient.
     """
     excess = (costs - baseline).detach()
-    return (REWARD_SCALE * (excess - excess.mean()) * log_probs).sum()
+    summed, count = total(torch.stack([excess.sum(), excess.new_tensor(len(excess))]))
+    weights: Tensor = REWARD_SCALE * (excess - summed / count)
+    return (weights * log_probs).sum()

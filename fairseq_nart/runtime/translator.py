@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.errors import UserError
+from fairseq_nart.errors import UserError, naming_line
 from fairseq_nart.options import require_allowed
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Hypothesis
@@ -122,7 +122,9 @@ class Translator:
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
             batch = [sources[place] for place in places]
-            yield from zip(places, self.engine(batch, most, scored), strict=True)
+            numbers = [first_line + place for place in places]
+            found = naming_line(lambda some: self.engine(some, most, scored), batch, numbers)
+            yield from zip(places, found, strict=True)
 
 
 def load(folder: str | Path, threads: int | None = None, **options: Any) -> Translator:

@@ -46,7 +46,8 @@ def generator(task: Any, models: list[Any], args: Any) -> NartGenerator | None:
                 "(docs/options.md lists its own, such as --length-candidates, --ctc-beam)"
             )
     models[0].eval()
-    return NartGenerator(engine(task, models[0]), most=getattr(args, "nbest", 1))
+    most, strict = getattr(args, "nbest", 1), task.cfg.eval_bleu
+    return NartGenerator(engine(task, models[0]), most, strict)
 
 
 def engine(task: Any, model: NartModel) -> Engine:

@@ -14,7 +14,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 
-from fairseq_nart import compat
+from fairseq_nart import __version__, compat
 from fairseq_nart.compat import allocator
 from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.data import batching, dictionaries, languages, sentences
@@ -49,6 +49,8 @@ class NartTranslationTask(TranslationTask):
         self.learning = False  # whether a criterion was built: decoding needs no side inputs
         self.first_line = 1
         """The line number of the first sentence of the next `build_dataset_for_inference`."""
+        self.interactive_ids: torch.Tensor | None = None
+        """The numbers of the sentences of a batch of fairseq-interactive, which names none."""
 
     @classmethod
     def add_args(cls, parser: Any) -> None:
@@ -70,7 +72,8 @@ class NartTranslationTask(TranslationTask):
         """Loads a split, in training ordered by target length and with the model's side inputs.
 
         UserError if a split has no sentences, if side inputs are missing, and in training if a line
-        holds a special symbol. In decoding, a source has the unknown word instead.
+        holds a special symbol. In decoding, a source has the unknown word instead, and sources that
+        are too long are cut.
         """
         training = split == self.cfg.train_subset
         shards = utils.split_paths(self.cfg.data)
@@ -81,9 +84,10 @@ class NartTranslationTask(TranslationTask):
             raise UserError(f"{special}: spell the word differently and binarise the text again")
         super().load_dataset(split, epoch, combine, **kwargs)
         data = self.datasets[split]
-        if special and data.buckets is None:
+        if special:
             logger.warning("%s: it is translated as an unknown word", special)
-            data.src = sentences.WithoutSpecial(data.src, self.src_dict)
+        if not (self.learning or training) and data.buckets is None:
+            sentences.make_readable(data, self._positions())
         if data.tgt_sizes is None:
             return
         for side in getattr(self.model, "side_inputs", ()) if self.learning else ():
@@ -95,7 +99,16 @@ class NartTranslationTask(TranslationTask):
     # Models
 
     def build_model(self, cfg: Namespace, from_checkpoint: bool = False) -> BaseFairseqModel:
-        """Builds a model. A new student starts from `--init-from` and gets its teacher."""
+        """Builds a model. A new student starts from `--init-from` and gets its teacher.
+
+        UserError if a checkpoint holds a system that does not exist here.
+        """
+        arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        if from_checkpoint and arch not in {**models.ARCH_MODEL_REGISTRY, **models.MODEL_REGISTRY}:
+            raise UserError(
+                f"the checkpoint holds {arch}, which fairseq_nart {__version__} does not have: "
+                "install the version that wrote it, or name the system's package (--user-dir)"
+            )
         if getattr(cfg, "share_all_embeddings", False) and self.src_dict != self.tgt_dict:
             logger.info("two dictionaries: embeddings of source and target are not shared")
             cfg.share_all_embeddings = False
@@ -161,18 +174,28 @@ class NartTranslationTask(TranslationTask):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """The task's state in checkpoints: its languages and the symbols of its dictionaries."""
+        """The state in checkpoints: our version, the languages and the dictionaries' symbols."""
         sides = dictionaries.sides(self)
         symbols = {side: dictionary.symbols for side, (_, dictionary) in sides.items()}
         languages = [language for language, _ in sides.values()]
-        return {**super().state_dict(), "symbols": symbols, "languages": languages}
+        ours = {"version": __version__, "symbols": symbols, "languages": languages}
+        return {**super().state_dict(), **ours}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """DictionaryError if the checkpoint's symbols differ from the data directory's."""
+        """DictionaryError if the checkpoint's symbols differ from the data directory's.
+
+        UserError if its version has another first digit than ours.
+        """
+        theirs = str(state_dict.get("version", "0.2.0"))  # releases until then stored none
+        if theirs.split(".")[0] != __version__.split(".")[0]:
+            raise UserError(
+                f"the checkpoint was written by fairseq_nart {theirs}; {__version__} cannot load "
+                "it, because the first digit differs: install the version that wrote it"
+            )
         for side, (_, dictionary) in dictionaries.sides(self).items():
             theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
             dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
-        ours = ("symbols", "languages")
+        ours = ("version", "symbols", "languages")
         super().load_state_dict({k: v for k, v in state_dict.items() if k not in ours})
 
     # Decoding
@@ -183,6 +206,12 @@ class NartTranslationTask(TranslationTask):
             return generator
         return super().build_generator(models, args, *rest, **kwargs)
 
+    def inference_step(self, generator: Any, models: Any, sample: Any, **kwargs: Any) -> Any:
+        """Decodes a batch, whose sentences have numbers for messages."""
+        if self.interactive_ids is not None:
+            sample = {"id": self.interactive_ids, **sample}
+        return super().inference_step(generator, models, sample, **kwargs)
+
     def build_engine(self, model: _backbone.NartModel) -> Engine:
         """The decoding engine for `model`, configured by the task's options."""
         return _decoding.engine(self, model)
@@ -191,8 +220,15 @@ class NartTranslationTask(TranslationTask):
         self, src_tokens: list[torch.Tensor], src_lengths: list[int], **kwargs: Any
     ) -> LanguagePairDataset:
         """A data set of sources. Sources that are too long are cut, see `sentences.readable`."""
-        most = self.cfg.max_source_positions
+        most, _ = self._positions()
         lines = enumerate(src_tokens, self.first_line)
         read = [sentences.readable(ids, self.src_dict, most, line) for line, ids in lines]
         lengths = [len(tokens) for tokens in read]
         return super().build_dataset_for_inference(read, lengths, **kwargs)
+
+    def _positions(self) -> tuple[int, int]:
+        """Most tokens of a source and a target that the options and the last model allow."""
+        ours = (self.cfg.max_source_positions, self.cfg.max_target_positions)
+        theirs = self.model.max_positions() if self.model is not None else ours
+        source, target = map(min, ours, theirs)
+        return source, target

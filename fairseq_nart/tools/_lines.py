@@ -1,16 +1,16 @@
 """Translates a text as a stream, in the order of its lines."""
 
 import argparse
-import itertools
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.options import require_allowed
-from fairseq_nart.text import decode_lines
+from fairseq_nart.text import bounded_lines, chunks, decode_lines
 
 CHUNK = 2048
 """Lines that are sorted by length and translated together."""
@@ -31,27 +31,50 @@ def require_batch_size(options: argparse.Namespace) -> None:
     require_allowed("batch_size", options.batch_size, (), {"at least": 1})
 
 
-def translate(
-    options: argparse.Namespace, translator: Callable[[list[str], int, int], list[str]]
-) -> None:
-    """Prints the translations; `translator` takes lines, a batch size and the first's number."""
-    name = str(options.file or "standard input")
-    with open(options.file, "rb") if options.file else sys.stdin.buffer as text:
-        for first, lines in _chunks(decode_lines(text, name)):
-            try:
-                translations = translator(lines, options.batch_size, first)
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from error
-            for line in translations:
-                print(line)
-            sys.stdout.flush()
+Translator = Callable[[list[str], int, int], list[str]]
+"""Takes lines, a batch size and the number of the first line."""
 
 
-def _chunks(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the lines to translate together, with the number of the first, counted from 1."""
-    with tqdm(desc="translated", unit=" lines", disable=None) as bar:
-        for first in itertools.count(1, CHUNK):
-            if not (chunk := list(itertools.islice(lines, CHUNK))):
-                return
-            yield first, chunk
-            bar.update(len(chunk))
+def translate(options: argparse.Namespace, translator: Translator) -> None:
+    """Prints the translations, one line each, in UTF-8.
+
+    A line that cannot be translated gets an empty line and a message on standard error, and in the
+    end a UserError counts these lines. UserError at once if no line of the first chunk works but
+    empty ones.
+    """
+    name, size = str(options.file or "standard input"), options.batch_size
+    first, failed = 1, 0
+    with ExitStack() as stack:
+        text = stack.enter_context(open(options.file, "rb")) if options.file else sys.stdin.buffer
+        bar = stack.enter_context(tqdm(desc="translated", unit=" lines", disable=None))
+        for lines in chunks(decode_lines(bounded_lines(text, name), name), CHUNK):
+            errors: list[UserError] = []
+            translations = list(translated(lines, first, size, translator, errors))
+            words = sum(bool(line.strip()) for line in lines)
+            if first == 1 and errors and len(errors) == words:
+                raise UserError(f"{name}: {errors[0]}") from errors[0]
+            for error in errors:
+                print(f"{name}: {error}", file=sys.stderr)
+            sys.stdout.buffer.write("".join(f"{line}\n" for line in translations).encode())
+            sys.stdout.buffer.flush()
+            failed += len(errors)
+            first += len(lines)
+            bar.update(len(lines))
+    if failed:
+        raise UserError(f"{name}: {failed} lines have no translation: see the messages above")
+
+
+def translated(
+    lines: list[str], first: int, size: int, translator: Translator, errors: list[UserError]
+) -> Iterator[str]:
+    """The translations of `lines`, searched for those that cannot be translated."""
+    try:
+        yield from translator(lines, size, first)
+    except UserError as error:
+        if len(lines) == 1:
+            errors.append(error)
+            yield ""
+            return
+        half = len(lines) // 2
+        yield from translated(lines[:half], first, size, translator, errors)
+        yield from translated(lines[half:], first + half, size, translator, errors)

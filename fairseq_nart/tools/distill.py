@@ -1,7 +1,10 @@
 """Sequence-level distillation: a training set with the teachers' translations (1606.07947)."""
 
 import argparse
+import dataclasses
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import locked, read_json, write_json
 from fairseq_nart.teacher.search import Search
 from fairseq_nart.tools import _model
+from fairseq_nart.tools._cluster import cluster
 from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools._teacher import Teacher
+from fairseq_nart.tools.distillation import over_ray
 from fairseq_nart.tools.distillation.backends import Backend, open_backend
 from fairseq_nart.tools.distillation.data import MANIFEST, figures, write_data
 from fairseq_nart.tools.distillation.length_penalty import compare
 from fairseq_nart.tools.distillation.options import AUTO, BACKENDS, Distillation
 from fairseq_nart.tools.distillation.shards import Shard, gather, require_same
-from fairseq_nart.tools.distillation.translate import translate_shard
+from fairseq_nart.tools.distillation.translate import Translate, in_process, translate_shard
 
 
 def distill(asked: Distillation) -> None:
@@ -75,13 +80,15 @@ class Work:
                 write_json(self.options, self._made_with(self.backend.name))
             else:
                 self._require_same(self.options, begun)
-        asked = self.asked
-        for split in self.splits:
-            shard = self._shard(split, asked.shard_id)
-            if shard.missing():
-                record = self._record(asked.shard_id)
-                kept = self._kept(split)
-                translate_shard(split, shard, self.backend, asked.max_tokens, record, kept)
+        asked, record = self.asked, self._record(self.asked.shard_id)
+        shards = [(split, self._shard(split, asked.shard_id)) for split in self.splits]
+        unfinished = [(split, shard) for split, shard in shards if shard.missing()]
+        if not unfinished:
+            return
+        with self._translator() as translate:
+            for split, shard in unfinished:
+                kept, most = self._kept(split), asked.max_tokens
+                translate_shard(split, shard, self.backend, translate, most, record, kept)
 
     def missing(self) -> dict[int, int]:
         """The number of untranslated sentences of each shard that has any."""
@@ -132,6 +139,27 @@ class Work:
                     write_json(self.lenpen, choice)
             backend.set_lenpen(choice["best"])
         return backend
+
+    @contextmanager
+    def _translator(self) -> Iterator[Translate]:
+        """What translates: this process, or a Ray cluster that it is connected to."""
+        asked, backend = self.asked, self.backend
+        if asked.ray is None:
+            yield in_process(backend)
+            return
+        search, choice = asked.search, read_json(self.lenpen)
+        if choice is not None:
+            search = dataclasses.replace(search, lenpen=choice["best"])
+        job = over_ray.Job(
+            data=asked.data.resolve(),
+            teachers=[teacher.path.resolve() for teacher in self.teachers],
+            languages=self.languages,
+            backend=backend.name,
+            search=search,
+            compute_type=asked.compute_type,
+        )
+        with cluster(asked.ray):
+            yield functools.partial(over_ray.translated, job)
 
     def _shard(self, split: Split, shard: int) -> Shard:
         count, num_shards = len(split.source), self.asked.num_shards
@@ -234,6 +262,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shard-id", type=int, default=new.shard_id, help="shard of this call, from 0"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="translate on a Ray cluster: HOST:PORT, auto for the one of this machine, or local to "
+        "start one of its cores; needs ray[data]",
     )
     _model.languages(parser, "the teacher's, else the data's")
 

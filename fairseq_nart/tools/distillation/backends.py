@@ -84,14 +84,21 @@ class CTranslate2Backend:
 
     name = "ctranslate2"
 
-    def __init__(self, teacher: Teacher, search: Search, compute_type: str, folder: Path) -> None:
-        """`folder` temporarily holds the converted model."""
+    def __init__(
+        self,
+        teacher: Teacher,
+        search: Search,
+        compute_type: str,
+        folder: Path,
+        workers: int | None = None,
+    ) -> None:
+        """`folder` temporarily holds the converted model. `workers` are cores, by default all."""
         import ctranslate2
 
         self.version: str = ctranslate2.__version__
         self.device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         # One thread per worker: two threads in a worker are slower than one.
-        self.workers = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
+        self.workers = 1 if self.device == "cuda" else workers or len(os.sched_getaffinity(0))
         self.search = search
         self.fairseq = FairseqBackend([teacher], search)
         self.symbols: list[str] = teacher.source.symbols
@@ -151,11 +158,13 @@ def open_backend(
     search: Search,
     compute_type: str | None,
     folder: Path,
+    workers: int | None = None,
 ) -> Backend:
     """The backend called `name`; for "auto" CTranslate2 if it can run the teachers, else fairseq.
 
     Prints which one and why. `compute_type` (None: float32) is for CTranslate2 only; `folder` is
-    its working folder. UserError if CTranslate2 is asked for but cannot be used.
+    its working folder, `workers` the cores it uses, by default all. UserError if CTranslate2 is
+    asked for but cannot be used.
     """
     if name == "fairseq":
         why = "requested, or used before"
@@ -165,7 +174,8 @@ def open_backend(
         why = f"CTranslate2, several times as fast, is not installed: {_ctranslate2.INSTALL}"
     else:
         try:
-            fast = CTranslate2Backend(teachers[0], search, compute_type or "float32", folder)
+            compute = compute_type or "float32"
+            fast = CTranslate2Backend(teachers[0], search, compute, folder, workers)
         except Exception as error:
             reason = textwrap.shorten(str(error), 300) or type(error).__name__
             why = f"CTranslate2 cannot run {teachers[0].path}: {reason}"

@@ -35,6 +35,8 @@ class Distillation:
     """CTranslate2's arithmetic; None means float32, the teacher's own."""
     num_shards: int = field(default=1, metadata={"at least": 1})
     shard_id: int = 0
+    ray: str | None = None
+    """Address of a Ray cluster that translates; None means this process."""
     source_lang: str | None = None
     target_lang: str | None = None
     """None means the teacher's languages, else the data's."""
@@ -46,6 +48,8 @@ class Distillation:
                 f"--shard-id must be 0 to {self.num_shards - 1} with --num-shards "
                 f"{self.num_shards}, not {self.shard_id}"
             )
+        if self.ray and self.num_shards > 1:
+            raise UserError("--ray divides the work itself: leave --num-shards out")
         if len(set(self.splits)) != len(self.splits) or not self.splits:
             raise UserError(f"--splits must name each split once, not {' '.join(self.splits)!r}")
         if self.backend not in BACKENDS:

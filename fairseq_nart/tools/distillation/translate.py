@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +30,33 @@ def batches_by_tokens(
         yield from (same[start : start + most] for start in range(0, len(same), most))
 
 
+Translate = Callable[[Split, list[list[int]]], Iterable[tuple[list[int], list[str]]]]
+"""Gives each batch of sentences of a split with its translations, in any order."""
+
+
+def in_process(backend: Backend) -> Translate:
+    """Translates in this process."""
+
+    def translate(split: Split, batches: list[list[int]]) -> Iterable[tuple[list[int], list[str]]]:
+        sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
+        return zip(batches, backend.translate(sources), strict=True)
+
+    return translate
+
+
 def translate_shard(
     split: Split,
     shard: Shard,
     backend: Backend,
+    translate: Translate,
     max_tokens: int,
     record: Path,
     kept: Mapping[int, str],
 ) -> None:
     """Appends the missing translations to `shard`; `record` gets how they are made and the time.
 
-    An empty source has an empty translation; sentences of `kept` have the text given there.
+    `translate` makes them with `backend`, in this process or others. An empty source has an empty
+    translation; sentences of `kept` have the text given there.
     """
     sizes = np.asarray(split.source.sizes)
     clock = _Clock(record, backend)
@@ -50,7 +66,6 @@ def translate_shard(
         ready |= {index: kept[index] for index in missing if index in kept}
         append(ready)
         batches = list(batches_by_tokens((i for i in missing if i not in ready), sizes, max_tokens))
-        sources = (torch.stack([split.source[i] for i in batch]).long() for batch in batches)
         total, left = (sum(sizes[i] for i in x) for x in (shard.indices, itertools.chain(*batches)))
         with tqdm(
             desc=f"distilling {split.name}",
@@ -59,7 +74,7 @@ def translate_shard(
             total=int(total),
             initial=int(total - left),
         ) as bar:
-            for batch, texts in zip(batches, backend.translate(sources), strict=True):
+            for batch, texts in translate(split, batches) if batches else ():
                 append(dict(zip(batch, texts, strict=True)))
                 clock.record()
                 bar.update(int(sizes[batch].sum()))
