@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,9 @@ def test_python_examples_are_valid():
 
 def test_every_option_is_listed_with_its_default():
     rows = re.findall(r"^\| `(--[a-z0-9-]+)` \|(.*)", read(ROOT / "docs/options.md"), re.M)
-    listed = dict(rows)
+    listed = defaultdict(str)
+    for option, row in rows:  # some systems have another default, in a row of their own
+        listed[option] += row
     assert not our_options().keys() - listed.keys()
     for option, defaults in our_options().items():
         for default in defaults:
