@@ -1,6 +1,6 @@
 """Kills programs at random moments and runs them again until they end.
 
-    python tests/killing.py {train,train_bf16,distill,export} KILLS SEED FOLDER
+    python tests/killing.py {train,train_bf16,distill,export,bench} KILLS SEED FOLDER
 
 Each output must be byte-identical to that of a run that was not interrupted, apart from times. A
 line of JSON with the counts is printed. Programs run in forks of this process, which has imported
@@ -31,6 +31,7 @@ from fairseq.trainer import Trainer  # noqa: E402
 
 from fairseq_nart.cli import main  # noqa: E402
 from fairseq_nart.compat.checkpoints import load_checkpoint  # noqa: E402
+from fairseq_nart.tools.benchmark.records import Translation, read  # noqa: E402
 
 KILLS_PER_RUN = 5
 OUT = "out"
@@ -125,6 +126,25 @@ def export(inputs: Path) -> None:
     tool("export", inputs / "student/checkpoint_last.pt", *words)
 
 
+def bench(inputs: Path) -> None:
+    system = f'family = "NART"\ncheckpoint = "{inputs}/student/checkpoint_last.pt"\n'
+    Path("plan.toml").write_text(
+        f'binarised = "{inputs}/bin"\n[[test]]\nname = "toy"\nsource = "{inputs}/text/test.de"\n'
+        f'references = "{inputs}/text/test.en"\n[[system]]\n{system}[[system]]\n{system}'
+        "length_candidates = 3\n"
+    )
+    words = ("--out", OUT, "--device", "cpu", "--sentences", "3", "--repeats", "2")
+    tool("bench", "plan.toml", *words, "--stages", "latency", "translations")
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Which records there are, in any order, and every translation."""
+    records = read(folder / OUT)
+    outputs = [x.outputs for x in records if isinstance(x, Translation)]
+    content = {name: (folder / OUT / name).read_bytes() for name in outputs}
+    return {**content, "records": sorted(map(str, (x.subject for x in records)))}
+
+
 def files(folder: Path) -> dict[str, Any]:
     """All files but the working files of distill, and the measured seconds."""
     content: dict[str, Any] = {}
@@ -151,6 +171,7 @@ PROGRAMS = {
     ),
     "distill": Program(distill, files),
     "export": Program(export, files, exported_or_absent),
+    "bench": Program(bench, measured),
 }
 
 
