@@ -1,6 +1,6 @@
 """Kills programs at random moments and runs them again until they end.
 
-    python tests/killing.py {train,train_bf16,distill,export,bench} KILLS SEED FOLDER
+    python tests/killing.py PROGRAM KILLS SEED FOLDER
 
 Each output must be byte-identical to that of a run that was not interrupted, apart from times. A
 line of JSON with the counts is printed. Programs run in forks of this process, which has imported
@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import sys
@@ -23,7 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "examples" / "demo")]
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path[:0] = [str(Path(__file__).parent), str(EXAMPLES), str(EXAMPLES / "demo")]
 
 import torch  # noqa: E402
 import toys  # noqa: E402
@@ -126,6 +128,23 @@ def export(inputs: Path) -> None:
     tool("export", inputs / "student/checkpoint_last.pt", *words)
 
 
+def average(inputs: Path) -> None:
+    tool("average", inputs / "student", "--last", "2", "--out", OUT)
+
+
+def align(inputs: Path) -> None:
+    if not Path(OUT).exists():  # it writes into the data
+        shutil.copytree(inputs / "bin", "copy", dirs_exist_ok=True)
+        Path("copy").rename(OUT)
+    tool("align", OUT, "--teacher", inputs / "teacher/checkpoint_last.pt", "--splits", "train")
+
+
+def segment(inputs: Path) -> None:
+    names = ("--languages", "de", "en", "--splits", "train", "valid", "test")
+    sys.argv = ["segment.py", str(inputs / "text"), OUT, *names, "--pieces", "90"]
+    runpy.run_path(str(EXAMPLES / "segment.py"), run_name="__main__")
+
+
 def bench(inputs: Path) -> None:
     system = f'family = "NART"\ncheckpoint = "{inputs}/student/checkpoint_last.pt"\n'
     Path("plan.toml").write_text(
@@ -172,6 +191,9 @@ PROGRAMS = {
     "distill": Program(distill, files),
     "export": Program(export, files, exported_or_absent),
     "bench": Program(bench, measured),
+    "segment": Program(segment, files),
+    "average": Program(average, files),
+    "align": Program(align, files),
 }
 
 
@@ -279,6 +301,7 @@ def prepare(inputs: Path) -> None:
     toys.fairseq_train(
         data, inputs / "teacher", "--arch", "nart_teacher_tiny", *toys.SMALL_TEACHER, *words
     )
+    words += ["--save-interval-updates", "2"]  # more than one for `average`
     toys.fairseq_train(data, inputs / "student", "--arch", "nart_dcrf_tiny", *toys.SMALL, *words)
 
 

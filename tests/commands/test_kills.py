@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 KILLING = Path(__file__).parents[1] / "killing.py"
-FEW = {"train": 3, "train_bf16": 2, "distill": 2, "export": 2}
+FEW = {"train": 3, "distill": 2}
 MANY = {"train": 24, "train_bf16": 8, "distill": 26, "export": 20, "bench": 4}
+MANY |= {"segment": 5, "average": 5, "align": 5}  # the recipes' other steps
 
 
 @pytest.fixture(scope="module")
