@@ -5,6 +5,7 @@ fairseq checkpoint, because each holds an ``argparse.Namespace``. Rather than tu
 off, we allow the few further types that are plain data too.
 """
 
+import argparse
 import importlib
 import logging
 import os
@@ -160,8 +161,11 @@ def _read(stream: BinaryIO, name: str, map_location: Any) -> dict[str, Any]:
     except Exception as error:
         raise CheckpointError(f"{name}: {_explain(error)}") from error
     content = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
-    has_options = isinstance(state, dict) and (state.get("cfg") or state.get("args"))
-    if not has_options or "model" not in state:
+    has_options = isinstance(state, dict) and (
+        (isinstance(state.get("cfg"), dict) and state["cfg"])
+        or isinstance(state.get("args"), argparse.Namespace)
+    )
+    if not has_options or not isinstance(state.get("model"), dict):
         raise CheckpointError(
             f"{name}: not a fairseq checkpoint: expected 'model' and one of 'cfg' and 'args', "
             f"found {_shorten(str(content))}. Give a file written by fairseq-train, such as "
