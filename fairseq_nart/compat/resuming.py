@@ -104,13 +104,21 @@ def _load_patience(
     optimizer_overrides: Any = None,
     reset_meters: bool = False,
 ) -> Any:
-    """Restore what ``--patience`` counted, under the same options as the best score."""
+    """Restore what ``--patience`` counted, under the same options as the best score.
+
+    The learning rate's schedule gets the validation loss of an epoch after the epoch's checkpoint
+    is saved, so it gets it again.
+    """
     extra_state = original(
         trainer, filename, reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters
     )
     if extra_state is not None and not reset_optimizer and not reset_meters:
         for program in loaded("train"):
             vars(program.should_stop_early).update(extra_state.get(_PATIENCE, {}))
+    if extra_state is not None and not reset_optimizer and not reset_lr_scheduler:
+        place, loss = extra_state["train_iterator"], extra_state.get("val_loss")
+        if loss is not None and place["epoch"] > 1 and not place.get("iterations_in_epoch", 1):
+            trainer.lr_step(place["epoch"] - 1, loss)
     return extra_state
 
 

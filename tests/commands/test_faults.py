@@ -65,6 +65,24 @@ def test_resumed_training_equals_an_uninterrupted_one(words, training, tmp_path)
     torch.testing.assert_close(*pair, rtol=0, atol=0)
 
 
+def test_schedule_gets_the_loss_of_the_epoch_that_was_saved(training, tmp_path):
+    """Stopped between the checkpoint of epoch 1 and the next update."""
+    words = ["--max-tokens", "1000", "--lr-scheduler", "reduce_lr_on_plateau"]
+    words += ["--warmup-updates", "0", "--lr-patience", "0", "--lr-shrink", "0.5"]
+    whole = training(tmp_path / "whole", *words)
+    seen, end = set(), 0
+    while len(seen) < 200:  # of the sentences in train
+        end += 1
+        seen.update(*whole[end][1])
+    training(tmp_path / "killed", *words, stop=end + 1)
+    training(tmp_path / "killed", *words)
+    ends = [
+        load_checkpoint(tmp_path / name / "checkpoint_last.pt")["optimizer_history"][-1]
+        for name in ("whole", "killed")
+    ]
+    assert ends[0] == ends[1] and ends[0]["lr_scheduler_state"]["best"] is not None
+
+
 def test_finished_training_is_not_continued(training, tmp_path):
     training(tmp_path / "save")
     before = (tmp_path / "save" / "checkpoint_last.pt").read_bytes()
