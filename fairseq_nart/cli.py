@@ -20,6 +20,7 @@ TOOLS = {
     "tune": "finds the decoding options with the best BLEU on a validation set",
     "bench": "compares systems by quality, latency, throughput and memory",
     "report": "turns benchmark records into a table, figures and a page",
+    "doctor": "checks the installation, and prints a block for bug reports",
 }
 
 

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -41,9 +42,25 @@ def read_json(file: Path) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): delete it and start again") from error
     return content
+
+
+def read_arrays(file: Path, **options: Any) -> Any:
+    """What `numpy.load` reads from an .npy or .npz file; it may hold numbers only.
+
+    UserError if the file is damaged, or holds Python objects, which could run code.
+    """
+    import numpy as np  # imported here, because most of what uses this module does not need it
+
+    try:
+        return np.load(file, allow_pickle=False, **options)
+    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{file} is refused, because it is not an array of numbers: {error}. It was not read: "
+            "make it again, or copy it from a source you trust"
+        ) from error
 
 
 def sha256(*files: Path) -> str:

@@ -8,6 +8,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ with keeping_root_logger():
     from fairseq_nart.data import languages
     from fairseq_nart.generation.engine import Hypothesis
     from fairseq_nart.models._backbone import NartModel
+    from fairseq_nart.models._registry import TASK
     from fairseq_nart.tasks._options import decoding_config
     from fairseq_nart.tasks.nart_translation import NartTranslationTask
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +203,18 @@ def _load(
         overrides["data"] = str(data)
     state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), overrides)
     cfg = options_of(state).task
+    name = cfg if isinstance(cfg, str) else getattr(cfg, "_name", None)
+    if not issubclass(tasks.TASK_REGISTRY.get(name, object), NartTranslationTask):
+        raise UserError(
+            f"{checkpoint} holds a model of the task {name}, not a non-autoregressive model of "
+            f"{TASK}"
+        )
+    if data is None:
+        logger.warning(
+            "%s: the dictionaries are read from %s, the data folder that the checkpoint names; "
+            "--data (in Python data=) gives another folder",
+            *(checkpoint, cfg.data),
+        )
     for name, value in overrides.items():  # options newer than the checkpoint included
         setattr(cfg, name, value)
     cfg.source_lang, cfg.target_lang = languages.choose(

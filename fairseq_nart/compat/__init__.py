@@ -34,6 +34,7 @@ def apply() -> None:
         pieces,
         programs,
         quiet,
+        resuming,
         saving,
     )
 
@@ -41,6 +42,7 @@ def apply() -> None:
     checkpoints.allow_checkpoint_types()
     checkpoints.fix_fairseq_loading()
     saving.fix_fairseq_saving()
+    resuming.fix_resuming()
     literals.forbid_code_in_options()
     batching.keep_last_batch()
     numpy_aliases.restore_aliases()
@@ -52,4 +54,5 @@ def apply() -> None:
     encoding.fix_interactive_input()
     pieces.decode_bytes()
     nan_detector.disable_backward_hooks()
+    nan_detector.name_batch()
     programs.fix_programs()

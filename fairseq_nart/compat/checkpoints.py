@@ -7,52 +7,29 @@ off, we allow the few further types that are plain data too.
 
 import argparse
 import importlib
+import logging
 import os
 import pickle
 import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 
+from fairseq_nart.compat import named_paths, safe_types
 from fairseq_nart.compat._patch import view_module, wrap
 from fairseq_nart.errors import UserError
 
-# NumPy 2 writes the first name, NumPy 1 wrote the second.
-_NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
-_NUMBER_TYPES = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
+logger = logging.getLogger(__name__)
 
 
 class CheckpointError(UserError):
     """A checkpoint file is missing, damaged, refused, or not a fairseq checkpoint."""
 
 
-def _number_dtype(name: str, *_flags: bool) -> "np.dtype[Any]":
-    """Stand-in for ``numpy.dtype`` that returns the shared dtype object of a number type.
-
-    The real one makes copies, whose flags the file could then set to make NumPy read numbers as
-    object pointers. The shared objects cannot be changed that way.
-    """
-    if name not in _NUMBER_TYPES:
-        raise pickle.UnpicklingError(f"Unsupported global: GLOBAL numpy.dtype({name!r})")
-    return np.dtype(name)
-
-
 def allow_checkpoint_types() -> None:
-    """Allow the types that fairseq checkpoints hold besides tensors and containers; idempotent.
-
-    ``Namespace`` holds the options; NumPy arrays and scalars come from the meters (validation
-    BLEU counts are arrays) and from scores.
-    """
-    # Neither function has a public name, so take both from what pickle would call.
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [argparse.Namespace, np.ndarray, (_number_dtype, "numpy.dtype")]
-    for module in _NUMPY_MODULES:
-        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
-    allowed += [type(np.dtype(name)) for name in _NUMBER_TYPES]
-    torch.serialization.add_safe_globals(allowed)
+    """Allow the types that fairseq checkpoints hold besides tensors and containers; idempotent."""
+    torch.serialization.add_safe_globals(safe_types.in_checkpoints())
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -84,7 +61,7 @@ def fix_fairseq_loading() -> None:
     """
     checkpoint_utils: Any = importlib.import_module("fairseq.checkpoint_utils")
     view_module(checkpoint_utils, "torch", load=_load_for_fairseq)
-    wrap(checkpoint_utils, "load_checkpoint_to_cpu", _explain_missing)
+    wrap(checkpoint_utils, "load_checkpoint_to_cpu", _load_to_cpu)
     wrap(importlib.import_module("fairseq.trainer").Trainer, "load_checkpoint", _resume)
 
 
@@ -141,10 +118,30 @@ def _resume(
     return extra_state
 
 
-def _explain_missing(original: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
+def _load_to_cpu(
+    original: Callable[..., Any],
+    path: str,
+    arg_overrides: dict[str, Any] | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Report a missing file, and read no file that the checkpoint names."""
     if "://" not in path:  # other addresses belong to fairseq's path manager
         _open_checkpoint(path).close()
-    return original(path, *args, **kwargs)
+    state = original(path, arg_overrides, *args, **kwargs)
+    given = arg_overrides or {}
+    for option, value in named_paths.needed(state, given).items():
+        raise CheckpointError(
+            f"{path} needs another checkpoint, which its option {option} names: {value}. It is "
+            "not read unless you give the path yourself, for example to fairseq-generate with "
+            f'--model-overrides "{{{option!r}: {value!r}}}"'
+        )
+    for option, value in named_paths.clear_unneeded(state, given).items():
+        logger.warning(
+            "%s names the file %s (%s): it is not read, because the checkpoint has the weights",
+            *(path, value, option),
+        )
+    return state
 
 
 def _open_checkpoint(name: str) -> BinaryIO:
@@ -164,12 +161,21 @@ def _read(stream: BinaryIO, name: str, map_location: Any) -> dict[str, Any]:
     except Exception as error:
         raise CheckpointError(f"{name}: {_explain(error)}") from error
     content = sorted(map(str, state)) if isinstance(state, dict) else type(state).__name__
-    has_options = isinstance(state, dict) and (state.get("cfg") or state.get("args"))
-    if not has_options or "model" not in state:
+    has_options = isinstance(state, dict) and (
+        (isinstance(state.get("cfg"), dict) and state["cfg"])
+        or isinstance(state.get("args"), argparse.Namespace)
+    )
+    if not has_options or not isinstance(state.get("model"), dict):
         raise CheckpointError(
             f"{name}: not a fairseq checkpoint: expected 'model' and one of 'cfg' and 'args', "
             f"found {_shorten(str(content))}. Give a file written by fairseq-train, such as "
             "checkpoint_best.pt."
+        )
+    if lookup := named_paths.lookup_in([state.get("cfg"), state.get("args")]):
+        raise CheckpointError(
+            f"{name}: the checkpoint is refused: its options hold {_shorten(lookup)}, which would "
+            "be replaced by a value of this machine, such as an environment variable. Use a "
+            "checkpoint from a source you trust."
         )
     return dict(state)
 

@@ -6,17 +6,16 @@ default, passes device numbers to a model on the CPU; and resuming fails on ever
 first.
 """
 
-import collections
 import importlib
 import logging
 import os
 import sys
-import typing
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from fairseq_nart.compat import safe_types
 from fairseq_nart.compat._patch import wrap
 from fairseq_nart.errors import UserError
 
@@ -120,12 +119,5 @@ def fix_broadcast() -> None:
 
 
 def _broadcast(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    utils: Any = importlib.import_module("fairseq.distributed.utils")
-    from omegaconf import DictConfig, ListConfig
-    from omegaconf.base import ContainerMetadata, Metadata
-    from omegaconf.nodes import AnyNode
-
-    allowed: list[Any] = [DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode]
-    allowed += [typing.Any, dict, list, int, collections.defaultdict, utils._TensorPlaceholder]
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals(safe_types.in_messages()):
         return original(*args, **kwargs)

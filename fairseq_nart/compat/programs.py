@@ -48,6 +48,11 @@ def refuse_what_fails(
     """
     program = _program(parser)
     typed = {word.partition("=")[0] for word in words}
+    if getattr(options, "write_checkpoints_asynchronously", False):
+        raise UserError(
+            "--write-checkpoints-asynchronously: fairseq then writes no checkpoint_last.pt, and an "
+            "interruption can leave a part of a checkpoint: leave it out"
+        )
     for option, advice in _UNREAD.get(program, {}).items():
         if option in typed:
             raise UserError(f"{program} does not read {option}: leave it out; {advice}")
@@ -77,14 +82,14 @@ def fix_programs() -> None:
 
     They are not imported here, because importing one configures logging for the whole process.
     """
-    for program in _loaded("generate"):
+    for program in loaded("generate"):
         wrap(program, "_main", _generate)
-    for program in _loaded("train"):
+    for program in loaded("train"):
         wrap(program, "get_valid_stats", _get_valid_stats)
         wrap(program, "validate_and_save", _validate_and_save)
 
 
-def _loaded(name: str) -> Iterator[ModuleType]:
+def loaded(name: str) -> Iterator[ModuleType]:
     """The module of a program if it is loaded, also under ``python -m``."""
     full, main = f"fairseq_cli.{name}", sys.modules["__main__"]
     if full in sys.modules:

@@ -39,6 +39,9 @@ _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
     ),
 )
 
+FIRST = _NOISE[0][0]
+"""Shows in the list of filters whether they were added."""
+
 
 def silence_deprecations() -> None:
     """Add the filters; idempotent."""

@@ -29,7 +29,9 @@ def save_checkpoint(state: dict[str, Any], file: str | os.PathLike[str]) -> None
 def fix_fairseq_saving() -> None:
     """Make fairseq's own saving and copying atomic too."""
     wrap(importlib.import_module("fairseq.file_io").PathManager, "copy", _copy)
-    wrap(importlib.import_module("fairseq.checkpoint_utils"), "torch_persistent_save", _save)
+    utils: Any = importlib.import_module("fairseq.checkpoint_utils")
+    wrap(utils, "torch_persistent_save", _save)
+    wrap(utils, "load_checkpoint", _resume)
 
 
 def _copy(
@@ -47,6 +49,14 @@ def _save(
     if async_write or "://" in filename:
         return original(state, filename, async_write=async_write)
     return save_checkpoint(state, filename)
+
+
+def _resume(original: Callable[..., Any], cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+    """Remove the parts of checkpoints that a killed training run has left, and resume."""
+    if trainer.data_parallel_rank == 0 and "://" not in cfg.save_dir:
+        for part in Path(cfg.save_dir).glob("checkpoint*.pt.tmp"):
+            part.unlink(missing_ok=True)
+    return original(cfg, trainer, **kwargs)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,15 @@ from fairseq_nart.losses.terms import LossTerm
 CRITERION = "nart"
 
 
+def not_finite(terms: list[str], ids: Tensor, update: int) -> FloatingPointError:
+    """The error of an update whose loss terms are not finite on the sentences with `ids`."""
+    return FloatingPointError(
+        f"update {update}: {', '.join(terms)} is not a finite number on the batch of sentences "
+        f"{ids.tolist()} (line numbers of the data set, from 0): lower --lr, set --clip-norm, or "
+        "look at these lines; the last checkpoint is untouched"
+    )
+
+
 @register_criterion(CRITERION)
 class NartCriterion(FairseqCriterion):
     """Sum of weight x sum over the model's terms, with target tokens as the sample size.
@@ -20,8 +29,11 @@ class NartCriterion(FairseqCriterion):
     So gradients do not depend on how an update is split into batches.
     """
 
-    unchecked: tuple[Tensor, list[str], Tensor] | None = None
-    """For the previous batch on a GPU: whether each term is finite, term names, sentence ids."""
+    update = 0
+    """The number of the current update, from 1; the task sets it."""
+    unchecked: tuple[Tensor, list[str], Tensor, int] | None = None
+    """For the previous batch on a GPU: whether each term is finite, term names, sentence ids and
+    update."""
 
     def forward(
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
@@ -45,23 +57,19 @@ class NartCriterion(FairseqCriterion):
         return loss, sample["ntokens"], log
 
     def _require_finite(self, terms: list[LossTerm], sample: dict[str, Any]) -> None:
-        """FloatingPointError names the loss terms that are not finite, and the sentences.
+        """FloatingPointError names the loss terms that are not finite, sentences and update.
 
         On a GPU it checks the previous batch, which is finished, so the host need not wait.
         """
         finite = torch.stack([term.sum.detach() for term in terms]).isfinite()
-        checked = (finite, [term.name for term in terms], sample["id"])
+        checked = (finite, [term.name for term in terms], sample["id"], self.update)
         if finite.device.type != "cpu":
             self.unchecked, checked = checked, self.unchecked
         if checked is None or checked[0].all():
             return
-        finite, names, ids = checked
+        finite, names, ids, update = checked
         bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
-        raise FloatingPointError(
-            f"{', '.join(bad)} is not a finite number on the batch of sentences {ids.tolist()} "
-            "(line numbers of the data set, from 0): lower --lr, set --clip-norm, or look at these "
-            "lines; the last checkpoint is untouched"
-        )
+        raise not_finite(bad, ids, update)
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:

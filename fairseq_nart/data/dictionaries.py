@@ -1,5 +1,6 @@
 """Checks that a checkpoint and the data have the same dictionaries."""
 
+import logging
 import os
 from typing import Any
 
@@ -7,6 +8,8 @@ from fairseq import utils
 from fairseq.data import Dictionary
 
 from fairseq_nart.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class DictionaryError(UserError):
@@ -61,6 +64,7 @@ def require_agreement(path: str, state: dict[str, Any], task: Any) -> None:
         theirs = stored[side] if stored else None
         file = os.path.join(folder, f"dict.{language}.txt")
         if theirs is None and folder and os.path.exists(file):
+            logger.warning("%s: compared with %s, in the data folder that it names", path, file)
             theirs = Dictionary.load(file).symbols
         if theirs is not None:
             require_equal(path, side, list(theirs), ours.symbols)

@@ -19,6 +19,7 @@ from fairseq.data import (
 
 from fairseq_nart.data.side_inputs import SplitLocation
 from fairseq_nart.errors import UserError
+from fairseq_nart.files import read_arrays
 
 
 def fertilities_file(data: Path, split: str, source: str, target: str) -> Path:
@@ -29,6 +30,14 @@ def fertilities_file(data: Path, split: str, source: str, target: str) -> Path:
 def sentence_starts(sizes: Any) -> np.ndarray:
     """sizes (sentences,) -> (sentences,), the number of tokens before each sentence."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)[:-1]])
+
+
+def _read(file: Path) -> np.ndarray:
+    """The numbers in a file (tokens,), mapped into memory. UserError if they are not such."""
+    array: np.ndarray = read_arrays(file, mmap_mode="r")
+    if array.ndim != 1 or array.dtype.kind not in "ui":
+        raise UserError(f"{file} holds {array.dtype} of shape {array.shape}, not fertilities")
+    return array
 
 
 class Fertilities:
@@ -62,10 +71,10 @@ class WithFertilities(BaseWrapperDataset):
         align = f"run `fairseq-nart align {data} --splits {split} --teacher CKPT` (or --pharaoh)"
         if not file.exists():
             raise UserError(f"{file} is missing: the fertilities are learned from it; {align}")
-        parts = [np.load(file, mmap_mode="r")]
+        parts = [_read(file)]
         more = (fertilities_file(data, f"{split}{k}", *where.languages) for k in itertools.count(1))
         if where.combine:
-            parts += [np.load(f, mmap_mode="r") for f in itertools.takewhile(Path.exists, more)]
+            parts += map(_read, itertools.takewhile(Path.exists, more))
         if several:  # --upsample-primary repeats the first shard
             parts = [x for x, n in zip(parts, dataset.src.sample_ratios) for _ in range(n)]
         self.fertilities = parts[0] if len(parts) == 1 else np.concatenate(parts)

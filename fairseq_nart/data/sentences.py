@@ -6,6 +6,7 @@ number in binarised data. A model would read it as padding or as the EOS.
 
 import itertools
 import logging
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,27 @@ def require_sentences(file: Path) -> None:
         )
 
 
+def open_indexed(file: Path, dictionary: Dictionary | None = None) -> Any:
+    """fairseq's indexed data set in `file`, given without extension. UserError if it is damaged."""
+    kind = indexed_dataset.infer_dataset_impl(str(file))
+    kind = "lazy" if kind == "cached" else kind  # "cached" would need prefetching
+    try:
+        if kind is not None:
+            return indexed_dataset.make_dataset(str(file), kind, True, dictionary)
+        fault = "no format of fairseq"
+    except (AssertionError, KeyError, ValueError, struct.error) as error:
+        fault = str(error) or type(error).__name__
+    raise UserError(
+        f"{_with(file, '.idx')} is damaged or no index of data ({fault}): copy the data again, or "
+        "run fairseq-preprocess again"
+    )
+
+
 def special_symbol(file: Path, dictionary: Dictionary) -> str | None:
     """Names the first line with a special symbol in `file`, given without extension, or None."""
     if not _with(file, ".bin").exists():
         return None
-    kind = indexed_dataset.infer_dataset_impl(str(file))
-    kind = "lazy" if kind == "cached" else kind  # "cached" would need prefetching
-    data = indexed_dataset.make_dataset(str(file), kind, True, dictionary)
+    data = open_indexed(file, dictionary)
     first = _first_in_mmap if isinstance(data, indexed_dataset.MMapIndexedDataset) else _first
     place = first(data, dictionary)
     if place is None:

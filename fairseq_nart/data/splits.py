@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fairseq.data import Dictionary, indexed_dataset
+from fairseq.data import Dictionary
 
 from fairseq_nart.data import sentences
 from fairseq_nart.errors import UserError
@@ -96,6 +96,4 @@ def _load(file: Path) -> Any:
                 "fairseq-preprocess again"
             )
     sentences.require_sentences(file)
-    # "lazy", because "cached" would need prefetching.
-    kind = indexed_dataset.infer_dataset_impl(str(file))
-    return indexed_dataset.make_dataset(str(file), "lazy" if kind == "cached" else kind, True)
+    return sentences.open_indexed(file)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import Field, dataclass, fields, replace
@@ -16,7 +15,7 @@ import numpy as np
 from fairseq_nart import __version__
 from fairseq_nart.errors import UserError
 from fairseq_nart.export import card, onnx
-from fairseq_nart.files import sha256, write_json
+from fairseq_nart.files import exclusive, sha256, write_json
 from fairseq_nart.generation.graph import Graph
 from fairseq_nart.hub import Translator
 from fairseq_nart.models._registry import system_of
@@ -46,26 +45,35 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes `out` if the block succeeds.
 
     UserError if `out` exists, unless it is empty or an exported model, which is replaced. So
-    files of the user are never deleted.
+    files of the user are never deleted. What an interrupted call has left beside `out` is removed.
     """
     out = out.resolve()  # not a link to the folder, nor "."
+    new, old = (out.with_name(f".{out.name}.{which}") for which in ("new", "old"))
     if out.exists():
         _require_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        old = None
-        if out.exists():
-            _require_replaceable(out)  # again, because an export takes a while
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-            os.replace(out, old)
-        os.replace(temporary, out)
-        if old:
-            shutil.rmtree(old)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    new.mkdir(parents=True, exist_ok=True)
+    with exclusive(new):
+        if old.exists() and not out.exists():  # interrupted between the two moves below
+            os.replace(old, out)
+        _empty(new)
+        try:
+            yield new
+            if out.exists():
+                _require_replaceable(out)  # again, because an export takes a while
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(out, old)
+            os.replace(new, out)
+        finally:
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _require_replaceable(out: Path) -> None:

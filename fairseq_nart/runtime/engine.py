@@ -42,13 +42,14 @@ class Engine:
         graphs = load(folder / manifest.model, threads)
         try:
             module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")
-        except ModuleNotFoundError as error:
+            runtime = module.Runtime
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{folder} holds a {manifest.system}, which this fairseq_nart cannot decode: "
                 "install the version that exported it"
             ) from error
         arrays = folders.arrays(folder, manifest)
-        self.system: System = module.Runtime(manifest, graphs, arrays, values)
+        self.system: System = runtime(manifest, graphs, arrays, values)
         self.cleaning = Cleaning(
             eos=manifest.eos,
             longest=manifest.longest_target,

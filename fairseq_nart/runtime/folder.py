@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.files import sha256
+from fairseq_nart.files import read_arrays, sha256
 from fairseq_nart.options import require_allowed, typed
 
 FORMAT = 1
@@ -160,11 +159,17 @@ def read(folder: Path) -> Manifest:
 
 
 def arrays(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
-    """The system's arrays by name, none if it has no file of them."""
+    """The system's arrays by name, none if it has no file of them. UserError for Python objects."""
     if manifest.arrays is None:
         return {}
-    with np.load(folder / manifest.arrays, allow_pickle=False) as file:
-        return dict(file)
+    file = folder / manifest.arrays
+    with read_arrays(file) as members:
+        try:
+            return dict(members)  # each is read now
+        except ValueError as error:
+            raise UserError(
+                f"{file} is refused, because it holds Python objects: {error}"
+            ) from error
 
 
 def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:

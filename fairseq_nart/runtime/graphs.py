@@ -7,16 +7,26 @@ from typing import Any
 import numpy as np
 
 from fairseq_nart.errors import UserError
+from fairseq_nart.runtime import outside_data
 from fairseq_nart.runtime.states import Arrays
 
 
 def load(file: Path, threads: int) -> dict[str, "Graph"]:
-    """The graphs of a file by name, in one session. UserError if ONNX Runtime is not installed or
-    cannot load the file."""
+    """The graphs of a file by name, in one session.
+
+    UserError if ONNX Runtime is not installed or cannot load the file, and if the file names other
+    files.
+    """
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise UserError("exported models need ONNX Runtime: pip install onnxruntime") from error
+    if other := outside_data.first_in(file):
+        raise UserError(
+            f"{file} is refused: it names the file {other} as a part of it, and an exported model "
+            "holds all its weights itself. Export the model again, or copy it from a source you "
+            "trust"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads

@@ -16,9 +16,7 @@ class Text:
     """Segments lines, numbers their subwords, and joins translations."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        source, target = (
-            json.loads((folder / name).read_text("utf-8")) for name in manifest.vocabularies
-        )
+        source, target = (_symbols(folder / name) for name in manifest.vocabularies)
         self.manifest = manifest
         self.ids = {symbol: index for index, symbol in enumerate(source)}
         self.symbols = target
@@ -63,3 +61,14 @@ class Text:
     def pieces(self, tokens: Sequence[int]) -> list[str]:
         """Target token ids as subwords, without special symbols."""
         return [self.symbols[token] for token in tokens if token not in self.special]
+
+
+def _symbols(file: Path) -> list[str]:
+    """The symbols in a vocabulary file. UserError if it is not a list of strings."""
+    try:
+        symbols: object = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): export the model again") from error
+    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
+        return symbols
+    raise UserError(f"{file} is not a list of symbols: export the model again")

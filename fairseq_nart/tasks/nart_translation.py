@@ -1,6 +1,7 @@
 """The task of students and teachers: data, models, checkpoints and decoding."""
 
 import logging
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fairseq.tasks.translation import TranslationTask
 
 from fairseq_nart import __version__, compat
 from fairseq_nart.compat import allocator
-from fairseq_nart.criterions.nart import CRITERION
+from fairseq_nart.criterions.nart import CRITERION, NartCriterion, not_finite
 from fairseq_nart.data import batching, dictionaries, languages, sentences
 from fairseq_nart.data.side_inputs import SplitLocation
 from fairseq_nart.errors import UserError
@@ -146,12 +147,30 @@ class NartTranslationTask(TranslationTask):
         _cpu_training.use_fast_loss(criterion)
         return criterion
 
-    def train_step(self, sample: dict[str, Any], *rest: Any, **kwargs: Any) -> Any:
-        """One training step, without attention kernels that are slow for short sentences."""
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: Any,
+        criterion: FairseqCriterion,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> Any:
+        """One training step, without attention kernels that are slow for short sentences.
+
+        FloatingPointError if a loss is not finite. On a GPU fairseq's criterions are not checked:
+        the trainer checks the gradients.
+        """
         target = sample["target"]
         on_cpu = target.device.type == "cpu"
+        criterion.update = update_num + 1
         with _cpu_training.plain_attention() if on_cpu else without_cudnn(target):
-            return super().train_step(sample, *rest, **kwargs)
+            step = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if on_cpu and not isinstance(criterion, NartCriterion):
+            numbers = {name: float(x) for name, x in step[2].items() if name.endswith("loss")}
+            if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
+                raise not_finite(bad, sample["id"], criterion.update)
+        return step
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Logs metrics. If all outputs are empty, BLEU is logged as 0; fairseq would omit it."""

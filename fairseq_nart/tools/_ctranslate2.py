@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairseq_nart.errors import UserError
 from fairseq_nart.teacher.search import Search
 
 if TYPE_CHECKING:  # imports torch, which a process that only translates does not need
@@ -21,6 +22,11 @@ def convert(teacher: "Teacher", out: Path, vocabulary_map: Path | None = None) -
     """Converts the teacher to `out`; can raise any exception if CTranslate2 does not support it."""
     from ctranslate2.converters import FairseqConverter
 
+    from fairseq_nart.compat import checkpoints, named_paths
+
+    # It reads the checkpoint itself, after we have read it as plain data.
+    if named := named_paths.clear_unneeded(checkpoints.load_checkpoint(teacher.path), ()):
+        raise UserError(f"it would read {', '.join(named.values())}, which {teacher.path} names")
     converter = FairseqConverter(str(teacher.path), str(teacher.data), *teacher.languages)
     vmap = str(vocabulary_map) if vocabulary_map else None
     converter.convert(str(out), vmap=vmap, force=True)

@@ -160,7 +160,11 @@ def test_damaged_files_are_reported(tmp_path: Path, load: Loader) -> None:
 @pytest.mark.parametrize("load", LOADERS)
 @pytest.mark.parametrize(
     "foreign",
-    [{"weight": torch.zeros(2)}, {"model": {}}, {"cfg": {"a": 1}}, torch.zeros(2), [1]],
+    [
+        *({"weight": torch.zeros(2)}, {"model": {}}, {"cfg": {"a": 1}}, torch.zeros(2), [1]),
+        *({"model": {}, "cfg": torch.zeros(2)}, {"model": [], "cfg": {"a": 1}}),
+        {"model": {}, "args": "text"},
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, load: Loader, foreign: Any) -> None:
     torch.save(foreign, tmp_path / "other.pt")

@@ -101,10 +101,11 @@ def test_files_of_the_user_are_never_deleted(manifest, tmp_path):
 
 
 def test_folder_that_appears_during_an_export(tmp_path):
-    """Another export's is replaced, one with files of the user is not."""
+    """An exported model is replaced, a folder with files of the user is not."""
     out = tmp_path / "model"
+    put(tmp_path / "other")
     with folder.new_folder(out) as temporary:
-        put(out)
+        (tmp_path / "other").rename(out)
         (temporary / "last").write_text("1")
     assert contents(out) == {"last": b"1"}
     shutil.rmtree(out)
@@ -113,6 +114,34 @@ def test_folder_that_appears_during_an_export(tmp_path):
         (out / "mine").write_text("mine")
     assert contents(out) == {"mine": b"mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_second_export_at_the_same_time_is_refused(tmp_path):
+    out = tmp_path / "model"
+    with folder.new_folder(out) as temporary:
+        (temporary / "first").write_text("1")
+        with pytest.raises(UserError, match="another process is writing to this folder"):
+            put(out)
+    assert contents(out) == {"first": b"1"}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_killed_export_has_left_is_removed(lost, tmp_path):
+    """If it was killed between moving the old model away and the new one in, the old comes back."""
+    out, old, new = (tmp_path / name for name in ("model", ".model.old", ".model.new"))
+    put(out)
+    before = contents(out)
+    new.mkdir()
+    (new / "half").write_text("x")
+    (new / "folder").mkdir()
+    if lost:
+        out.rename(old)
+    else:
+        shutil.copytree(out, old)
+    with pytest.raises(RuntimeError), folder.new_folder(out) as temporary:
+        assert temporary == new and not list(new.iterdir())
+        raise RuntimeError
+    assert contents(out) == before and list(tmp_path.iterdir()) == [out]
 
 
 def test_file_is_not_replaced(tmp_path):

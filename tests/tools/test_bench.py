@@ -343,7 +343,8 @@ def test_folder_without_records_is_a_new_run(bench, tmp_path):
     assert of_kind(out, Translation)
 
 
-def test_terminated_benchmarks_leave_no_process(student, data, text, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_terminated_benchmarks_leave_no_process(ending, student, data, text, tmp_path):
     """Those of the systems mostly wait, so they would not notice by themselves."""
     plan = tmp_path / "plan.toml"
     test = f'name = "toy"\nsource = "{text}/test.de"\nreferences = "{text}/test.en"\n'
@@ -354,8 +355,8 @@ def test_terminated_benchmarks_leave_no_process(student, data, text, tmp_path):
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as program:
         while not (tmp_path / "run" / "latency").exists():
             time.sleep(0.1)
-        program.terminate()
-    assert program.returncode == 128 + signal.SIGTERM
+        program.send_signal(ending)
+    assert program.returncode == (128 + ending if ending == signal.SIGTERM else -ending)
     for _ in range(100):
         try:
             os.killpg(program.pid, 0)

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import statistics
 import struct
+from pathlib import Path
 
 import pytest
 import synthetic_run
@@ -15,7 +16,7 @@ from synthetic_run import DATA, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, Throughput, read, write
 from fairseq_nart.tools.report import compare
-from fairseq_nart.tools.reporting import panels, speed_plots
+from fairseq_nart.tools.reporting import drawing, panels, speed_plots
 from fairseq_nart.tools.reporting.drawing import (
     COLOURS,
     label_ends,
@@ -315,3 +316,20 @@ def test_many_points_are_labelled_by_family(of, tmp_path, monkeypatch):
     lengths = ("1 length", "9 lengths", "19 lengths")
     times = [of.times(f"NART, {n}", DATA, scope).mean for n in lengths]
     assert places["NART"][0] == max(times)
+
+
+def test_figure_is_whole_or_absent(tmp_path, monkeypatch):
+    file = tmp_path / "figure.png"
+    with drawing.canvas(file, 2):
+        pass
+    before = file.read_bytes()
+    assert before.startswith(b"\x89PNG")
+
+    def fail(figure, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(drawing.Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"), drawing.canvas(file, 2):
+        pass
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]

@@ -1,6 +1,7 @@
 """One process per system, with its own threads and memory, stopped while others are timed."""
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,8 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.subwords import Subwords
 from fairseq_nart.tools.benchmark.measuring import Measuring
 from fairseq_nart.tools.benchmark.plan import SystemPlan
+
+_PR_SET_PDEATHSIG = 1  # from Linux' prctl.h
 
 LoadSubwords = Callable[[], Subwords]
 """Called in the worker's process."""
@@ -86,6 +89,17 @@ class Worker:
         self._process.join()
 
 
+def _end_with_parent() -> None:
+    """Has the system kill this process when its parent has ended.
+
+    While it is stopped, it would not notice that a killed benchmark has closed the connection, and
+    would keep its memory.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
 def _serve(
     connection: Connection,
     plan: SystemPlan,
@@ -93,6 +107,7 @@ def _serve(
     subwords: LoadSubwords,
     device: str,
 ) -> None:
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     logging.disable(logging.INFO)
     measuring: Any = None

@@ -16,6 +16,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox, BboxBase
 
+from fairseq_nart.files import replacing
 from fairseq_nart.tools.benchmark.records import System
 
 WIDTH = 6.8
@@ -93,7 +94,9 @@ def canvas(
         grid = figure.subplots(rows, columns, squeeze=False)
         figure.subplots_adjust(hspace=0.24, wspace=0.2)
         yield list(grid.flat)
-        figure.savefig(file, bbox_inches="tight", pad_inches=0.12)
+        with replacing(file) as temporary:
+            kind = file.suffix.removeprefix(".")
+            figure.savefig(temporary, format=kind, bbox_inches="tight", pad_inches=0.12)
 
 
 def plain_log(axes: Axes, which: str, values: Sequence[float], base: float = 10) -> None:

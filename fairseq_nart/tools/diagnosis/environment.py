@@ -1,0 +1,105 @@
+"""Versions, optional parts and devices."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import fairseq_nart
+from fairseq_nart.compat.quiet import keeping_root_logger
+from fairseq_nart.tools.diagnosis.findings import FAULT, NOTE, OK, Finding
+
+TRAINING = "training, checkpoints and their translation"
+REQUIRED = {
+    "torch": ("torch", TRAINING),
+    "fairseq": ("fairseq-fixed", TRAINING),
+    "omegaconf": ("omegaconf", TRAINING),
+    "hydra": ("hydra-core", TRAINING),
+    "numpy": ("numpy", "everything"),
+    "sacrebleu": ("sacrebleu", "BLEU"),
+    "sentencepiece": ("sentencepiece", "raw text"),
+    "tqdm": ("tqdm", "progress bars"),
+}
+"""Module to its distribution, and what needs it."""
+
+OPTIONAL = {
+    "onnxruntime": ("onnxruntime", "runtime", "translation with exported models"),
+    "onnx": ("onnx", "export", "`fairseq-nart export`"),
+    "ctranslate2": ("ctranslate2", "ctranslate2", "several times faster `distill`, and in `bench`"),
+    "matplotlib": ("matplotlib", "plots", "the pictures of `inspect`, the figures of `report`"),
+    "starlette": ("starlette", "serve", "`fairseq-nart serve`"),
+    "uvicorn": ("uvicorn", "serve", "`fairseq-nart serve`"),
+    "eflomal": ("eflomal", "eflomal", "`align --eflomal` and `phrase-table --eflomal`"),
+}
+"""Module to its distribution, the extra of this package that installs it, and what it gives."""
+
+_FLAGS = {
+    r"avx512_vnni|avx_vnni": "int8 products (VNNI)",
+    r"avx512_bf16|amx_bf16": "--bf16 (bf16 instructions)",
+}
+
+
+def packages() -> Iterator[Finding]:
+    """This package, Python, and the packages that are needed or optional."""
+    where = Path(fairseq_nart.__file__).parent
+    yield Finding(
+        OK, "fairseq_nart", f"{fairseq_nart.__version__}, {where.parent.name}/{where.name}"
+    )
+    yield Finding(OK, "python", f"{platform.python_version()}, {platform.platform()}")
+    for module, (name, purpose) in REQUIRED.items():
+        state, text = _imported(module, name)
+        advice = "" if state == OK else f"{purpose} needs it: install the whole package again"
+        yield Finding(FAULT if advice else OK, name, text, advice)
+    for module, (name, extra, purpose) in OPTIONAL.items():
+        state, text = _imported(module, name)
+        gives = f"pip install fairseq-nart[{extra}] gives {purpose}"
+        yield Finding(state, name, text, "" if state == OK else gives)
+
+
+def _imported(module: str, name: str) -> tuple[str, str]:
+    """Whether a module can be imported, and its version or the reason."""
+    try:
+        with keeping_root_logger():
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return NOTE, "not installed"
+        return FAULT, f"cannot be imported: {error}"
+    except Exception as error:  # a broken installation can raise anything
+        return FAULT, f"cannot be imported: {' '.join(str(error).split())[:200]}"
+    try:
+        return OK, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return OK, "unknown version"
+
+
+def devices() -> Iterator[Finding]:
+    """The CPU, what its instructions make fast, the memory, and the GPUs."""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text() if file.exists() else ""
+    model = re.search(r"model name\s*: (.+)", text)
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    name = model[1].strip() if model else platform.machine()
+    yield Finding(OK, "cpu", f"{name}, {cores} usable cores, {memory:.0f} GiB memory")
+    flags = re.search(r"^flags\s*:(.*)", text, re.M)
+    for pattern, purpose in _FLAGS.items():
+        if flags and re.search(pattern, flags[1]):
+            yield Finding(OK, "cpu", f"fast {purpose}")
+        else:
+            yield Finding(NOTE, "cpu", f"no fast {purpose}", "use float32 where speed matters")
+    try:
+        import torch
+    except ImportError:
+        return
+    if not torch.cuda.is_available():
+        yield Finding(NOTE, "gpu", "torch sees none", "everything runs on the CPU")
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        size = about.total_memory / 2**30
+        yield Finding(
+            OK, f"gpu {number}", f"{about.name}, {size:.0f} GiB, CUDA {torch.version.cuda}"
+        )
