@@ -76,11 +76,15 @@ teachers() {  ## after distill: trains LSTM, ConvS2S and Transformers with one d
     bleu test "$run/out"/teacher_{lstm,conv,deep,deep_distilled}
 }
 
-one_pass() {  ## trains an LSTM, and CTC from the translations of LSTM and teacher together: the best single pass
-    local distilled
+# The second stage has N/2 updates, which take twice as long, the third N/6.
+one_pass() {  ## CTC from the translations of the teacher and an LSTM together, in three stages: the best single pass
+    local distilled updates="${alone_updates:-${stage_updates[0]}}" name=nart_ctc.ensemble
+    [ "$updates" -ge 6 ] || refuse "one_pass needs at least 6 updates, not $updates: its last stage has a sixth"
     ensemble
-    alone nart_ctc.ensemble --ctc-split 2
-    evaluate_length nart_ctc.ensemble
+    alone "$name" --ctc-split 2
+    further "$name.cr" $((updates / 2)) --ctc-split 2 --consistency-weight 0.5 --lr 5e-4
+    further "$name.cr.nmla" $((updates / 6)) --ctc-split 2 --ctc-loss nmla
+    evaluate_length "$name.cr.nmla"
 }
 
 begin() {  # locks $run, checks that it has the same settings as before, and sets what depends on them
@@ -193,6 +197,13 @@ alone() {  # alone SYSTEM[.KIND] OPTIONS...: trains SYSTEM in one stage, from th
     local updates="${alone_updates:-${stage_updates[0]}}"
     train "$1" "$distilled" "$updates" --arch "${1%%.*}_$size" "${choosing[@]}" --init-from "$teacher" \
         "${alone_options[@]}" "${@:2}"
+    average "$1" "$run/$1.pt"
+}
+
+further() {  # further NAME.KIND UPDATES OPTIONS...: trains NAME.KIND, NAME with UPDATES more
+    train "$1" "$distilled" "$2" --arch "${1%%.*}_$size" "${choosing[@]}" --init-from "$run/${1%.*}.pt" \
+        --lr 3e-4 --lr-scheduler polynomial_decay --warmup-updates $(($2 / 10)) --total-num-update "$2" \
+        "${@:3}"
     average "$1" "$run/$1.pt"
 }
 

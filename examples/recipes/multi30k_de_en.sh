@@ -27,7 +27,7 @@ for step in "${steps[@]}"; do
         bench | table2) [ "$src" = de ] || refuse "SRC=$src: $step is for German-English: leave SRC out" ;;
     esac
     case "$step" in  # fairseq treats 0 updates as no limit
-        ablations | fertility | one_pass_systems | sweep | table2)
+        ablations | fertility | one_pass | one_pass_systems | sweep | table2)
             [ "$N" -ge 6 ] || refuse "N=$N: $step needs at least 6: it trains some systems for N/6 updates" ;;
     esac
 done
@@ -99,7 +99,7 @@ one_pass_systems() {  ## NART, NART-DCRF, and CTC with glancing and with NMLA, f
     average nart_dcrf.ensemble "$run/nart_dcrf.ensemble.pt"
     alone nart_ctc.ensemble --ctc-split 2
     alone nart_ctc.glancing --ctc-split 2 --glancing
-    further nart_ctc.ensemble.nmla --ctc-split 2 --ctc-loss nmla
+    further nart_ctc.ensemble.nmla $((N / 6)) --ctc-split 2 --ctc-loss nmla
     for name in nart_dcrf.ensemble nart_ctc.{glancing,ensemble.nmla}; do evaluate_length "$name"; done
 }
 
@@ -123,7 +123,7 @@ dag() {  ## a directed graph, also with glancing and with a CRF: one output, and
     alone nart_dag
     alone nart_dag.glancing --glancing --glancing-ratio 0.5,0.1
     alone nart_dag.dcrf --output dcrf
-    further nart_dag.after --output dcrf
+    further nart_dag.after $((N / 6)) --output dcrf
     for name in nart_dag{,.glancing,.dcrf,.after}; do
         tune_length "$name"
         tune_rule "$name" --dag-paths 5
@@ -163,8 +163,8 @@ fertility() {  ## NAT with fertilities, then N/6 more updates with the teacher, 
     local set name samples out
     align
     alone nart_fertility
-    further nart_fertility.finetuned --finetune-with "$teacher"
-    further nart_fertility.longer
+    further nart_fertility.finetuned $((N / 6)) --finetune-with "$teacher"
+    further nart_fertility.longer $((N / 6))
     for set in "${sets[@]}"; do
         out="$run/out/${set%:*}"
         for name in nart_fertility{,.finetuned,.longer}; do
@@ -195,13 +195,6 @@ enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose d
             bleu "${set%:*}" "$out".{1,9}
         done
     done
-}
-
-further() {  # further NAME.KIND OPTIONS...: trains NAME.KIND, NAME with N/6 more updates
-    train "$1" "$distilled" $((N / 6)) --arch "${1%%.*}_$size" --eval-bleu \
-        --init-from "$run/${1%.*}.pt" "${second_options[@]}" --lr 3e-4 \
-        --warmup-updates $((N / 60)) --total-num-update $((N / 6)) "${@:2}"
-    average "$1" "$run/$1.pt"
 }
 
 reg() {  ## NAT-REG, with 1, 9 and 19 lengths

@@ -103,7 +103,9 @@ def test_unknown_change_of_diacritics_is_refused(refusal):
     assert "DIACRITICS=drop: it must be keep, normalise or remove" in error
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass_systems", "sweep", "table2"])
+@pytest.mark.parametrize(
+    "step", ["ablations", "fertility", "one_pass", "one_pass_systems", "sweep", "table2"]
+)
 def test_too_few_updates_are_refused(step, refusal, run_recipe):
     """A sixth of 5 is 0, which means no limit to fairseq."""
     given = {"MULTI30K": "text", "N": "5"}
@@ -111,7 +113,9 @@ def test_too_few_updates_are_refused(step, refusal, run_recipe):
     assert run_recipe("multi30k_de_en teacher students", **given)[0] == 0
 
 
-@pytest.mark.parametrize("step", ["ablations", "fertility", "one_pass_systems", "sweep"])
+@pytest.mark.parametrize(
+    "step", ["ablations", "fertility", "one_pass", "one_pass_systems", "sweep"]
+)
 def test_smallest_number_of_updates(step, run_recipe):
     _, commands = run_recipe(f"multi30k_de_en {step}", MULTI30K="text", N="6")
     trained = [c for c in commands if c[0] == "fairseq-train"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from recipes import RECIPES
+from recipes import RECIPES, parsed
 
 
 def value(command, option):
@@ -25,10 +25,15 @@ def test_ctc_learns_from_two_teachers_together(variables, run_recipe, tmp_path):
     distill = next(c for c in commands if c[:2] == ["fairseq-nart", "distill"])
     assert value(distill, "--path") == f"{run}/teacher.pt:{run}/teacher_lstm.pt"
     assert value(distill, "--lenpen") == "auto"
-    lstm, ctc = (c for c in commands if c[0] == "fairseq-train")
+    lstm, ctc, consistent, nmla = (c for c in commands if c[0] == "fairseq-train")
     assert (lstm[1], ctc[1]) == (f"{run}/data", f"{run}/distilled.ensemble")
     assert "_lstm_" in value(lstm, "--arch") and "nart_ctc_" in value(ctc, "--arch")
     assert value(ctc, "--init-from") == f"{run}/teacher.pt"
+    assert value(consistent, "--init-from") == f"{run}/nart_ctc.ensemble.pt"
+    assert parsed(consistent).lr == [5e-4] and parsed(nmla).lr == [3e-4]
+    assert value(nmla, "--init-from") == f"{run}/nart_ctc.ensemble.cr.pt" and "nmla" in nmla
+    updates = [int(value(c, "--max-update")) for c in (ctc, consistent, nmla)]
+    assert updates[1:] == [updates[0] // 2, updates[0] // 6]
     tests = {"multi30k_de_en": 3, "own_text": 2}.get(recipe, 1)
     translated = [c for c in commands if c[0] == "fairseq-generate"]
     assert len(translated) == 2 * tests and not any("--rescore-with" in c for c in commands)
