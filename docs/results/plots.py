@@ -56,9 +56,9 @@ def family(system: str) -> str:
     return f"{name}, int8" if system.endswith("int8") else name
 
 
-def plot_quality_against_latency() -> None:
+def plot_quality_against_latency(data: str, figure: str) -> None:
     families = defaultdict(list)
-    for row in rows("all-rows"):
+    for row in rows(data):
         families[family(row["system"])].append((float(row["ms"]), float(row["bleu"])))
     plt.figure(figsize=(8, 5.5))
     for number, (name, points) in enumerate(families.items()):
@@ -67,10 +67,10 @@ def plot_quality_against_latency() -> None:
         look = {"color": color, "marker": marker, "markerfacecolor": fill, "linewidth": 0.6}
         plt.plot(*zip(*sorted(points)), **look, label=name)
     plt.xscale("log")
-    plt.xticks([2, 5, 10, 20, 50, 100])
+    plt.xticks([tick for tick in (1, 2, 5, 10, 20, 50, 100) if 1.2 * tick > plt.xlim()[0]])
     plt.gca().xaxis.set_major_formatter(ScalarFormatter())
     plt.minorticks_off()
-    save("bleu-against-latency", "milliseconds per sentence (log scale)", "BLEU on test2016")
+    save(figure, "milliseconds per sentence (log scale)", "BLEU on test2016")
 
 
 def plot_learning_curves(name: str) -> None:
@@ -85,6 +85,7 @@ def plot_learning_curves(name: str) -> None:
 if __name__ == "__main__":
     (HERE / "plots").mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        plot_quality_against_latency()
+        plot_quality_against_latency("all-rows", "bleu-against-latency")
+        plot_quality_against_latency("one-pass", "one-pass")
         for curves in sorted((HERE / "data").glob("learning-curves-*.csv")):
             plot_learning_curves(curves.stem)
