@@ -8,6 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -93,8 +94,12 @@ def _end_with_parent() -> None:
     """Has the system kill this process when its parent has ended.
 
     While it is stopped, it would not notice that a killed benchmark has closed the connection, and
-    would keep its memory.
+    would keep its memory. The parent may be the fork server, which ends once no process holds a
+    certain descriptor: it gives a copy to each process that it starts, for servers of their own.
     """
+    server: Any = forkserver
+    if (alive := getattr(server._forkserver, "_forkserver_alive_fd", None)) is not None:
+        os.close(alive)
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:  # Linux
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
