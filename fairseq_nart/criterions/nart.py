@@ -22,6 +22,13 @@ def not_finite(terms: list[str], ids: Tensor, update: int) -> FloatingPointError
     )
 
 
+def require_finite(log: dict[str, Any], ids: Tensor, update: int) -> None:
+    """FloatingPointError if a loss of an update is not finite on the sentences with `ids`."""
+    losses = {name: float(value) for name, value in log.items() if name.endswith("loss")}
+    if bad := [name for name, loss in losses.items() if not math.isfinite(loss)]:
+        raise not_finite(bad, ids, update)
+
+
 @register_criterion(CRITERION)
 class NartCriterion(FairseqCriterion):
     """Sum of weight x sum over the model's terms, with target tokens as the sample size.

@@ -65,6 +65,21 @@ def engine(task: Any, model: NartModel) -> Engine:
     return Engine(model, eos=eos, pad=pad, options=options, rescorer=teacher)
 
 
+def with_bleu(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The logs of validation, in which fairseq would omit the BLEU of empty outputs."""
+    counted = [log["_bleu_totals_0"] for log in logs if "_bleu_totals_0" in log]
+    if counted and not any(counted):
+        return [{**log, "_bleu_totals_0": 1e-9} for log in logs]
+    return logs
+
+
+def add_teacher(task: Any, model: NartModel) -> None:
+    """Gives the model its teacher for fine-tuning, if it has one."""
+    if path := model.teacher_path():
+        model.teacher = rescorer(task, path)
+        model.teacher.require_positions(model.max_positions(), f"--finetune-with {path}")
+
+
 def rescorer(task: Any, path: str) -> TeacherRescorer:
     """The teacher at `path`, with the task's normalization rule."""
     return TeacherRescorer(

@@ -1,19 +1,25 @@
 """The task's options: fairseq's, those of rescoring, and the decoding options of all systems."""
 
+import logging
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from typing import Any, Optional
 
+from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from fairseq.tasks.translation import TranslationConfig
 from hydra.core.config_store import ConfigStore
 
+from fairseq_nart.criterions.nart import CRITERION
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.normalization import DEFAULT_ALPHA, alpha_of
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.models import _registry
 from fairseq_nart.models._backbone import NartModel
 from fairseq_nart.options import require_in_range, typed
+from fairseq_nart.subwords import subword_scheme
+
+logger = logging.getLogger(__name__)
 
 OLD_DEFAULT = "gnmt"
 """The rule of ranking that checkpoints of 0.1.0 store, with a teacher or without."""
@@ -70,6 +76,34 @@ def register_options() -> None:
 
 
 _registry.changed.append(register_options)
+
+
+def complete(cfg: Any, target: Dictionary) -> None:
+    """Sets options of the task that the user left out."""
+    cfg.upsample_primary = max(1, cfg.upsample_primary)  # fairseq's default, -1, means 1
+    if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
+        cfg.eval_bleu_remove_bpe = subword_scheme(target.symbols)
+
+
+def share_embeddings(cfg: Any, one_dictionary: bool) -> None:
+    """Sets a model's option to share all embeddings to False if there are two dictionaries."""
+    if getattr(cfg, "share_all_embeddings", False) and not one_dictionary:
+        logger.info("two dictionaries: embeddings of source and target are not shared")
+        cfg.share_all_embeddings = False
+
+
+def require_fitting(criterion: str, parallel: bool) -> None:
+    """UserError if the criterion does not fit the model, which may be non-autoregressive."""
+    if parallel and criterion != CRITERION:
+        raise UserError(
+            f"--criterion {criterion} cannot train a non-autoregressive model: type --criterion "
+            f"{CRITERION}, or leave --criterion out"
+        )
+    if not parallel and criterion == CRITERION:
+        raise UserError(
+            f"--criterion {CRITERION} trains non-autoregressive models only: type --criterion "
+            "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
+        )
 
 
 def check(cfg: Any) -> None:

@@ -1,7 +1,6 @@
 """The task of students and teachers: data, models, checkpoints and decoding."""
 
 import logging
-import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,17 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 
-from fairseq_nart import __version__, compat
+from fairseq_nart import compat
 from fairseq_nart.compat import allocator
-from fairseq_nart.criterions.nart import CRITERION, NartCriterion, not_finite
-from fairseq_nart.data import batching, dictionaries, languages, sentences
+from fairseq_nart.criterions.nart import NartCriterion, require_finite
+from fairseq_nart.data import batching, languages, sentences
 from fairseq_nart.data.side_inputs import SplitLocation
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.engine import Engine
 from fairseq_nart.layers.attention import without_cudnn
 from fairseq_nart.models import _backbone, _warm_start
 from fairseq_nart.models._registry import TASK
-from fairseq_nart.subwords import subword_scheme
-from fairseq_nart.tasks import _cpu_training, _decoding, _defaults, _options
+from fairseq_nart.tasks import _checkpoints, _cpu_training, _decoding, _defaults, _options
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +41,7 @@ class NartTranslationTask(TranslationTask):
     def __init__(self, cfg: Any, src_dict: Dictionary, tgt_dict: Dictionary):
         super().__init__(cfg, src_dict, tgt_dict)
         _options.check(cfg)
-        cfg.upsample_primary = max(1, cfg.upsample_primary)  # fairseq's default, -1, means 1
-        if cfg.eval_bleu and cfg.eval_bleu_remove_bpe is None:
-            cfg.eval_bleu_remove_bpe = subword_scheme(tgt_dict.symbols)
+        _options.complete(cfg, tgt_dict)
         self.model: BaseFairseqModel | None = None  # the last one built
         self.learning = False  # whether a criterion was built: decoding needs no side inputs
         self.first_line = 1
@@ -60,7 +56,7 @@ class NartTranslationTask(TranslationTask):
 
     @classmethod
     def setup_task(cls, cfg: Any, **kwargs: Any) -> "NartTranslationTask":
-        """Sets the language pair and loads the dictionaries. UserError if one cannot be found."""
+        """Sets the language pair and loads the dictionaries. UserError if one is not found."""
         pair = languages.choose(cfg.data, (cfg.source_lang, cfg.target_lang))
         cfg.source_lang, cfg.target_lang = pair
         return super().setup_task(cfg, **kwargs)
@@ -104,15 +100,9 @@ class NartTranslationTask(TranslationTask):
 
         UserError if a checkpoint holds a system that does not exist here.
         """
-        arch = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
-        if from_checkpoint and arch not in {**models.ARCH_MODEL_REGISTRY, **models.MODEL_REGISTRY}:
-            raise UserError(
-                f"the checkpoint holds {arch}, which fairseq_nart {__version__} does not have: "
-                "install the version that wrote it, or name the system's package (--user-dir)"
-            )
-        if getattr(cfg, "share_all_embeddings", False) and self.src_dict != self.tgt_dict:
-            logger.info("two dictionaries: embeddings of source and target are not shared")
-            cfg.share_all_embeddings = False
+        if from_checkpoint:
+            _checkpoints.require_known(cfg)
+        _options.share_embeddings(cfg, self.src_dict == self.tgt_dict)
         self.model = model = super().build_model(cfg, from_checkpoint)
         if not isinstance(model, _backbone.NartModel):
             _cpu_training.use_fast_dropout(model)
@@ -121,26 +111,14 @@ class NartTranslationTask(TranslationTask):
         if from_checkpoint:
             return model
         model.prepare_training(self)
-        if teacher := model.teacher_path():
-            model.teacher = _decoding.rescorer(self, teacher)
-            model.teacher.require_positions(model.max_positions(), f"--finetune-with {teacher}")
+        _decoding.add_teacher(self, model)
         if model.cfg.init_from:
             _warm_start.init_from(model, model.cfg.init_from, self)
         return model
 
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> FairseqCriterion:
         """Builds the criterion. UserError if it does not fit the model."""
-        name, parallel = cfg._name, isinstance(self.model, _backbone.NartModel)
-        if parallel and name != CRITERION:
-            raise UserError(
-                f"--criterion {name} cannot train a non-autoregressive model: type --criterion "
-                f"{CRITERION}, or leave --criterion out"
-            )
-        if not parallel and name == CRITERION:
-            raise UserError(
-                f"--criterion {CRITERION} trains non-autoregressive models only: type --criterion "
-                "label_smoothed_cross_entropy --label-smoothing 0.1 for an autoregressive one"
-            )
+        _options.require_fitting(cfg._name, isinstance(self.model, _backbone.NartModel))
         self.learning = True
         allocator.keep_freed_memory()
         criterion = super().build_criterion(cfg, from_checkpoint)
@@ -148,40 +126,27 @@ class NartTranslationTask(TranslationTask):
         return criterion
 
     def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: FairseqCriterion,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
+        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **more: Any
     ) -> Any:
         """One training step, without attention kernels that are slow for short sentences.
 
-        FloatingPointError if a loss is not finite. On a GPU fairseq's criterions are not checked:
-        the trainer checks the gradients.
+        FloatingPointError if a loss is not finite; on a GPU the trainer checks the gradients.
         """
         target = sample["target"]
         on_cpu = target.device.type == "cpu"
         criterion.update = update_num + 1
         with _cpu_training.plain_attention() if on_cpu else without_cudnn(target):
-            step = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            step = super().train_step(sample, model, criterion, optimizer, update_num, **more)
         if on_cpu and not isinstance(criterion, NartCriterion):
-            numbers = {name: float(x) for name, x in step[2].items() if name.endswith("loss")}
-            if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
-                raise not_finite(bad, sample["id"], criterion.update)
+            require_finite(step[2], sample["id"], criterion.update)
         return step
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Logs metrics. If all outputs are empty, BLEU is logged as 0; fairseq would omit it."""
-        counted = [log["_bleu_totals_0"] for log in logging_outputs if "_bleu_totals_0" in log]
-        if counted and not any(counted):
-            logging_outputs = [{**log, "_bleu_totals_0": 1e-9} for log in logging_outputs]
-        super().reduce_metrics(logging_outputs, criterion)
+        """Logs metrics, also a BLEU of 0."""
+        super().reduce_metrics(_decoding.with_bleu(logging_outputs), criterion)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
-        """Before the first epoch, fits the model's statistics to the training data or its first
-        shard."""
+        """Before the first epoch, fits the model's statistics to the data or its first shard."""
         super().begin_epoch(epoch, model)
         allocator.return_free_memory()
         model = getattr(model, "module", model)
@@ -192,30 +157,12 @@ class NartTranslationTask(TranslationTask):
 
     # Checkpoints
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state in checkpoints: our version, the languages and the dictionaries' symbols."""
-        sides = dictionaries.sides(self)
-        symbols = {side: dictionary.symbols for side, (_, dictionary) in sides.items()}
-        languages = [language for language, _ in sides.values()]
-        ours = {"version": __version__, "symbols": symbols, "languages": languages}
-        return {**super().state_dict(), **ours}
+    def state_dict(self) -> dict[str, Any]:  # fairseq's state and ours
+        return {**super().state_dict(), **_checkpoints.state(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """DictionaryError if the checkpoint's symbols differ from the data directory's.
-
-        UserError if its version has another first digit than ours.
-        """
-        theirs = str(state_dict.get("version", "0.2.0"))  # releases until then stored none
-        if theirs.split(".")[0] != __version__.split(".")[0]:
-            raise UserError(
-                f"the checkpoint was written by fairseq_nart {theirs}; {__version__} cannot load "
-                "it, because the first digit differs: install the version that wrote it"
-            )
-        for side, (_, dictionary) in dictionaries.sides(self).items():
-            theirs = state_dict.get("symbols", {}).get(side, dictionary.symbols)
-            dictionaries.require_equal("the checkpoint", side, theirs, dictionary.symbols)
-        ours = ("version", "symbols", "languages")
-        super().load_state_dict({k: v for k, v in state_dict.items() if k not in ours})
+        """UserError if the checkpoint has other dictionaries, or a version that does not fit."""
+        super().load_state_dict(_checkpoints.without_ours(self, state_dict))
 
     # Decoding
 
