@@ -44,7 +44,7 @@ class Worker:
             context.set_forkserver_preload(["fairseq_nart.tools.benchmark.fairseq_engine"])
         self._connection = ours
         self._process = context.Process(
-            target=_serve, args=(theirs, plan, model, subwords, device), daemon=True
+            target=_child, args=(theirs, plan, model, subwords, device), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -105,6 +105,12 @@ def _end_with_parent() -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def _child(*args: Any) -> None:
+    """The process of a worker."""
+    _end_with_parent()
+    _serve(*args)
+
+
 def _serve(
     connection: Connection,
     plan: SystemPlan,
@@ -112,7 +118,6 @@ def _serve(
     subwords: LoadSubwords,
     device: str,
 ) -> None:
-    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     logging.disable(logging.INFO)
     measuring: Any = None
