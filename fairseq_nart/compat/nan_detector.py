@@ -1,4 +1,4 @@
-"""Says where training met a number that is not finite.
+"""Reports where a number in training was not finite.
 
 fairseq's message is "gradients are Nan/Inf", without the update and the sentences.
 

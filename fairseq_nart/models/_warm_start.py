@@ -58,12 +58,12 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         raise UserError(f"--init-from {path}: no weight of it has a place in this model")
     if 0 in (their_layers := _layers(theirs)).values():
         raise UserError(
-            f"--init-from {path}: it has no Transformer's encoder and decoder, whose layers have "
-            "self-attention: choose a Transformer or a student"
+            f"--init-from {path}: it is not a Transformer, because a side has no self-attention: "
+            "choose a Transformer or a student"
         )
-    parts = _folded(own) ^ _folded(theirs)
-    if alone := sorted(name for name in parts if name.startswith(IN_BOTH)):
-        where = "here" if alone[0] in _folded(own) else "there"
+    parts = _folded(own)
+    if alone := sorted(n for n in parts ^ _folded(theirs) if n.startswith(IN_BOTH)):
+        where = "here" if alone[0] in parts else "there"
         raise UserError(
             f"--init-from {path}: {alone[0]} exists only {where}, so the layers would get other "
             "inputs than in training: choose a Transformer with sinusoidal positions that "

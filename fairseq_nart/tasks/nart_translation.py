@@ -157,7 +157,8 @@ class NartTranslationTask(TranslationTask):
 
     # Checkpoints
 
-    def state_dict(self) -> dict[str, Any]:  # fairseq's state and ours
+    def state_dict(self) -> dict[str, Any]:
+        """The state in checkpoints: fairseq's and ours."""
         return {**super().state_dict(), **_checkpoints.state(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -189,8 +190,7 @@ class NartTranslationTask(TranslationTask):
         most, _ = self._positions()
         lines = enumerate(src_tokens, self.first_line)
         read = [sentences.readable(ids, self.src_dict, most, line) for line, ids in lines]
-        lengths = [len(tokens) for tokens in read]
-        return super().build_dataset_for_inference(read, lengths, **kwargs)
+        return super().build_dataset_for_inference(read, list(map(len, read)), **kwargs)
 
     def _positions(self) -> tuple[int, int]:
         """Most tokens of a source and a target that the options and the last model allow."""

@@ -192,5 +192,5 @@ def test_init_from_needs_a_transformer(kind, trained, task, caplog):
             assert "1 decoder layers there, 2 here" in caplog.text
         assert "4 encoder layers there, 6 here" in caplog.text
     else:
-        with pytest.raises(ValueError, match="no Transformer's encoder and decoder"):
+        with pytest.raises(ValueError, match="not a Transformer, because a side has no self-att"):
             build(task, "nart_tiny", *words)

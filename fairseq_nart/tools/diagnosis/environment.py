@@ -26,15 +26,15 @@ REQUIRED = {
 """Module to its distribution, and what needs it."""
 
 OPTIONAL = {
-    "onnxruntime": ("onnxruntime", "runtime", "translation with exported models"),
-    "onnx": ("onnx", "export", "`fairseq-nart export`"),
-    "ctranslate2": ("ctranslate2", "ctranslate2", "several times faster `distill`, and in `bench`"),
-    "matplotlib": ("matplotlib", "plots", "the pictures of `inspect`, the figures of `report`"),
-    "starlette": ("starlette", "serve", "`fairseq-nart serve`"),
-    "uvicorn": ("uvicorn", "serve", "`fairseq-nart serve`"),
-    "eflomal": ("eflomal", "eflomal", "`align --eflomal` and `phrase-table --eflomal`"),
+    "onnxruntime": "translation with exported models",
+    "onnx": "`fairseq-nart export`",
+    "ctranslate2": "several times faster `distill`, and in `bench`",
+    "matplotlib": "the pictures of `inspect`, the figures of `report`",
+    "starlette": "`fairseq-nart serve`",
+    "uvicorn": "`fairseq-nart serve`",
+    "eflomal": "`align --eflomal` and `phrase-table --eflomal`",
 }
-"""Module to its distribution, the extra of this package that installs it, and what it gives."""
+"""Module, which is also the name of its distribution, to what it gives."""
 
 _FLAGS = {
     r"avx512_vnni|avx_vnni": "int8 products (VNNI)",
@@ -53,9 +53,9 @@ def packages() -> Iterator[Finding]:
         state, text = _imported(module, name)
         advice = "" if state == OK else f"{purpose} needs it: install the whole package again"
         yield Finding(FAULT if advice else OK, name, text, advice)
-    for module, (name, extra, purpose) in OPTIONAL.items():
-        state, text = _imported(module, name)
-        gives = f"pip install fairseq-nart[{extra}] gives {purpose}"
+    for name, purpose in OPTIONAL.items():
+        state, text = _imported(name, name)
+        gives = f"pip install {name} gives {purpose}"
         yield Finding(state, name, text, "" if state == OK else gives)
 
 

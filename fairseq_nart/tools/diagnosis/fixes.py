@@ -29,7 +29,7 @@ class Fix:
     needed: Probe
 
 
-def _says(*texts: str) -> Probe:
+def _has(*texts: str) -> Probe:
     """A probe that looks for texts in fairseq's source, where trying would take a training run."""
     return lambda original: all(text in inspect.getsource(original) for text in texts)
 
@@ -128,21 +128,21 @@ FIXES = {
     "bf16": Fix(
         "fairseq.optim.fp16_optimizer:FP16Optimizer.build_optimizer",
         "--bf16 is slow on a GPU and fails on a CPU",
-        _says("bf16", "flatten = False"),
+        _has("bf16", "flatten = False"),
     ),
     "distributed": Fix(
         "fairseq.distributed.utils:call_main",
         "torchrun on CPUs starts independent trainings",
-        _says("distributed_world_size > 1"),
+        _has("distributed_world_size > 1"),
     ),
     "encoding": Fix(
         "fairseq_cli.interactive:buffered_read",
         "fairseq-interactive stops at a byte that is not UTF-8",
-        _says("fileinput"),
+        _has("fileinput"),
     ),
     "pieces": Fix("fairseq.data.data_utils:post_process", "byte pieces stay", _keeps_bytes),
     "nan_detector": Fix(
-        "fairseq.trainer:NanDetector", "a NaN is reported as a TypeError", _says("backward_hook")
+        "fairseq.trainer:NanDetector", "a NaN is reported as a TypeError", _has("backward_hook")
     ),
     "programs": Fix(
         "fairseq_cli.generate:_main", "--num-shards of fairseq-generate does nothing", _always
