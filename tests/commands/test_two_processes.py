@@ -8,7 +8,7 @@ import pytest
 import torch
 from fairseq.models.distributed_fairseq_model import DistributedFairseqModel
 from torch import distributed, multiprocessing
-from toys import build, build_teacher, load_task
+from toys import build, build_teacher, load_task, phrase_table
 
 from fairseq_nart.criterions.nart import NartCriterion
 from fairseq_nart.latent.vector_quantizer import VectorQuantizer
@@ -160,6 +160,7 @@ def work(rank, file, data):
 @pytest.fixture(scope="module")
 def processes(data, tmp_path_factory):
     file = tmp_path_factory.mktemp("processes") / "rendezvous"
+    phrase_table(load_task(data))  # otherwise both would write it at the same time
     multiprocessing.spawn(work, (file, data), nprocs=2)
     return file
 
