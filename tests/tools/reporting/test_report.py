@@ -25,7 +25,7 @@ from synthetic_report import (
 from synthetic_run import DATA, SYSTEMS, TEACHER
 
 from fairseq_nart.tools.benchmark.records import FILE, read, write
-from fairseq_nart.tools.reporting.markup import significant
+from fairseq_nart.tools.reporting.markup import TIMES, significant
 from fairseq_nart.tools.reporting.published import TABLES, sun2019
 from fairseq_nart.tools.reporting.quality import assess, repetition
 
@@ -105,7 +105,7 @@ def test_table_shows_the_numbers(out):
             value = float(row[f"{SPEED}: {value}"])
             assert float(cell) == pytest.approx(value, rel=0.006)
             assert len(cell.replace(".", "")) == 3
-        assert cells[3].endswith("×")  # noqa: RUF001
+        assert cells[3].endswith(TIMES)
         assert cells[4] == str(SYSTEMS[name].threads)
     assert dict(zip(rows, [row[3] for row in shown]))[BASELINE] == "1.00×"  # noqa: RUF001
 
@@ -241,8 +241,10 @@ def test_published_figures_are_separate(out):
     assert "26.80 (0.61)" in published[0] and "26.80 (0.61)" not in measured
     assert all(f">{name}<" not in published[0] for name in SYSTEMS if name != TEACHER)
     for row in sun2019().rows:
-        if "." in row[5] and row[0] != "Transformer, beam 4":
+        assert len(row) == len(sun2019().header)
+        if row[5].endswith(TIMES):
             assert 387 / float(row[4]) == pytest.approx(float(row[5][:-1]), rel=0.02)
+    assert len(sun2019().rows) == 28  # each system and each number of candidates of Table 2
 
 
 def test_published_figures_of_gu2018(small, tmp_path, no_plots):
@@ -292,7 +294,7 @@ def test_two_runs_and_two_test_sets(tmp_path, capsys, no_plots):
         "threads",
     ]
     assert [row[0] for row in rows] == list(FEW[:3])
-    assert rows[2][1] and rows[2][3] and rows[2][4].endswith("×")  # noqa: RUF001
+    assert rows[2][1] and rows[2][3] and rows[2][4].endswith(TIMES)
     assert rows[2][2] == "" and rows[2][5] and rows[2][6:9] == ["", "", ""]
 
 
