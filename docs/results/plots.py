@@ -73,13 +73,14 @@ def plot_quality_against_latency(data: str, figure: str) -> None:
     save(figure, "milliseconds per sentence (log scale)", "BLEU on test2016")
 
 
-def plot_learning_curves(name: str) -> None:
-    runs = defaultdict(list)
+def plot_lines(name: str, x: str, y: str, line: str, xlabel: str, ylabel: str) -> None:
+    """Draws a line for each value of the column `line`."""
+    lines = defaultdict(list)
     for row in rows(name):
-        runs[row["run"]].append((int(row["updates"]), float(row["bleu"])))
-    for (run, points), marker in zip(runs.items(), MARKERS):
-        plt.plot(*zip(*points), marker=marker, markersize=4, label=run)
-    save(name, "updates", "BLEU on valid")
+        lines[row[line]].append((float(row[x]), float(row[y])))
+    for (label, points), marker in zip(lines.items(), MARKERS):
+        plt.plot(*zip(*points), marker=marker, markersize=4, label=label)
+    save(name, xlabel, ylabel)
 
 
 if __name__ == "__main__":
@@ -88,4 +89,6 @@ if __name__ == "__main__":
         plot_quality_against_latency("all-rows", "bleu-against-latency")
         plot_quality_against_latency("one-pass", "one-pass")
         for curves in sorted((HERE / "data").glob("learning-curves-*.csv")):
-            plot_learning_curves(curves.stem)
+            plot_lines(curves.stem, "updates", "bleu", "run", "updates", "BLEU on valid")
+        axes = ("tokens of the source", "milliseconds per sentence")
+        plot_lines("latency-by-length", "tokens", "ms", "system", *axes)
