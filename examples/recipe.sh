@@ -54,7 +54,7 @@ students() {  ## trains NART from the teacher, then each of SYSTEMS from NART
     local system
     train nart.first "$distilled" "${stage_updates[0]}" --arch "nart_$size" "${choosing[@]}" \
         --init-from "$teacher" "${first_options[@]}"
-    average nart.first "$run/nart.first.pt"
+    average nart.first "$nart"
     for system in "${systems[@]}"; do
         second_stage "$system" "$system"
     done
@@ -111,6 +111,7 @@ begin() {  # locks $run, checks that it has the same settings as before, and set
     esac
     if [ "$GPUS" = 0 ]; then export CUDA_VISIBLE_DEVICES=""; fi
     text="$run/text" data="$run/data" distilled="$run/distilled" teacher="$run/teacher.pt"
+    nart="$run/nart.first.pt"  # from which second stages start
     part=""  # the file that is being written
     trap 'if [ -n "$part" ]; then rm -f "$part"; fi' EXIT
 
@@ -223,9 +224,9 @@ train_teachers() {  # the other teachers, with the options of the first
     teach teacher_deep_distilled nart_teacher_deep "$distilled"
 }
 
-second_stage() {  # second_stage NAME SYSTEM: trains NAME, SYSTEM from the NART of the first stage
+second_stage() {  # second_stage NAME SYSTEM OPTIONS...: trains NAME, SYSTEM from $nart
     train "$1" "$distilled" "${stage_updates[1]}" --arch "$2_$size" "${choosing[@]}" \
-        --init-from "$run/nart.first.pt" "${second_options[@]}"
+        --init-from "$nart" "${second_options[@]}" "${@:3}"
     average "$1" "$run/$1.pt"
 }
 

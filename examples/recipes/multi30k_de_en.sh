@@ -90,17 +90,16 @@ ctc() {  ## CTC: its best path, and a beam of 10 that the teacher ranks
 }
 
 # NMLA ends with N/6 more updates.
-one_pass_systems() {  ## NART, NART-DCRF, and CTC with glancing and with NMLA, from the text of one_pass
-    local distilled name
+one_pass_systems() {  ## NART, NART-DCRF with 4 and 2 decoder layers, CTC with glancing and with NMLA, from one_pass's text
+    local distilled name nart="$run/nart.ensemble.pt"
     ensemble
     alone_updates=$((N / 2)) alone nart.ensemble --total-num-update $((N / 2))
-    train nart_dcrf.ensemble "$distilled" $((N / 2)) --arch "nart_dcrf_$size" --eval-bleu \
-        --init-from "$run/nart.ensemble.pt" "${second_options[@]}"
-    average nart_dcrf.ensemble "$run/nart_dcrf.ensemble.pt"
+    second_stage nart_dcrf.ensemble nart_dcrf
+    second_stage nart_dcrf.shallow nart_dcrf --decoder-layers 2
     alone nart_ctc.ensemble --ctc-split 2
     alone nart_ctc.glancing --ctc-split 2 --glancing
     further nart_ctc.ensemble.nmla $((N / 6)) --ctc-split 2 --ctc-loss nmla
-    for name in nart_dcrf.ensemble nart_ctc.{glancing,ensemble.nmla}; do evaluate_length "$name"; done
+    for name in nart_dcrf.{ensemble,shallow} nart_ctc.{glancing,ensemble.nmla}; do evaluate_length "$name"; done
 }
 
 one_pass_rivals() {  ## autoregressive models that learn from the text of one_pass
@@ -199,7 +198,7 @@ enat() {  ## ENAT-P, whose decoder reads phrases of a table, and ENAT-E, whose d
 
 reg() {  ## NAT-REG, with 1, 9 and 19 lengths
     local set
-    alone nart_reg
+    alone nart_reg --similarity-weight 0.5 --reconstruction-weight 0.1
     for set in "${sets[@]}"; do
         translate_lengths nart_reg "${set#*:}" "$run/out/${set%:*}"
         bleu "${set%:*}" "$run/out/${set%:*}"/nart_reg.{1,9,19}
@@ -300,7 +299,7 @@ sweep() {  ## NART-DCRF with other numbers of CRF candidates and other ranks, N/
 
 vary() {  # vary NAME OPTIONS...: trains NAME, NART-DCRF with OPTIONS
     train "sweep/$1" "$distilled" $((N / 6)) --arch nart_dcrf_cpu --eval-bleu \
-        --init-from "$run/nart.first.pt" "${second_options[@]}" --total-num-update $((N / 6)) "${@:2}"
+        --init-from "$nart" "${second_options[@]}" --total-num-update $((N / 6)) "${@:2}"
     average "sweep/$1" "$run/sweep/$1.pt"
 }
 

@@ -52,14 +52,25 @@ def test_other_systems_learn_from_the_same_text(variables, run_recipe, tmp_path)
     assert [(Path(value(c, "--save-dir")).name, value(c, "--max-update")) for c in trained] == [
         ("nart.ensemble", "30"),
         ("nart_dcrf.ensemble", "30"),
+        ("nart_dcrf.shallow", "30"),
         ("nart_ctc.glancing", "60"),
         ("nart_ctc.ensemble.nmla", "10"),
     ]
-    starts = ["teacher.pt", "nart.ensemble.pt", "teacher.pt", "nart_ctc.ensemble.pt"]
+    nart, ctc = "nart.ensemble.pt", "nart_ctc.ensemble.pt"
+    starts = ["teacher.pt", nart, nart, "teacher.pt", ctc]
     assert names(commands, ["fairseq-train"], "--init-from") == starts
-    assert {c[-1] for c in trained} >= {"--glancing", "nmla"}
-    tuned = ["nart_dcrf.ensemble.pt", "nart_ctc.glancing.pt", "nart_ctc.ensemble.nmla.pt"]
-    assert names(commands, ["fairseq-nart", "tune"], "--path") == tuned
+    assert [c[-2:] for c in trained][2:] == [
+        ["--decoder-layers", "2"],
+        ["2", "--glancing"],
+        ["--ctc-loss", "nmla"],
+    ]
+    tuned = [
+        "nart_dcrf.ensemble",
+        "nart_dcrf.shallow",
+        "nart_ctc.glancing",
+        "nart_ctc.ensemble.nmla",
+    ]
+    assert names(commands, ["fairseq-nart", "tune"], "--path") == [f"{name}.pt" for name in tuned]
     status, commands = run_recipe(f"{recipe} one_pass_rivals", **given, N="60")
     trained = [c for c in commands if c[0] == "fairseq-train"]
     assert {c[1] for c in trained} == {f"{run}/distilled.ensemble"}
