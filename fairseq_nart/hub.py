@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat.quiet import keeping_root_logger
-from fairseq_nart.errors import UserError, naming_line
+from fairseq_nart.errors import UserError, decode_each, name_line
 from fairseq_nart.options import require_allowed
 from fairseq_nart.subwords import Subwords, subword_scheme
 
@@ -132,7 +132,7 @@ class Translator:
         try:
             return " ".join(self.subwords.encode(line.strip()))
         except UserError as error:
-            raise UserError(f"line {number}: {error}") from error
+            name_line(number, error)
 
     def hypotheses(
         self, lines: Sequence[str], batch_size: int = 64, most: int | None = None
@@ -141,7 +141,7 @@ class Translator:
         first = self.task.first_line
         for places, source in self.batches(lines, batch_size):
             numbers = [first + place for place in places]
-            found = naming_line(lambda batch: self.engine(batch, most), source, numbers)
+            found = decode_each(lambda some, _: self.engine(some, most), source, numbers, name_line)
             yield from zip(places, found, strict=True)
 
 
