@@ -53,19 +53,26 @@ def new_folder(out: Path) -> Iterator[Path]:
         _require_replaceable(out)
     new.mkdir(parents=True, exist_ok=True)
     with exclusive(new):
-        if old.exists() and not out.exists():  # interrupted between the two moves below
-            os.replace(old, out)
+        _put_back(old, out)
         _empty(new)
         try:
             yield new
             if out.exists():
                 _require_replaceable(out)  # again, because an export takes a while
-                shutil.rmtree(old, ignore_errors=True)
                 os.replace(out, old)
             os.replace(new, out)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         finally:
-            for folder in (new, old):
-                shutil.rmtree(folder, ignore_errors=True)
+            _put_back(old, out)
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Undoes the first of the two moves if the second failed, and removes `old` otherwise."""
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
