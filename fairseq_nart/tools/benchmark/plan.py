@@ -67,7 +67,7 @@ from fairseq_nart.text import read_lines
 from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools.benchmark.names import OWN, counted, decoding_fields, name_of
 from fairseq_nart.tools.benchmark.records import Parameter
-from fairseq_nart.tools.benchmark.typed import build
+from fairseq_nart.tools.benchmark.schema import build
 
 PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16"),
