@@ -7,6 +7,7 @@ from pathlib import Path
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import exclusive
 from fairseq_nart.options import typed
+from fairseq_nart.tools import _model
 from fairseq_nart.tools.benchmark import lengths, stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE
@@ -49,9 +50,7 @@ def run(options: argparse.Namespace) -> None:
         if (number := getattr(options, name)) < 1:
             raise UserError(f"{typed(name)} must be at least 1, not {number}")
     plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
-    device = options.device or _device()
-    if device == "cuda" != _device():
-        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    device = _model.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
         _measure(Session(plan, options.out, device, options.sentences), options)
@@ -77,9 +76,3 @@ def _measure(session: Session, options: argparse.Namespace) -> None:
             stage()
     if "sweeps" in options.stages:
         stages.sweeps(session, options.batch_size)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
