@@ -126,6 +126,6 @@ class NartReg(Nart):
         """
         previous = tokens.roll(1, dims=1)
         previous[:, 0] = self.eos
-        memory = EncoderStates(features, features, mask, previous)  # of these, output and mask
+        memory = EncoderStates(features, features, mask, previous)  # only output and mask are read
         logits: Tensor = decoder.output_projection(decoder(decoder.embed(previous), real, memory))
         return logits

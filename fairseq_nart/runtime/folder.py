@@ -72,7 +72,7 @@ class Manifest:
     ffn_dim: int
     """Width of the feed-forward layers."""
     heads: int
-    """Of attention."""
+    """Attention heads of a layer."""
     pad: int
     eos: int
     unk: int
@@ -86,7 +86,7 @@ class Manifest:
     subwords: str | None
     """File name of the sentencepiece model."""
     constants: dict[str, Any]
-    """Of the system, for its `runtime` module."""
+    """Numbers that the `runtime` module needs."""
     decoding: dict[str, Option]
     """The decoding options by name."""
     arrays: str | None = None
