@@ -25,6 +25,12 @@ def require_in_range(options: Any, kind: type) -> None:
         require_allowed(option.name, value, choices_of(option), bounds_of(option))
 
 
+def require_positive(options: Any, *names: str) -> None:
+    """UserError for the first of the options `names` that is below 1."""
+    for name in names:
+        require_allowed(name, getattr(options, name), (), {"at least": 1})
+
+
 def require_default(options: Any, names: Iterable[str], why: str) -> None:
     """UserError for the first of the `names` whose option in the dataclass `options` is set.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fairseq_nart.errors import UserError, decode_each
-from fairseq_nart.options import require_allowed
 from fairseq_nart.text import bounded_lines, chunks, decode_lines
 
 CHUNK = 2048
@@ -24,11 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=64, help="sentences per batch (default: 64)"
     )
-
-
-def require_batch_size(options: argparse.Namespace) -> None:
-    """UserError if --batch-size is below 1."""
-    require_allowed("batch_size", options.batch_size, (), {"at least": 1})
 
 
 Translator = Callable[[list[str], int, int], list[str]]
