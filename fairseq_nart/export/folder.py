@@ -22,7 +22,7 @@ from fairseq_nart.models._registry import system_of
 from fairseq_nart.options import bounds_of, choices_of
 from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
 from fairseq_nart.tasks._options import alpha
-from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
+from fairseq_nart.teacher.graphs import TeacherGraphs
 
 MODEL = "model.onnx"
 SUBWORDS = "sentencepiece.model"
