@@ -107,7 +107,10 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     """Writes all files into an empty `folder`. UserError for a model without `runtime`."""
     model, task = translator.model, translator.task
     if model.runtime is None:
-        raise UserError(f"{type(model).__name__} names no `runtime`, so it cannot be exported")
+        raise UserError(
+            f"{type(model).__name__} names no `runtime`, so it cannot be exported: "
+            "docs/adding-a-system.md describes what an export needs"
+        )
     graphs: list[Graph] = model.graphs()
     scorer = None
     if request.teacher is not None:
