@@ -172,7 +172,7 @@ def arrays(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
             ) from error
 
 
-def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
+def decoding_values(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
     """The decoding options: the manifest's, replaced by `options` that are not None.
 
     UserError for an option that the model does not have, or for a value that it cannot have.
