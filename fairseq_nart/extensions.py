@@ -17,7 +17,7 @@ def load(folder: str | None = None) -> None:
     folder = folder or os.environ.get(VARIABLE)
     if folder:
         if not os.path.isdir(folder):
-            raise UserError(f"--user-dir {folder} is no folder: give the one of your package")
+            raise UserError(f"--user-dir {folder} is not a folder: give that of your package")
         from fairseq import utils
 
         os.environ[VARIABLE] = os.path.abspath(folder)

@@ -89,7 +89,7 @@ def test_tools_know_the_options_of_the_users_systems(checkpoint, data, package, 
     command[command.index(package)] = tmp_path / "none"
     done = subprocess.run(command, input=f"{SOURCE}\n", capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert f"--user-dir {tmp_path / 'none'} is no folder" in done.stderr
+    assert f"--user-dir {tmp_path / 'none'} is not a folder" in done.stderr
 
 
 def test_task_from_before_registration_uses_the_default(task, package):
