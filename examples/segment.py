@@ -87,7 +87,7 @@ def train(lines: Iterator[str], pieces: int, file: Path) -> None:
 def segment(options: argparse.Namespace) -> None:
     """Trains the model if needed and writes all files, or none if anything fails.
 
-    OSError or ValueError for what the user can fix.
+    OSError or UserError for what the user can fix.
     """
     raw, out, splits = options.raw, options.out, options.splits
     names = [(split, language) for split in splits for language in options.languages]
@@ -167,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         segment(options)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         parser.error(str(error))
 
 

@@ -29,30 +29,37 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="fairseq-nart", description=__doc__)
     commands = parser.add_subparsers(dest="tool", required=True, metavar="TOOL")
-    for name, line in TOOLS.items():
-        command = commands.add_parser(name, help=line)
-        # Import only the requested tool: `report` needs no torch.
-        if arguments[:1] == [name]:
-            try:
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # its info messages concern training
+    tool = "".join(arguments[:1])
+    try:
+        for name, line in TOOLS.items():
+            command = commands.add_parser(name, help=line)
+            # Import only the requested tool: `report` needs no torch.
+            if tool == name:
+                extensions.load(_user_dir(arguments))  # before its systems' options are added
                 module = importlib.import_module(f"fairseq_nart.tools.{_module(name, arguments)}")
                 command.description = module.__doc__
                 module.add_arguments(command)
-            except ModuleNotFoundError as error:
-                return _lacking(name, error)
-            command.add_argument("--user-dir", help="folder of a package with your own systems")
-    options = parser.parse_args(arguments)
-    user_dir = vars(options).pop("user_dir")
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # its info messages concern training
-    try:
-        extensions.load(user_dir)
-        name = _module(options.tool, arguments)
-        importlib.import_module(f"fairseq_nart.tools.{name}").run(options)
+                command.add_argument("--user-dir", help="folder of a package with your own systems")
+        options = parser.parse_args(arguments)
+        del options.user_dir
+        module.run(options)
+    except ModuleNotFoundError as error:
+        return _lacking(tool, error)
     except (OSError, UserError) as error:
-        print(f"fairseq-nart {options.tool}: {error}", file=sys.stderr)
+        print(f"fairseq-nart {tool}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _user_dir(arguments: list[str]) -> str | None:
+    """The value of --user-dir."""
+    parser = argparse.ArgumentParser(prog="fairseq-nart", add_help=False)
+    parser.add_argument("--user-dir")
+    folder: str | None = parser.parse_known_args(arguments)[0].user_dir
+    return folder
 
 
 def _lacking(tool: str, error: ModuleNotFoundError) -> int:

@@ -25,8 +25,9 @@ def replacing(file: Path) -> Iterator[Path]:
         try:
             yield temporary
             os.replace(temporary, file)
-        finally:
+        except BaseException:  # after a success, another process may already use the name
             temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

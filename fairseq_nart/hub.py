@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fairseq_nart.compat.quiet import keeping_root_logger
-from fairseq_nart.errors import UserError, naming_line
+from fairseq_nart.errors import UserError, decode_each, name_line
 from fairseq_nart.options import require_allowed
 from fairseq_nart.subwords import Subwords, subword_scheme
 
@@ -99,9 +99,8 @@ class Translator:
         """The `most` best translations of each line, or all if it is None."""
         if isinstance(lines, str):
             raise TypeError("translate takes a list of lines: wrap a single line in [ ]")
-        self.task.first_line = first_line
         result: list[list[Translation]] = [[] for _ in lines]
-        for index, hypotheses in self.hypotheses(lines, batch_size, most):
+        for index, hypotheses in self.hypotheses(lines, batch_size, most, first_line):
             result[index] = [Translation(self.text(h.tokens), h.score) for h in hypotheses]
         return result
 
@@ -110,7 +109,7 @@ class Translator:
         return self.subwords.decode(self.task.target_dictionary.string(tokens).split(" "))
 
     def batches(
-        self, lines: Sequence[str], batch_size: int
+        self, lines: Sequence[str], batch_size: int, first_line: int = 1
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Yields, per batch, the indices of its lines in `lines` and their token ids (B,S).
 
@@ -118,9 +117,10 @@ class Translator:
         """
         require_allowed("batch_size", batch_size, (), {"at least": 1})
         tokens, lengths = self.task.get_interactive_tokens_and_lengths(
-            [self._pieces(number, line) for number, line in enumerate(lines, self.task.first_line)],
+            [self._pieces(number, line) for number, line in enumerate(lines, first_line)],
             lambda pieces: pieces,
         )
+        self.task.first_line = first_line
         data = self.task.build_dataset_for_inference(tokens, lengths)
         # Batching lines of similar length saves padding; the indices restore the order.
         order = sorted(range(len(data)), key=data.num_tokens)
@@ -132,16 +132,19 @@ class Translator:
         try:
             return " ".join(self.subwords.encode(line.strip()))
         except UserError as error:
-            raise UserError(f"line {number}: {error}") from error
+            name_line(number, error)
 
     def hypotheses(
-        self, lines: Sequence[str], batch_size: int = 64, most: int | None = None
+        self,
+        lines: Sequence[str],
+        batch_size: int = 64,
+        most: int | None = None,
+        first_line: int = 1,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """The index of each line, in any order, and its `most` best hypotheses, or all."""
-        first = self.task.first_line
-        for places, source in self.batches(lines, batch_size):
-            numbers = [first + place for place in places]
-            found = naming_line(lambda batch: self.engine(batch, most), source, numbers)
+        for places, source in self.batches(lines, batch_size, first_line):
+            numbers = [first_line + place for place in places]
+            found = decode_each(lambda some, _: self.engine(some, most), source, numbers, name_line)
             yield from zip(places, found, strict=True)
 
 

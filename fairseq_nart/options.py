@@ -5,7 +5,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from enum import EnumType
 from typing import Any
@@ -23,6 +23,22 @@ def require_in_range(options: Any, kind: type) -> None:
     for option in fields(kind):
         value = getattr(options, option.name)
         require_allowed(option.name, value, choices_of(option), bounds_of(option))
+
+
+def require_positive(options: Any, *names: str) -> None:
+    """UserError for the first of the options `names` that is below 1."""
+    for name in names:
+        require_allowed(name, getattr(options, name), (), {"at least": 1})
+
+
+def require_default(options: Any, names: Iterable[str], why: str) -> None:
+    """UserError for the first of the `names` whose option in the dataclass `options` is set.
+
+    `why` completes the message, such as "needs a teacher: leave it out".
+    """
+    for name in names:
+        if getattr(options, name) != getattr(type(options), name):
+            raise UserError(f"{typed(name)} {why}")
 
 
 def choices_of(option: "Field[Any]") -> list[Any]:

@@ -22,7 +22,7 @@ LONGEST = 1 << 20
 """Most bytes of a line that `bounded_lines` yields."""
 
 _CHARACTERS = 1 << 23
-"""After so many, `chunks` begins another list."""
+"""`chunks` begins another list after this many characters."""
 
 
 def read_lines(file: Path) -> list[str]:

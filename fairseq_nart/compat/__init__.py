@@ -5,8 +5,8 @@ fixed here in memory, one small function per bug, with the reason beside it. No 
 is changed, and a fix does nothing where its bug is gone. Nothing here depends on
 non-autoregressive models.
 
-:func:`apply` is called when fairseq imports ``--user-dir``. It may be called any number of times;
-a later call also fixes modules imported since the previous one.
+:func:`apply` is called when our task is imported, for example by ``--user-dir fairseq_nart``. It
+may be called any number of times; a later call also fixes modules imported since the previous one.
 
 Two known bugs need no fix here. The teacher reranker of fairseq's iterative generator reads an
 attribute of a dict; this project has its own rescorer. ``fairseq-score --sacrebleu`` passes file

@@ -1,7 +1,7 @@
 """Finds what the options in a checkpoint would make fairseq read from this machine.
 
 The options are those of the training run, on the machine of whoever made the checkpoint. When a
-model is built again, fairseq opens the files that some of them name, and omegaconf replaces
+model is rebuilt, fairseq opens the files that some of them name, and omegaconf replaces
 ``${oc.env:NAME}`` by an environment variable. Neither is needed to load a trained model.
 """
 
@@ -14,8 +14,8 @@ UNNEEDED = ("encoder_embed_path", "decoder_embed_path")
 """Embeddings that training began with: the checkpoint has the trained ones."""
 
 NEEDED = ("pretrained_checkpoint", "pretrained_xlm_checkpoint")
-"""Checkpoints of which a model of ``fconv_self_att`` or ``transformer_from_pretrained_xlm`` is
-built again."""
+"""Checkpoints from which a model of ``fconv_self_att`` or ``transformer_from_pretrained_xlm`` is
+rebuilt."""
 
 _LOOKUP = re.compile(r"\$\{\s*[\w.]+\s*:[^}]*\}?")
 
@@ -46,7 +46,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def clear_unneeded(state: dict[str, Any], given: Collection[str]) -> dict[str, str]:
-    """Set the options ``UNNEEDED`` to None, but for those that the user has `given`.
+    """Set the options ``UNNEEDED`` to None, except those that the user has `given`.
 
     Returns what they named.
     """
@@ -60,7 +60,7 @@ def clear_unneeded(state: dict[str, Any], given: Collection[str]) -> dict[str, s
 
 
 def needed(state: dict[str, Any], given: Collection[str]) -> dict[str, str]:
-    """What the options ``NEEDED`` name, but for those that the user has `given`."""
+    """What the options ``NEEDED`` name, except those that the user has `given`."""
     return {
         option: str(value)
         for model in _models(state)

@@ -40,7 +40,7 @@ _NOISE: tuple[tuple[str, type[Warning], str], ...] = (
 )
 
 FIRST = _NOISE[0][0]
-"""Shows in the list of filters whether they were added."""
+"""The first filter. Python's list of filters holds it if they were added."""
 
 
 def silence_deprecations() -> None:

@@ -21,10 +21,10 @@ from fairseq_nart.compat.programs import loaded
 logger = logging.getLogger(__name__)
 
 _FP32_PARAMS = "fp32_params"
-"""Of an optimizer's state: its weights in fp32, in their order."""
+"""Entry of an optimizer's state: its weights in fp32, in their order."""
 
 _PATIENCE = "patience"
-"""Of a checkpoint's extra state: what ``--patience`` compares and counts."""
+"""Entry of a checkpoint's extra state: what ``--patience`` compares and counts."""
 
 
 def fix_resuming() -> None:

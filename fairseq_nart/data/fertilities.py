@@ -33,7 +33,7 @@ def sentence_starts(sizes: Any) -> np.ndarray:
 
 
 def _read(file: Path) -> np.ndarray:
-    """The numbers in a file (tokens,), mapped into memory. UserError if they are not such."""
+    """The numbers in a file (tokens,), mapped into memory. UserError if it holds anything else."""
     array: np.ndarray = read_arrays(file, mmap_mode="r")
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise UserError(f"{file} holds {array.dtype} of shape {array.shape}, not fertilities")

@@ -38,7 +38,7 @@ def files_of(
         name = f"{split}{number or ''}"
         prefixes = [f"{name}.{source}-{target}", f"{name}.{target}-{source}"]
         files = ((data / f"{prefix}.{source}", data / f"{prefix}.{target}") for prefix in prefixes)
-        existing = next((pair for pair in files if _with(pair[0], ".bin").exists()), None)
+        existing = next((pair for pair in files if Path(f"{pair[0]}.bin").exists()), None)
         if existing is None:
             return
         yield existing
@@ -46,7 +46,7 @@ def files_of(
 
 def require_sentences(file: Path) -> None:
     """UserError if `file`, given without extension, exists and holds no sentence."""
-    binary = _with(file, ".bin")
+    binary = Path(f"{file}.bin")
     if binary.exists() and not binary.stat().st_size:
         raise UserError(
             f"{binary} is empty, because its text has no lines: give a text with sentences and run "
@@ -65,14 +65,14 @@ def open_indexed(file: Path, dictionary: Dictionary | None = None) -> Any:
     except (AssertionError, KeyError, ValueError, struct.error) as error:
         fault = str(error) or type(error).__name__
     raise UserError(
-        f"{_with(file, '.idx')} is damaged or no index of data ({fault}): copy the data again, or "
+        f"{file}.idx is damaged or no index of data ({fault}): copy the data again, or "
         "run fairseq-preprocess again"
     )
 
 
 def special_symbol(file: Path, dictionary: Dictionary) -> str | None:
     """Names the first line with a special symbol in `file`, given without extension, or None."""
-    if not _with(file, ".bin").exists():
+    if not Path(f"{file}.bin").exists():
         return None
     data = open_indexed(file, dictionary)
     first = _first_in_mmap if isinstance(data, indexed_dataset.MMapIndexedDataset) else _first
@@ -168,7 +168,3 @@ def make_readable(data: LanguagePairDataset, most: tuple[int, int]) -> None:
     if data.tgt_sizes is not None:
         data.tgt_sizes = np.minimum(data.tgt_sizes, most[1])
         data.sizes = np.vstack((data.src_sizes, data.tgt_sizes)).T
-
-
-def _with(file: Path, ending: str) -> Path:
-    return file.with_name(file.name + ending)

@@ -59,11 +59,11 @@ class Split:
 
     def source_sha256(self) -> str:
         """Hexadecimal SHA-256 of the source's token ids."""
-        return sha256(_with(self.source_file, ".bin"))
+        return sha256(Path(f"{self.source_file}.bin"))
 
     def sha256(self) -> dict[str, str]:
         """Hexadecimal SHA-256 of each side's token ids; OSError if there is no target."""
-        target = sha256(_with(self.target_file, ".bin"))
+        target = sha256(Path(f"{self.target_file}.bin"))
         return {"source": self.source_sha256(), "target": target}
 
 
@@ -80,20 +80,15 @@ def open_splits(data: Path, names: Sequence[str], languages: tuple[str, str]) ->
     return [Split.open(data, name, languages) for name in names]
 
 
-def _with(file: Path, ending: str) -> Path:
-    return file.with_name(file.name + ending)
-
-
 def _load(file: Path) -> Any:
     """The indexed data set, or None if it does not exist."""
-    existing = {ending: _with(file, ending).exists() for ending in (".bin", ".idx")}
-    if not any(existing.values()):
+    missing = [end for end in (".bin", ".idx") if not Path(f"{file}{end}").exists()]
+    if len(missing) == 2:
         return None
-    for ending, exists in existing.items():
-        if not exists:
-            raise UserError(
-                f"{_with(file, ending)} is missing, so the data set is incomplete: run "
-                "fairseq-preprocess again"
-            )
+    if missing:
+        raise UserError(
+            f"{file}{missing[0]} is missing, so the data set is incomplete: run fairseq-preprocess "
+            "again"
+        )
     sentences.require_sentences(file)
     return sentences.open_indexed(file)

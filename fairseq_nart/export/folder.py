@@ -22,7 +22,7 @@ from fairseq_nart.models._registry import system_of
 from fairseq_nart.options import bounds_of, choices_of
 from fairseq_nart.runtime.folder import MANIFEST, Manifest, Option, Scorer
 from fairseq_nart.tasks._options import alpha
-from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
+from fairseq_nart.teacher.graphs import TeacherGraphs
 
 MODEL = "model.onnx"
 SUBWORDS = "sentencepiece.model"
@@ -53,19 +53,26 @@ def new_folder(out: Path) -> Iterator[Path]:
         _require_replaceable(out)
     new.mkdir(parents=True, exist_ok=True)
     with exclusive(new):
-        if old.exists() and not out.exists():  # interrupted between the two moves below
-            os.replace(old, out)
+        _put_back(old, out)
         _empty(new)
         try:
             yield new
             if out.exists():
                 _require_replaceable(out)  # again, because an export takes a while
-                shutil.rmtree(old, ignore_errors=True)
                 os.replace(out, old)
             os.replace(new, out)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         finally:
-            for folder in (new, old):
-                shutil.rmtree(folder, ignore_errors=True)
+            _put_back(old, out)
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Undoes the first of the two moves if the second failed, and removes `old` otherwise."""
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
@@ -100,7 +107,10 @@ def write(translator: Translator, request: Request, folder: Path) -> Manifest:
     """Writes all files into an empty `folder`. UserError for a model without `runtime`."""
     model, task = translator.model, translator.task
     if model.runtime is None:
-        raise UserError(f"{type(model).__name__} names no `runtime`, so it cannot be exported")
+        raise UserError(
+            f"{type(model).__name__} names no `runtime`, so it cannot be exported: "
+            "docs/adding-a-system.md describes what an export needs"
+        )
     graphs: list[Graph] = model.graphs()
     scorer = None
     if request.teacher is not None:

@@ -25,7 +25,7 @@ from fairseq_nart.generation.passes import (
 from fairseq_nart.generation.ranking import Hypothesis, Ranking, ScoredPass
 from fairseq_nart.generation.system import Request, Rescorer, System
 from fairseq_nart.layers.states import EncoderStates, Proposal
-from fairseq_nart.options import typed
+from fairseq_nart.options import require_default, typed
 
 __all__ = ["Engine", "Hypothesis"]
 
@@ -47,13 +47,8 @@ class Engine:
         rescorer: Rescorer | None = None,
     ) -> None:
         self.options = options or model.Decoding()
-        for option in fields(self.options):
-            idle = option.name in model.idle_options
-            if idle and getattr(self.options, option.name) != option.default:
-                raise UserError(
-                    f"{typed(option.name)} has no effect on this {type(model).__name__}: leave it "
-                    "out"
-                )
+        why = f"has no effect on this {type(model).__name__}: leave it out"
+        require_default(self.options, model.idle_options, why)
         self.model = model
         self.eos = eos
         self.pad = pad

@@ -2,12 +2,13 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fairseq_nart.errors import UserError
+from fairseq_nart.errors import UserError, decode_each
 from fairseq_nart.generation.engine import Engine, Hypothesis
 
 logger = logging.getLogger(__name__)
@@ -47,17 +48,15 @@ class NartGenerator:
             for hypotheses in self._decode(sample["net_input"]["src_tokens"], sample.get("id"))
         ]
 
-    def _decode(self, source: Tensor, ids: Tensor | None) -> list[list[Hypothesis]]:
-        try:
+    def _decode(self, source: Tensor, ids: Tensor | None) -> Iterable[list[Hypothesis]]:
+        if self.strict:
             return self.engine(source, self.most)
-        except UserError as error:
-            if self.strict:
-                raise
-            if len(source) > 1:
-                rows = (slice(row, row + 1) for row in range(len(source)))
-                parts = ((source[row], None if ids is None else ids[row]) for row in rows)
-                return [hypotheses for part in parts for hypotheses in self._decode(*part)]
-            name = "a line" if ids is None else f"H-{int(ids)}"
-            logger.error("%s: %s. Its translation is left empty", name, error)
-            empty = Hypothesis(source.new_tensor([self.eos]), -math.inf, torch.tensor([-math.inf]))
-            return [[empty]]
+        numbers = [None] * len(source) if ids is None else ids.tolist()
+        return decode_each(
+            lambda rows, _: self.engine(rows, self.most), source, numbers, self._left_empty
+        )
+
+    def _left_empty(self, number: int | None, error: UserError) -> list[Hypothesis]:
+        name = "a line" if number is None else f"H-{number}"
+        logger.error("%s: %s. Its translation is left empty", name, error)
+        return [Hypothesis(torch.tensor([self.eos]), -math.inf, torch.tensor([-math.inf]))]

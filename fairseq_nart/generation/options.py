@@ -11,7 +11,7 @@ from typing import Optional
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.generation.stopping import STOPPING_RULES, RefinementStop
-from fairseq_nart.options import require_in_range, typed
+from fairseq_nart.options import require_default, require_in_range
 
 
 @dataclass
@@ -151,9 +151,5 @@ class PathDecoding(Deduplicating):
         super().__post_init__()
         if self.dag_search == PathSearch.viterbi:
             return
-        for name in ("dag_length_penalty", "dag_paths"):
-            if getattr(self, name) != getattr(PathDecoding, name):
-                raise UserError(
-                    f"{typed(name)} is for --dag-search viterbi, not {self.dag_search}: leave one "
-                    "of the two out"
-                )
+        why = f"is for --dag-search viterbi, not {self.dag_search}: leave one of the two out"
+        require_default(self, ("dag_length_penalty", "dag_paths"), why)

@@ -27,7 +27,7 @@ class LatentPredictor(Decoder):
         )
         self.end = codes
         self.width = 2 * size.dim * layers
-        """Of the cache."""
+        """Width of the cache."""
         self.start_vector = nn.Parameter(torch.randn(size.dim))
 
     def logits(self, vectors: Tensor, mask: Tensor, states: EncoderStates) -> Tensor:

@@ -13,7 +13,7 @@ from fairseq_nart.latent.statistics import Statistics, Usage
 from fairseq_nart.losses.workers import of_first_worker, total
 
 EPSILON = 1e-5
-"""Of Laplace smoothing."""
+"""Constant of Laplace smoothing."""
 
 IDLE = 20
 """A code vector that no latent has used in this many updates is replaced by one from the batch. In
@@ -75,7 +75,7 @@ class VectorQuantizer(Statistics):
         return _looked_up(self.codebook(), digits).flatten(-2)
 
     def _places(self) -> Tensor:
-        """(n,) what a digit of each slice counts for."""
+        """(n,) the place value of each slice's digit."""
         places: Tensor = self.each ** torch.arange(self.slices, device=self.counts.device)
         return places
 

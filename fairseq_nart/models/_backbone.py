@@ -215,7 +215,7 @@ class NartModel(BaseFairseqModel):
         return {}
 
     def encoder_graph(self, **further: Tensor) -> tuple[Graph, dict[str, Tensor]]:
-        """Its graph and the outputs for its example, inputs of the next graph.
+        """The graph `encode`, and its outputs for its example, which are inputs of the next graph.
 
         `further` are examples of what `encoded` takes besides the tokens.
         """

@@ -13,7 +13,6 @@ from torch import Tensor
 from fairseq_nart.crf import Lattice, LinearChainCRF
 from fairseq_nart.crf import layer as crf_layer
 from fairseq_nart.crf.candidates import top_candidates
-from fairseq_nart.errors import UserError
 from fairseq_nart.generation.options import DecodingOptions
 from fairseq_nart.generation.system import Request
 from fairseq_nart.layers import exporting
@@ -21,7 +20,7 @@ from fairseq_nart.layers.states import Decoded
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy, token_cross_entropy_and_scores
 from fairseq_nart.models._backbone import NartModel
-from fairseq_nart.options import typed
+from fairseq_nart.options import require_default
 
 
 @dataclass
@@ -271,12 +270,8 @@ class WithHead(NartModel):
 def _build_crf(cfg: OutputConfig, vocab_size: int, dim: int) -> LinearChainCRF | None:
     """The CRF, or None if `--output` is softmax. UserError for CRF options with a softmax."""
     if cfg.output == "softmax":
-        for name in ("crf_rank", "crf_candidates", "nar_loss_weight"):
-            if getattr(cfg, name) != getattr(OutputConfig, name):
-                raise UserError(
-                    f"{typed(name)} is for a CRF, but --output is softmax: type --output crf or "
-                    "dcrf, or leave it out"
-                )
+        why = "is for a CRF, but --output is softmax: type --output crf or dcrf, or leave it out"
+        require_default(cfg, ("crf_rank", "crf_candidates", "nar_loss_weight"), why)
         return None
     dynamic = cfg.output == "dcrf"
     return LinearChainCRF(

@@ -1,7 +1,7 @@
 """The base class of systems with discrete latents: autoencoder, latent predictor and decoder.
 
-A target of T tokens is compressed to ceil(T / C) latents, from which and from the source the
-decoder predicts all tokens at once. In decoding, a small autoregressive model predicts the latents,
+A target of T tokens is compressed to ceil(T / C) latents. From them and the source, the decoder
+predicts all tokens at once. In decoding, a small autoregressive model predicts the latents,
 and with them the length: the decoder fills C positions for each, and the output ends at the EOS.
 """
 

@@ -78,9 +78,9 @@ def warm_start(model: NartModel, weights: dict[str, Tensor], path: str) -> str:
         for name in shared:
             own[name].copy_(theirs[name])
     depths = "".join(
-        f"; {theirs} {side} layers there, {ours} here"
-        for (side, theirs), ours in zip(their_layers.items(), _layers(own).values())
-        if theirs != ours
+        f"; {there} {side} layers there, {here} here"
+        for (side, there), here in zip(their_layers.items(), _layers(own).values())
+        if there != here
     )
     return (
         f"initialised {len(shared)} of {len(own)} tensors from {path}; "

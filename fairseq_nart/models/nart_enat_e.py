@@ -11,6 +11,7 @@ from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._registry import register_system
 from fairseq_nart.models.nart import CopyingConfig, Nart
+from fairseq_nart.options import require_default
 
 
 @dataclass
@@ -77,6 +78,13 @@ class NartEnatE(Nart):
             self.discriminator = Discriminator(
                 cfg.embed_dim, cfg.adversary_dim, cfg.adversary_lr_scale
             )
+
+    def prepare_training(self, task: FairseqTask) -> None:
+        """UserError for options of a discriminator that does not exist."""
+        if not self.cfg.adversary_weight:
+            why = "has no effect with --adversary-weight 0: leave one of the two out"
+            names = ("adversary_warmup", "adversary_lr_scale", "adversary_dim")
+            require_default(self.cfg, names, why)
 
     def drop_training_parts(self) -> None:
         """Removes the discriminator."""

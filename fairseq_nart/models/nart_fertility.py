@@ -9,7 +9,6 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_nart.data.fertilities import Fertilities
-from fairseq_nart.errors import UserError
 from fairseq_nart.generation.graph import Graph, example_targets
 from fairseq_nart.generation.options import Deduplicating
 from fairseq_nart.generation.system import Request
@@ -23,6 +22,7 @@ from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.models._backbone import BackboneConfig
 from fairseq_nart.models._heads import CrfDecoding, OutputConfig, WithHead
 from fairseq_nart.models._registry import register_system
+from fairseq_nart.options import require_default
 from fairseq_nart.teacher.rescoring import EncodedSource, TeacherRescorer
 
 
@@ -116,11 +116,9 @@ class NartFertility(WithHead):
 
     def teacher_path(self) -> str | None:
         """The teacher's checkpoint for fine-tuning. UserError for a weight without a teacher."""
-        weighted = self.cfg.finetune_weight != self.Config.finetune_weight
-        if weighted and not self.cfg.finetune_with:
-            raise UserError(
-                "--finetune-weight needs a teacher: give --finetune-with, or leave it out"
-            )
+        if not self.cfg.finetune_with:
+            why = "needs a teacher: give --finetune-with, or leave it out"
+            require_default(self.cfg, ["finetune_weight"], why)
         return self.cfg.finetune_with
 
     def propose(self, states: EncoderStates, options: FertilityDecoding) -> FertilityProposal:

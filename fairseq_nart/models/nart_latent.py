@@ -16,7 +16,7 @@ from fairseq_nart.latent.vector_quantizer import VectorQuantizer
 from fairseq_nart.models._latent import LatentModel
 from fairseq_nart.models._latent_options import CodebookConfig
 from fairseq_nart.models._registry import register_system
-from fairseq_nart.options import typed
+from fairseq_nart.options import require_default, typed
 
 
 @dataclass
@@ -48,12 +48,8 @@ class NartLatent(LatentModel):
         """UserError for options of the other quantiser, and for slices that do not fit."""
         super().__init__(cfg, task)
         if cfg.quantizer == "semhash":
-            for name in ("codebook_slices", "codebook_decay", "commitment_weight"):
-                if getattr(cfg, name) != getattr(NartLatentConfig, name):
-                    raise UserError(
-                        f"{typed(name)} is for --quantizer dvq, but it is semhash: type "
-                        "--quantizer dvq, or leave it out"
-                    )
+            why = "is for --quantizer dvq, but it is semhash: type --quantizer dvq, or leave it out"
+            require_default(cfg, ("codebook_slices", "codebook_decay", "commitment_weight"), why)
             self.add_latents(SemanticHashing(cfg.embed_dim, cfg.ffn_embed_dim, cfg.latent_bits))
             return
         for name in ("embed_dim", "latent_bits"):

@@ -27,6 +27,7 @@ from fairseq_nart.losses.tokens import token_cross_entropy
 from fairseq_nart.models._heads import CrfDecoding, most_probable
 from fairseq_nart.models._registry import register_system
 from fairseq_nart.models.nart import Nart, NartConfig
+from fairseq_nart.options import require_default
 
 
 @dataclass
@@ -73,12 +74,9 @@ class NartRefinement(Nart):
         if cfg.glancing:
             raise UserError("--glancing has no effect on nart_refinement: leave it out")
         self.refines = cfg.train_iterations > 1
-        if not self.refines and cfg.denoising_probability != self.Config.denoising_probability:
-            raise UserError(
-                "--denoising-probability concerns refinement, but --train-iterations 1 trains "
-                "none: leave one of the two out"
-            )
         if not self.refines:  # equal to NART: its second decoder is untrained
+            why = "concerns refinement, but --train-iterations 1 trains none: leave one out"
+            require_default(cfg, ["denoising_probability"], why)
             self.idle_options += ("refinement_iterations", "refinement_stop")
         # The share of corrupted words before each refinement, falling from pass to pass. (The
         # authors' code starts below 0.9: 0.63, 0.37, 0.1 for four passes.)

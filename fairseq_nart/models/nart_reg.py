@@ -11,7 +11,6 @@ from typing import Optional
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from fairseq_nart.errors import UserError
 from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.layers.transformer import Decoder
 from fairseq_nart.losses.similarity import neighbour_similarity
@@ -19,6 +18,7 @@ from fairseq_nart.losses.terms import LossTerm
 from fairseq_nart.losses.tokens import token_cross_entropy
 from fairseq_nart.models._registry import register_system
 from fairseq_nart.models.nart import Nart, NartConfig
+from fairseq_nart.options import require_default
 
 
 @dataclass
@@ -75,15 +75,12 @@ class NartReg(Nart):
                 positional_attention=False,
                 causal=True,
             )
-        elif cfg.reconstruction_layers is not None:
-            raise UserError(
-                "--reconstruction-layers has no effect with --reconstruction-weight 0: leave one "
-                "of the two out"
-            )
-        if cfg.regularization_warmup and not (cfg.similarity_weight or cfg.reconstruction_weight):
-            raise UserError(
-                "--regularization-warmup has no effect if both weights are 0: leave it out"
-            )
+        else:
+            why = "has no effect with --reconstruction-weight 0: leave one of the two out"
+            require_default(cfg, ["reconstruction_layers"], why)
+        if not (cfg.similarity_weight or cfg.reconstruction_weight):
+            why = "has no effect if both weights are 0: leave it out"
+            require_default(cfg, ["regularization_warmup"], why)
 
     def set_num_updates(self, num_updates: int) -> None:
         """Called by fairseq before each update, also after training was resumed."""
@@ -126,6 +123,6 @@ class NartReg(Nart):
         """
         previous = tokens.roll(1, dims=1)
         previous[:, 0] = self.eos
-        memory = EncoderStates(features, features, mask, previous)  # of these, output and mask
+        memory = EncoderStates(features, features, mask, previous)  # only output and mask are read
         logits: Tensor = decoder.output_projection(decoder(decoder.embed(previous), real, memory))
         return logits

@@ -20,7 +20,7 @@ class Hypothesis:
     """The score that ranks candidates, in nats."""
     iterations: int = 1
     place: int = 0
-    """Among all candidates of the sentence. The first of equal scores is the better one."""
+    """Its index among all candidates of the sentence. Of equal scores, the lowest index wins."""
 
 
 @dataclass(frozen=True)

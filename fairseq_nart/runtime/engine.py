@@ -38,7 +38,7 @@ class Engine:
         there is no teacher to rescore with."""
         self.manifest = manifest
         rescore, best = options.pop("rescore", None), options.pop("rescore_best", None)
-        values = folders.value_of(manifest, options)
+        values = folders.decoding_values(manifest, options)
         graphs = load(folder / manifest.model, threads)
         try:
             module = importlib.import_module(f"fairseq_nart.runtime.{manifest.runtime}")

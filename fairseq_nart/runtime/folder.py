@@ -72,7 +72,7 @@ class Manifest:
     ffn_dim: int
     """Width of the feed-forward layers."""
     heads: int
-    """Of attention."""
+    """Attention heads of a layer."""
     pad: int
     eos: int
     unk: int
@@ -86,7 +86,7 @@ class Manifest:
     subwords: str | None
     """File name of the sentencepiece model."""
     constants: dict[str, Any]
-    """Of the system, for its `runtime` module."""
+    """Numbers that the `runtime` module needs."""
     decoding: dict[str, Option]
     """The decoding options by name."""
     arrays: str | None = None
@@ -172,7 +172,7 @@ def arrays(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
             ) from error
 
 
-def value_of(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
+def decoding_values(manifest: Manifest, options: dict[str, Any]) -> dict[str, Any]:
     """The decoding options: the manifest's, replaced by `options` that are not None.
 
     UserError for an option that the model does not have, or for a value that it cannot have.

@@ -68,7 +68,7 @@ def decode_lattice(model: Translator, line: str, shown: int) -> Lattice:
     if not model.has_crf:
         raise UserError(f"{model.name} has no CRF, so it has no lattice")
     if not line.strip():
-        raise UserError("the sentence is empty")
+        raise UserError("the sentence is empty: give one with words")
     if shown < 2:
         raise UserError(f"at least 2 candidates must be shown, not {shown}")
     system = cast(Runtime, model.engine.system)

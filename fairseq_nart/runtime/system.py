@@ -35,6 +35,7 @@ class System:
         self.arrays = arrays
         known = self.Decoding.__dataclass_fields__
         self.checked: Any = self.Decoding(**{x: y for x, y in options.items() if x in known})
+        """The options of `Decoding`, with its methods; `options` has all of the manifest."""
         self.options = SimpleNamespace(**options)
         self.crf_paths: int = options.get("crf_paths", 1)
         counts = (y for x, y in options.items() if manifest.decoding[x].candidates)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairseq_nart.errors import UserError
+from fairseq_nart.errors import UserError, name_line
 from fairseq_nart.runtime.folder import Manifest
 from fairseq_nart.subwords import Subwords, subword_scheme
 
@@ -39,7 +39,7 @@ class Text:
             # As fairseq reads a line: any white space divides tokens.
             pieces = " ".join(self.subwords.encode(line.strip())).split()
         except UserError as error:
-            raise UserError(f"line {number}: {error}") from error
+            name_line(number, error)
         return self.numbered(pieces, number)
 
     def numbered(self, pieces: Sequence[str], number: int = 1) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairseq_nart.errors import UserError, naming_line
+from fairseq_nart.errors import UserError, decode_each, name_line
 from fairseq_nart.options import require_allowed
 from fairseq_nart.runtime import folder as folders
 from fairseq_nart.runtime.candidates import Hypothesis
@@ -123,7 +123,9 @@ class Translator:
             places = order[start : start + batch_size]
             batch = [sources[place] for place in places]
             numbers = [first_line + place for place in places]
-            found = naming_line(lambda some: self.engine(some, most, scored), batch, numbers)
+            found = decode_each(
+                lambda some, _: self.engine(some, most, scored), batch, numbers, name_line
+            )
             yield from zip(places, found, strict=True)
 
 

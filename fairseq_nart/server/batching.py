@@ -17,10 +17,10 @@ from fairseq_nart.runtime import Lattice, Translation, Translator
 from fairseq_nart.server.metrics import Histogram
 
 BATCH = 64
-"""Lines, after which a call of the model takes no further request."""
+"""A call of the model takes no further request once it has this many lines."""
 
 MOST = 5
-"""Translations of a line that are answered: the best and its alternatives."""
+"""Translations in the answer for each line: the best and its alternatives."""
 
 SHOWN = 6
 """Candidates per position in a lattice."""
@@ -65,7 +65,7 @@ class Batcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Answers what waits, refuses what is new, and ends the thread."""
+        """Refuses new jobs, answers those that wait, and ends the thread."""
         with self._lock:
             self._open = False
             self._jobs.put(None)
@@ -107,7 +107,8 @@ class Batcher:
                 self._translate(together)
 
     def _next(self) -> tuple[list[_Translate | _Look], bool]:
-        """What waits, as soon as anything does, up to about BATCH lines; whether it is the last."""
+        """Waits for a job. Returns it with others that wait, up to about BATCH lines, and whether
+        they are the last."""
         jobs: list[_Translate | _Look] = []
         lines = 0
         with contextlib.suppress(Empty):

@@ -1,4 +1,4 @@
-"""Reads the bodies of requests. What is wrong with one is answered in one sentence."""
+"""Reads the bodies of requests. Invalid ones are refused with one sentence that says why."""
 
 import asyncio
 import json

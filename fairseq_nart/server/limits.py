@@ -13,9 +13,9 @@ class Limits:
     body: int = 1 << 20
     """Bytes of a request."""
     lines: int = 256
-    """Of a request."""
+    """Lines of a request."""
     characters: int = 2000
-    """Of a line."""
+    """Characters of a line."""
     waiting: int = 64
     """Requests that wait for the model or are being decoded."""
 

@@ -14,7 +14,7 @@ GRACE = 30
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections. UserError if the address cannot be had."""
+    """A socket that accepts connections. UserError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named, the protocol makes asyncio send small packets at once, not after 40 ms (TCP_NODELAY).
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -43,7 +43,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 def server_of(app: ASGIApp) -> uvicorn.Server:
-    """A server that says nothing but its own failures."""
+    """A server that logs only its own failures."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -67,7 +67,8 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
 def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT; then answers the requests in flight and returns."""
     server = server_of(app)
-    # uvicorn raises the signal again once it has stopped. To stop is no failure: no exit by signal.
+    # uvicorn raises the signal again once it has stopped. With handlers of our own, this does not
+    # end the process with a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listening])

@@ -174,7 +174,7 @@ class NartTranslationTask(TranslationTask):
         return super().build_generator(models, args, *rest, **kwargs)
 
     def inference_step(self, generator: Any, models: Any, sample: Any, **kwargs: Any) -> Any:
-        """Decodes a batch, whose sentences have numbers for messages."""
+        """Decodes a batch. Error messages give the numbers of its sentences."""
         if self.interactive_ids is not None:
             sample = {"id": self.interactive_ids, **sample}
         return super().inference_step(generator, models, sample, **kwargs)

@@ -15,7 +15,7 @@ from fairseq_nart.layers.states import EncoderStates
 from fairseq_nart.layers.transformer import Decoder, Encoder, TransformerSize
 
 
-class Scorer(nn.Module):
+class TeacherGraphs(nn.Module):
     """A fairseq Transformer, rebuilt from our layers, which have its parameter names."""
 
     def __init__(self, path: str, teacher: Any, pad: int) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fairseq_nart.errors import UserError
-from fairseq_nart.options import require_allowed
+from fairseq_nart.errors import UserError, decode_each
 from fairseq_nart.text import bounded_lines, chunks, decode_lines
 
 CHUNK = 2048
@@ -24,11 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=64, help="sentences per batch (default: 64)"
     )
-
-
-def require_batch_size(options: argparse.Namespace) -> None:
-    """UserError if --batch-size is below 1."""
-    require_allowed("batch_size", options.batch_size, (), {"at least": 1})
 
 
 Translator = Callable[[list[str], int, int], list[str]]
@@ -67,14 +61,12 @@ def translate(options: argparse.Namespace, translator: Translator) -> None:
 def translated(
     lines: list[str], first: int, size: int, translator: Translator, errors: list[UserError]
 ) -> Iterator[str]:
-    """The translations of `lines`, searched for those that cannot be translated."""
-    try:
-        yield from translator(lines, size, first)
-    except UserError as error:
-        if len(lines) == 1:
-            errors.append(error)
-            yield ""
-            return
-        half = len(lines) // 2
-        yield from translated(lines[:half], first, size, translator, errors)
-        yield from translated(lines[half:], first + half, size, translator, errors)
+    """The translations of `lines`, of which `first` is the number of the first one. A line that
+    cannot be translated gets an empty one, and its error is added to `errors`."""
+
+    def failed(_: int, error: UserError) -> str:
+        errors.append(error)
+        return ""
+
+    numbers = range(first, first + len(lines))
+    return decode_each(lambda some, own: translator(some, size, own[0]), lines, numbers, failed)

@@ -55,12 +55,16 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_for_decoding(options: argparse.Namespace) -> hub.Translator:
     """`load` with the decoding options, on the device; UserError if torch sees no such device."""
-    has_gpu = torch.cuda.is_available()
-    if options.device == "cuda" and not has_gpu:
-        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    chosen = device(options.device)
     decoding = {name: getattr(options, name) for name in hub.decoding_options()}
-    translator = load(options, **decoding)
-    return translator.to(options.device or ("cuda" if has_gpu else "cpu"))
+    return load(options, **decoding).to(chosen)
+
+
+def device(asked: str | None) -> str:
+    """The device asked for, by default a GPU if there is one. UserError if torch sees none."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(options: argparse.Namespace, **decoding: Any) -> hub.Translator:

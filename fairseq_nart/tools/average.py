@@ -13,6 +13,9 @@ from fairseq_nart.compat.checkpoints import load_checkpoint
 from fairseq_nart.compat.saving import save_checkpoint
 from fairseq_nart.errors import UserError
 
+SAME = "average checkpoints of one training run"
+"""Advice for checkpoints that differ."""
+
 OPTIMIZER_STATE = "last_optimizer_state"
 
 _TRAINING_NAME = re.compile(r"checkpoint(\d+|_\d+_\d+|_best|_last|\.best_.+)\.pt")
@@ -90,7 +93,8 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
         if differing := sorted(total.keys() ^ weights.keys()):
             only = file if differing[0] in weights else files[0]
             raise UserError(
-                f"{file}: other tensors than in {files[0]}: {differing[0]} is only in {only}"
+                f"{file}: other tensors than in {files[0]}: {differing[0]} is only in {only}: "
+                f"{SAME}"
             )
         for name, tensor in weights.items():
             _add(total[name], _widened(tensor), f"{file}: {name}")
@@ -109,12 +113,14 @@ def _add(total: Tensor, more: Tensor, what: str) -> None:
     if total.shape != more.shape:
         raise UserError(
             f"{what} has shape {tuple(more.shape)}, in the first checkpoint {tuple(total.shape)}: "
-            "average checkpoints of one training run"
+            f"{SAME}"
         )
     if total.is_floating_point():
         total += more
     elif not torch.equal(total, more):
-        raise UserError(f"{what} differs from the first checkpoint's, and integers have no mean")
+        raise UserError(
+            f"{what} differs from the first checkpoint's, and integers have no mean: {SAME}"
+        )
 
 
 def average(files: Sequence[Path], out: Path) -> None:

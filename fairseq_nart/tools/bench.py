@@ -4,9 +4,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from fairseq_nart.errors import UserError
 from fairseq_nart.files import exclusive
-from fairseq_nart.options import typed
+from fairseq_nart.options import require_positive
+from fairseq_nart.tools import _model
 from fairseq_nart.tools.benchmark import lengths, stages
 from fairseq_nart.tools.benchmark.plan import read_plan
 from fairseq_nart.tools.benchmark.records import FILE
@@ -45,13 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart bench`."""
-    for name in ("sentences", "repeats", "batch_size", "max_batch_size"):
-        if (number := getattr(options, name)) < 1:
-            raise UserError(f"{typed(name)} must be at least 1, not {number}")
+    require_positive(options, "sentences", "repeats", "batch_size", "max_batch_size")
     plan = read_plan(options.plan, options.root or options.plan.parent, options.skip_missing)
-    device = options.device or _device()
-    if device == "cuda" != _device():
-        raise UserError("--device cuda: torch sees no GPU; leave it out, or type --device cpu")
+    device = _model.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     with exclusive(options.out):
         _measure(Session(plan, options.out, device, options.sentences), options)
@@ -77,9 +73,3 @@ def _measure(session: Session, options: argparse.Namespace) -> None:
             stage()
     if "sweeps" in options.stages:
         stages.sweeps(session, options.batch_size)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

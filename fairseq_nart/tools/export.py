@@ -5,17 +5,17 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from fairseq_nart import hub
 from fairseq_nart.errors import UserError
 from fairseq_nart.options import require_allowed
+from fairseq_nart.tasks._options import decoding_config
+from fairseq_nart.tools import _model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `fairseq-nart export`."""
-    from fairseq.dataclass.utils import gen_parser_from_dataclass
-
-    from fairseq_nart.tasks._options import decoding_config
-    from fairseq_nart.tools import _model
-
     _model.add_arguments(parser, "checkpoint of a non-autoregressive model", option=False)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder")
     parser.add_argument(
@@ -49,9 +49,7 @@ def run(options: argparse.Namespace) -> None:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install onnx onnxruntime") from error
-    from fairseq_nart import hub
     from fairseq_nart.export import check, folder
-    from fairseq_nart.tools import _model
 
     if options.bleu is not None:
         require_allowed("bleu", options.bleu, (), {"at least": 0, "at most": 100})

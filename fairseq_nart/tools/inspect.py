@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.models._heads import CrfHead
 from fairseq_nart.models.nart import Nart
 from fairseq_nart.runtime.lattice import Lattice
 from fairseq_nart.tools import _model
@@ -62,10 +61,11 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--candidates must be 2 to {MOST_CANDIDATES}, not {options.candidates}")
     translator = _model.load(options)
     model = translator.model
-    if not (isinstance(model, Nart) and isinstance(model.head, CrfHead)):
+    one_pass = isinstance(model, Nart) and type(model).decode is Nart.decode
+    if not one_pass or model.crf is None:
         raise UserError(
-            f"{options.path} is a model without a CRF, so it has no transitions to show: give a "
-            "checkpoint of nart_crf or nart_dcrf as --path"
+            f"{options.path} is a model without a CRF, or one that needs several passes, so it has "
+            "no lattice to show: give a checkpoint of nart_crf or nart_dcrf as --path"
         )
     lattice = decode_lattice(translator, options.sentence, options.candidates, options.length)
     print(describe(lattice))

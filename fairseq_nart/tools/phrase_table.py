@@ -13,6 +13,7 @@ from fairseq_nart.data.phrase_tables import Sides
 from fairseq_nart.data.splits import Split
 from fairseq_nart.errors import UserError
 from fairseq_nart.layers.phrases import NONE
+from fairseq_nart.options import require_positive
 from fairseq_nart.tools.alignment import aligners
 from fairseq_nart.tools.alignment.aligners import Aligner
 from fairseq_nart.tools.alignment.phrases import PhraseCounts, Rows, pairs
@@ -58,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart phrase-table`."""
-    for name, value in (("--max-length", options.max_length), ("--min-count", options.min_count)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, not {value}")
+    require_positive(options, "max_length", "min_count")
     splits, aligner, pair = aligners.opened(options)
     counts = PhraseCounts.none(options.max_length)
     for split in splits:

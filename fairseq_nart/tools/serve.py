@@ -56,12 +56,12 @@ def run(options: argparse.Namespace) -> None:
             raise
         raise UserError(NO_SERVER) from error
 
-    folder, said = options.folder, ""
+    folder, note = options.folder, ""
     if folder is None:
-        folder, said = runtime.demo_folder(), " (a small demo model; give a folder to serve yours)"
+        folder, note = runtime.demo_folder(), " (a small demo model; give a folder to serve yours)"
     with running.listen(options.host, options.port) as listening:
         model = runtime.load(folder, options.threads, **_decoding.decoding(options))
-        print(f"model: {model.name}{said}")
+        print(f"model: {model.name}{note}")
         print(f"ready: {running.address_of(listening)} (Ctrl-C stops)", flush=True)
         app = application(model, limits, [options.host, *options.allowed_host])
         running.run(app, listening)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fairseq_nart import runtime
+from fairseq_nart.options import require_positive
 from fairseq_nart.tools import _decoding, _lines
 
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart translate`."""
-    _lines.require_batch_size(options)
+    require_positive(options, "batch_size")
     folder = options.model or runtime.demo_folder()
     if options.model is None:
         print(f"no --model: translating with the demo's, {folder}", file=sys.stderr)

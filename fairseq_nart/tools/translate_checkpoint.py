@@ -5,6 +5,7 @@ An exported model starts faster and needs no torch: `fairseq-nart translate --he
 
 import argparse
 
+from fairseq_nart.options import require_positive
 from fairseq_nart.tools import _lines, _model
 
 
@@ -17,5 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """`fairseq-nart translate --path CHECKPOINT`."""
-    _lines.require_batch_size(options)
+    require_positive(options, "batch_size")
     _lines.translate(options, _model.load_for_decoding(options).translate)

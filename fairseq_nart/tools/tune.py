@@ -139,6 +139,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"{options.file} has {len(lines)} lines but {options.references} {len(references)}"
         )
+    if not any(map(str.strip, lines)):
+        raise UserError(f"{options.file} holds no sentences: give the source of a validation set")
     tuning = Tuning(_model.load_for_decoding(options), lines, references, metric)
     scores = list(tqdm(tuning.scores(), unit=" values", leave=False))
     cells = [[x.words(), f"{x.bleu:.2f}", f"{x.brevity:.3f}"] for x in scores]

@@ -1,6 +1,7 @@
 """What an export writes, and what it leaves alone."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -142,6 +143,22 @@ def test_what_a_killed_export_has_left_is_removed(lost, tmp_path):
         assert temporary == new and not list(new.iterdir())
         raise RuntimeError
     assert contents(out) == before and list(tmp_path.iterdir()) == [out]
+
+
+def test_model_stays_if_the_new_one_cannot_be_moved(tmp_path, monkeypatch):
+    out, move = tmp_path / "model", os.replace
+    put(out)
+    (out / "encode.onnx").write_bytes(b"old")
+
+    def replace(source, target):
+        if source.name == ".model.new":
+            raise OSError("no")
+        move(source, target)
+
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(OSError, match="no"):
+        put(out)
+    assert contents(out)["encode.onnx"] == b"old" and list(tmp_path.iterdir()) == [out]
 
 
 def test_file_is_not_replaced(tmp_path):

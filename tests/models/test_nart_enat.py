@@ -291,6 +291,12 @@ def test_adversary_trains_the_mapping_against_the_discriminator(task, batch, dev
     assert "adversary_loss" not in terms_of(model.eval(), batch)
 
 
+def test_options_of_a_discriminator_need_one(task):
+    words = ("--adversary-weight", "0", "--adversary-dim", "8")
+    with pytest.raises(UserError, match="--adversary-dim has no effect with --adversary-weight 0"):
+        build(task, "nart_enat_e_tiny", *words)
+
+
 def test_decoding_has_no_discriminator(task, tmp_path):
     model = build(task, "nart_enat_e_tiny", "--adversary-dim", "96")
     assert model.discriminator is not None

@@ -7,6 +7,8 @@ of its proposal. `docs/adding-a-system.md` is written around it.
 import copy
 import re
 import shutil
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -76,6 +78,18 @@ def test_new_system_decodes_with_its_option_everywhere(checkpoint, data, tmp_pat
     assert lengths[2] == lengths[0] + 2
     fairseq_generate(data, checkpoint, "--length-candidates", "3")
     assert len(lines_of(capsys.readouterr().out, "H")) == 17
+
+
+def test_tools_know_the_options_of_the_users_systems(checkpoint, data, package, tmp_path):
+    """Also in a process that has not imported them before."""
+    words = ["--user-dir", package, "--path", checkpoint, "--data", data, "--length-shift", "1"]
+    command = [sys.executable, "-m", "fairseq_nart.cli", "translate", *words]
+    done = subprocess.run(command, input=f"{SOURCE}\n", capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    command[command.index(package)] = tmp_path / "none"
+    done = subprocess.run(command, input=f"{SOURCE}\n", capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"--user-dir {tmp_path / 'none'} is not a folder" in done.stderr
 
 
 def test_task_from_before_registration_uses_the_default(task, package):

@@ -16,7 +16,7 @@ from fairseq_nart.runtime import engine as engines
 from fairseq_nart.runtime import scorer as scorers
 from fairseq_nart.runtime.folder import Scorer
 from fairseq_nart.runtime.graphs import load
-from fairseq_nart.teacher.graphs import Scorer as TeacherGraphs
+from fairseq_nart.teacher.graphs import TeacherGraphs
 from fairseq_nart.teacher.rescoring import TeacherRescorer
 
 MANY = {

@@ -5,7 +5,7 @@ import torch
 from toys import build_teacher
 
 from fairseq_nart.errors import UserError
-from fairseq_nart.teacher.graphs import Scorer
+from fairseq_nart.teacher.graphs import TeacherGraphs
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ from fairseq_nart.teacher.graphs import Scorer
 def test_teacher_without_graphs_is_refused_with_its_reason(kind, words, message, task):
     teacher = build_teacher(task, kind, *words)
     with pytest.raises(UserError, match=rf"^t\.pt cannot be exported: .*{message}"):
-        Scorer("t.pt", teacher, 1)
+        TeacherGraphs("t.pt", teacher, 1)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "deep"])
 def test_scorer_of_a_teacher_has_its_weights(kind, task):
     teacher = build_teacher(task, kind)
-    ours, theirs = Scorer("t.pt", teacher, 1).state_dict(), teacher.state_dict()
+    ours, theirs = TeacherGraphs("t.pt", teacher, 1).state_dict(), teacher.state_dict()
     for name, weight in ours.items():
         same = {"embed_tokens.weight": "decoder.embed_tokens.weight"}.get(name, name)
         assert torch.equal(weight, theirs[same]), name

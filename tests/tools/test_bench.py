@@ -253,7 +253,7 @@ def test_invalid_systems_are_refused(bench, ran, capfd, system, message):
 
 
 def test_missing_gpu_is_reported(bench, ran, capfd, monkeypatch):
-    monkeypatch.setattr("fairseq_nart.tools.bench._device", lambda: "cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert bench(ran, device="cuda") == 1
     assert "--device cuda: torch sees no GPU" in capfd.readouterr().err
 

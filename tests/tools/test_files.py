@@ -1,6 +1,7 @@
 """Files that are written completely or not at all, and locks on folders."""
 
 import multiprocessing
+import os
 
 import pytest
 from synthetic_run import TEACHER, make_run
@@ -57,6 +58,19 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         temporary.write_text("half")
         raise OSError("full")
     assert [x.name for x in tmp_path.iterdir()] == ["file"] and file.read_text() == "old"
+
+
+def test_finished_write_leaves_the_file_of_the_next_writer(tmp_path, monkeypatch):
+    file, move = tmp_path / "file", os.replace
+
+    def replace(source, target):
+        move(source, target)
+        source.write_text("of another process, which starts now")
+
+    monkeypatch.setattr("os.replace", replace)
+    with replacing(file) as temporary:
+        temporary.write_text("ours")
+    assert file.read_text() == "ours" and temporary.exists()
 
 
 def test_benchmarks_do_not_share_a_folder(lock_in_another_process, data, student, tmp_path, capsys):

@@ -354,8 +354,10 @@ def refusal(capsys, *words):
     return line
 
 
-def test_model_without_a_crf_is_refused(task, data, tmp_path, capsys, monkeypatch):
-    nart = hub.Translator(build(task, "nart_tiny"), task)
+@pytest.mark.parametrize("system", [["nart_tiny"], ["nart_refinement_tiny", "--output", "crf"]])
+def test_model_without_a_lattice_is_refused(system, task, data, tmp_path, capsys, monkeypatch):
+    """Refinement has a CRF, but the lattice of its first pass is not that of its translation."""
+    nart = hub.Translator(build(task, *system), task)
     monkeypatch.setattr(hub, "from_pretrained", lambda *_: nart)
     line = refusal(capsys, "some/nart.pt", data, tmp_path / "x.png")
     assert "some/nart.pt is a model without a CRF" in line and "nart_crf or nart_dcrf" in line

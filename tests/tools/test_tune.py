@@ -143,3 +143,10 @@ def test_unavailable_tokenizer_is_reported(error, message, tmp_path, capsys, mon
         f"--tokenize ja-mecab: {'run `' if 'pip' in message else 'sacreBLEU '}{message}" in printed
     )
     assert printed.count("\n") == 1
+
+
+def test_empty_validation_set_is_refused(student, tmp_path, capsys):
+    (tmp_path / "empty").write_text("")
+    words = ["tune", str(tmp_path / "empty"), "--references", str(tmp_path / "empty")]
+    assert main([*words, "--path", str(student)]) == 1
+    assert "empty holds no sentences: give the source" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from fairseq_nart.data.languages import choose
 from fairseq_nart.data.splits import Split, open_splits
 from fairseq_nart.errors import UserError
+from fairseq_nart.options import require_positive
 from fairseq_nart.tools import _model
 from fairseq_nart.tools._teacher import Teacher
 from fairseq_nart.tools.alignment.attention import AttentionAligner
@@ -63,8 +64,7 @@ def opened(options: argparse.Namespace) -> tuple[list[Split], Aligner, tuple[str
         raise UserError(f"--splits must name each split once, not {' '.join(names)!r}")
     if options.layer is not None and not options.teacher:
         raise UserError("--layer is for --teacher: leave it out")
-    if options.max_tokens < 1:
-        raise UserError(f"--max-tokens must be at least 1, not {options.max_tokens}")
+    require_positive(options, "max_tokens")
     asked = (options.source_lang, options.target_lang)
     teacher = Teacher.load(options.teacher, data, asked) if options.teacher else None
     pair = teacher.languages if teacher else choose(data, asked)

@@ -14,7 +14,7 @@ from fairseq_nart.tools.benchmark.session import Session, Text
 from fairseq_nart.tools.benchmark.worker import Worker
 
 SENTENCES = 20
-"""Of each length."""
+"""Sentences of each length."""
 
 
 def lengths(session: Session, workers: Sequence[Worker], repeats: int) -> None:

@@ -14,7 +14,7 @@ from fairseq_nart.runtime.scorer import TeacherScorer
 from fairseq_nart.tools.benchmark import products
 from fairseq_nart.tools.benchmark.clock import Part
 from fairseq_nart.tools.benchmark.engines import Layout
-from fairseq_nart.tools.benchmark.plan import CRF_CANDIDATES, LANGUAGES, TEACHER, SystemPlan
+from fairseq_nart.tools.benchmark.plan import EXPORTED, SystemPlan
 
 _GRAPHS = {"encode": "encoder", "predict": "latents"}
 """The parts of the graphs other than the decoder's."""
@@ -27,9 +27,6 @@ _NUMPY_PARTS: list[Part] = [
     (TeacherScorer, "__call__", "rescoring"),
     (engine, "distinct", "pick"),
 ]
-
-EXPORTED = (*TEACHER, CRF_CANDIDATES, *LANGUAGES)
-"""Options that are fixed when a model is exported."""
 
 
 class OnnxEngine:

@@ -61,12 +61,13 @@ from typing import Any, Literal
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import sha256
+from fairseq_nart.options import typed
 from fairseq_nart.subwords import Subwords, subword_scheme
 from fairseq_nart.text import read_lines
 from fairseq_nart.tools._decoding import number_in
 from fairseq_nart.tools.benchmark.names import OWN, counted, decoding_fields, name_of
 from fairseq_nart.tools.benchmark.records import Parameter
-from fairseq_nart.tools.benchmark.typed import build
+from fairseq_nart.tools.benchmark.schema import build
 
 PRECISIONS = {
     "fairseq": ("float32", "bfloat16", "float16"),
@@ -77,6 +78,8 @@ TEACHER = ("rescore_with", "rescore_normalization", "rescore_alpha")
 LANGUAGES = ("source_lang", "target_lang")
 CRF_CANDIDATES = "crf_candidates"
 """Option of exports: CRF candidates per position."""
+EXPORTED = (*TEACHER, CRF_CANDIDATES, *LANGUAGES)
+"""Options that are fixed when a model is exported."""
 RESCORING = (*TEACHER, "tuned", "rescore_best")
 SEARCH = ("beam", "lenpen", "max_len_a", "max_len_b")
 """Options of fairseq-generate that also work with CTranslate2."""
@@ -122,13 +125,12 @@ class SystemPlan:
             raise UserError(f"engine ctranslate2 supports {', '.join(search)}, not {other[0]!r}")
         if self.engine != "ctranslate2" and VOCABULARY_MAP in self.options:
             raise UserError(f"{VOCABULARY_MAP} needs engine ctranslate2")
-        exported = {*TEACHER, "rescore_best", CRF_CANDIDATES, *LANGUAGES}
-        if self.engine == "onnx" and (
-            other := sorted(self.options.keys() - exported - {*decoding_fields()})
-        ):
-            raise UserError(
-                f"engine onnx supports decoding options of our systems, not {other[0]!r}"
-            )
+        if self.engine == "onnx":
+            usable = {*EXPORTED, "rescore_best", *decoding_fields()}
+            if other := sorted(self.options.keys() - usable):
+                raise UserError(
+                    f"engine onnx supports decoding options of our systems, not {other[0]!r}"
+                )
         if "rescore_best" in self.options and (self.engine, teacher) != ("onnx", True):
             raise UserError("rescore_best needs engine onnx, rescore_with and several candidates")
         if self.threads is not None and self.threads < 1:
@@ -139,8 +141,7 @@ class SystemPlan:
         """The options as fairseq-generate's command line."""
         words = []
         for name, value in self.options.items():
-            option = f"--{name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
+            words += [typed(name)] if value is True else [typed(name), str(value)]
         return words
 
 

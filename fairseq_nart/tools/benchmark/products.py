@@ -23,7 +23,7 @@ INNER, OUTER, ROWS = 256, 1024, (16, 256)
 the cache; it multiplies the tokens of one sentence and of many."""
 
 TRIES, SECONDS = 5, 0.05
-"""The best of so many tries counts, each of this length: other programs can only slow one down."""
+"""Number and length of the tries. The best one counts: other programs can only slow one down."""
 
 
 def write(file: Path, precision: str) -> None:

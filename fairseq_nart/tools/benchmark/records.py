@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 from fairseq_nart.errors import UserError
 from fairseq_nart.files import locked
-from fairseq_nart.tools.benchmark.typed import build
+from fairseq_nart.tools.benchmark.schema import build
 
 FILE = "records.jsonl"
 

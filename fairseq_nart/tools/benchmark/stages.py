@@ -165,7 +165,7 @@ def _missing(
 
 
 COUNTED = 5
-"""Operations are counted for one in so many timed sentences, because counting is slow."""
+"""Operations are counted in one of this many timed sentences, because counting is slow."""
 
 
 def translations(session: Session, workers: Sequence[Worker], batch: int) -> None:

@@ -95,7 +95,7 @@ def _end_with_parent() -> None:
 
     While it is stopped, it would not notice that a killed benchmark has closed the connection, and
     would keep its memory. The parent may be the fork server, which ends once no process holds a
-    certain descriptor: it gives a copy to each process that it starts, for servers of their own.
+    certain descriptor. Each process that it starts inherits a copy, which is closed here.
     """
     server: Any = forkserver
     if (alive := getattr(server._forkserver, "_forkserver_alive_fd", None)) is not None:

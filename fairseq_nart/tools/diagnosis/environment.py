@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import fairseq_nart
 from fairseq_nart.compat.quiet import keeping_root_logger
+from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.diagnosis.findings import FAULT, NOTE, OK, Finding
 
 TRAINING = "training, checkpoints and their translation"
@@ -78,14 +78,11 @@ def _imported(module: str, name: str) -> tuple[str, str]:
 
 def devices() -> Iterator[Finding]:
     """The CPU, what its instructions make fast, the memory, and the GPUs."""
+    machine = circumstances.machine("cpu")
+    text = f"{machine.cpu}, {machine.cores} usable cores, {machine.memory_gib:.0f} GiB memory"
+    yield Finding(OK, "cpu", text)
     file = Path("/proc/cpuinfo")
-    text = file.read_text() if file.exists() else ""
-    model = re.search(r"model name\s*: (.+)", text)
-    cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    name = model[1].strip() if model else platform.machine()
-    yield Finding(OK, "cpu", f"{name}, {cores} usable cores, {memory:.0f} GiB memory")
-    flags = re.search(r"^flags\s*:(.*)", text, re.M)
+    flags = re.search(r"^flags\s*:(.*)", file.read_text() if file.exists() else "", re.M)
     for pattern, purpose in _FLAGS.items():
         if flags and re.search(pattern, flags[1]):
             yield Finding(OK, "cpu", f"fast {purpose}")

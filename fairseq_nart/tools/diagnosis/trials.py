@@ -12,8 +12,8 @@ from typing import Any
 from fairseq_nart.tools.diagnosis.findings import FAULT, NOTE, OK, Finding
 
 STALL = 1.5
-"""Two threads beside a busy process that take so many times as long as alone are worth a note.
-A fair share of two cores, of which another process needs one, is 1.33."""
+"""A note is made if threads take this many times as long beside a busy process as alone. Two
+threads with a fair share of two cores, of which another process needs one, take 1.33 times."""
 
 
 def passes() -> Iterator[Finding]:

@@ -23,7 +23,7 @@ def decode_lattice(
     """
     model, task = translator.model, translator.task
     if not sentence.strip():
-        raise UserError("the sentence is empty")
+        raise UserError("the sentence is empty: give one with words")
     if shown < 2:
         raise UserError(f"at least 2 candidates must be shown, not {shown}")
     if length is not None and not 1 <= length <= model.longest_target:

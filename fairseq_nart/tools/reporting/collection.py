@@ -100,7 +100,7 @@ def _add(to: Collection, folder: Path, record: Record) -> None:
         case System():
             to.systems[record.name] = record
         case Translation():
-            to.translations[record.system, record.data] = _translation(to, folder, record)
+            to.translations[record.system, record.data] = _translation(folder, record)
         case Latency():
             to.latencies[record.system, record.data, record.scope] = record
         case SourceLength():
@@ -118,7 +118,7 @@ def _add(to: Collection, folder: Path, record: Record) -> None:
             to.sweeps[key] = _sweep(to, folder, record)
 
 
-def _translation(collection: Collection, folder: Path, record: Translation) -> Text:
+def _translation(folder: Path, record: Translation) -> Text:
     what = f"{record.system} on {record.data}"
     references = _lines(folder / record.references, what)
     sources = _lines(folder / record.sources, what)

@@ -76,12 +76,11 @@ def notes(results: Comparison) -> list[str]:
             )
     for data, scope in measured(results.collection):
         where, latencies = f"{data}, {SCOPES[scope]}", results.collection.latencies
-        if lacking := [s for s in results.collection.systems if (s, data, scope) not in latencies]:
+        timed = [s for s in results.collection.systems if (s, data, scope) in latencies]
+        if lacking := [s for s in results.collection.systems if s not in timed]:
             lines.append(f"Latency not measured ({where}): {'; '.join(lacking)}.")
-        for system in (
-            results.collection.systems if (results.baseline, data, scope) in latencies else ()
-        ):
-            if (system, data, scope) in latencies and not results.speed_up(system, data, scope):
+        for system in timed if results.baseline in timed else ():
+            if not results.speed_up(system, data, scope):
                 lines.append(
                     f"No speed-up of {system} ({where}): it was not timed in interleaved trials "
                     f"with {results.baseline}; run the benchmark with both."

@@ -1,4 +1,4 @@
-"""Builds dataclasses from JSON and checks the types of their fields."""
+"""Builds dataclasses from JSON or TOML and checks the types of their fields."""
 
 import dataclasses
 import types
