@@ -111,3 +111,4 @@ def test_demo_runs_from_the_wheel_and_the_examples_of_the_sdist(sdist, wheel, tm
     (tmp_path / "text.de").write_text(TEXT)
     translate = "full/bin/fairseq-nart translate text.de --model fairseq_nart/runtime/demo"
     assert len(shell(tmp_path, translate).split("\n")[:-1]) == len(LINES)
+    shutil.rmtree(tmp_path / "full")  # 1.7 GB, which pytest would keep
