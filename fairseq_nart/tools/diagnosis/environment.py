@@ -12,7 +12,7 @@ from fairseq_nart.compat.quiet import keeping_root_logger
 from fairseq_nart.tools.benchmark import circumstances
 from fairseq_nart.tools.diagnosis.findings import FAULT, NOTE, OK, Finding
 
-TRAINING = "training, checkpoints and their translation"
+TRAINING = "training with fairseq"
 REQUIRED = {
     "torch": ("torch", TRAINING),
     "fairseq": ("fairseq-fixed", TRAINING),
@@ -20,8 +20,8 @@ REQUIRED = {
     "hydra": ("hydra-core", TRAINING),
     "numpy": ("numpy", "everything"),
     "sacrebleu": ("sacrebleu", "BLEU"),
-    "sentencepiece": ("sentencepiece", "raw text"),
-    "tqdm": ("tqdm", "progress bars"),
+    "sentencepiece": ("sentencepiece", "everything"),
+    "tqdm": ("tqdm", "everything"),
 }
 """Module to its distribution, and what needs it."""
 
@@ -36,6 +36,8 @@ OPTIONAL = {
 }
 """Module, which is also the name of its distribution, to what it gives."""
 
+MISSING = "not installed"
+
 _FLAGS = {
     r"avx512_vnni|avx_vnni": "int8 products (VNNI)",
     r"avx512_bf16|amx_bf16": "--bf16 (bf16 instructions)",
@@ -49,14 +51,23 @@ def packages() -> Iterator[Finding]:
         OK, "fairseq_nart", f"{fairseq_nart.__version__}, {where.parent.name}/{where.name}"
     )
     yield Finding(OK, "python", f"{platform.python_version()}, {platform.platform()}")
+    bare = runtime_only()
     for module, (name, purpose) in REQUIRED.items():
         state, text = _imported(module, name)
         advice = "" if state == OK else f"{purpose} needs it: install the whole package again"
-        yield Finding(FAULT if advice else OK, name, text, advice)
+        if bare and advice and purpose != "everything":
+            yield Finding(NOTE, name, text, f"{purpose} needs it, exported models do not")
+        else:
+            yield Finding(FAULT if advice else OK, name, text, advice)
     for name, purpose in OPTIONAL.items():
         state, text = _imported(name, name)
         gives = f"pip install {name} gives {purpose}"
         yield Finding(state, name, text, "" if state == OK else gives)
+
+
+def runtime_only() -> bool:
+    """Whether this is an installation for exported models, with neither torch nor fairseq."""
+    return all(_imported(name, name) == (NOTE, MISSING) for name in ("torch", "fairseq"))
 
 
 def _imported(module: str, name: str) -> tuple[str, str]:
@@ -66,7 +77,7 @@ def _imported(module: str, name: str) -> tuple[str, str]:
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name == module:
-            return NOTE, "not installed"
+            return NOTE, MISSING
         return FAULT, f"cannot be imported: {error}"
     except Exception as error:  # a broken installation can raise anything
         return FAULT, f"cannot be imported: {' '.join(str(error).split())[:200]}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairseq_nart.tools.diagnosis.environment import runtime_only
 from fairseq_nart.tools.diagnosis.findings import FAULT, NOTE, OK, Finding
 
 Probe = Callable[[Any], bool]
@@ -152,7 +153,9 @@ FIXES = {
 
 
 def fixes() -> Iterator[Finding]:
-    """Applies all fixes and checks each. Nothing if torch or fairseq is missing or broken."""
+    """Applies all fixes and checks each. One fault if torch or fairseq is missing or broken."""
+    if runtime_only():
+        return
     try:
         from fairseq_nart.compat.quiet import keeping_root_logger
 
