@@ -5,6 +5,8 @@ It skips most decorated functions, because a decorator may have side effects. Th
 
 from __future__ import annotations
 
+import logging
+
 import libcst
 from mutmut.__main__ import cli
 from mutmut.mutation.file_mutation import MutationVisitor
@@ -23,6 +25,9 @@ def skip_all_but_harmless(self: MutationVisitor, node: libcst.CSTNode) -> bool:
 
 
 MutationVisitor._skip_node_and_children = skip_all_but_harmless
+
+# mutmut logs to fairseq's handler, whose stream pytest has closed.
+logging.raiseExceptions = False
 
 if __name__ == "__main__":
     cli()

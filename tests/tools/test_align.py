@@ -287,7 +287,9 @@ def learning_task(data, **options):
 @pytest.mark.parametrize("numbers", [np.ones(3), np.ones((3, 1), dtype=np.int64)])
 def test_other_numbers_are_refused(numbers, small):
     np.save(fertilities_file(small, "train", "de", "en"), numbers)
-    with pytest.raises(ValueError, match=r"train\.de-en\.fertilities\.npy holds .*, not fertilities"):
+    with pytest.raises(
+        ValueError, match=r"train\.de-en\.fertilities\.npy holds .*, not fertilities"
+    ):
         learning_task(small).load_dataset("train")
 
 
