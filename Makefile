@@ -5,19 +5,30 @@ TORCH ?= torch
 PYTEST ?=
 BIN := .venv/bin
 
-.PHONY: demo model test test-long check format docs clean
+.PHONY: demo model test test-long coverage mutants check format docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo/run.py
 
 # Each file runs in one process, which shares its fixtures. Files run in their order, because the
 # slowest ones have few tests.
+PARALLEL := -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
-		$(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PARALLEL) $(PYTEST)
 
 test-long: .venv/ready-test
 	$(BIN)/python -m pytest -m long $(PYTEST)
+
+coverage: .venv/ready-test
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run $(PARALLEL) $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: .venv/ready-mutants
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py run --max-children 1 $(MUTANTS)
+	$(BIN)/python tests/mutation.py results | sed "/not checked/d"
 
 check: .venv/ready-test
 	$(BIN)/ruff check .
@@ -46,9 +57,13 @@ docs: .venv/ready-docs
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@
 
+.venv/ready-mutants: .venv/ready-test
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[mutants]"
+	touch $@
+
 .venv/ready-docs: .venv/ready
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist mutants *.egg-info

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import toys
+from hypothesis import Phase, settings
 
 from fairseq_nart.compat.quiet import silence_deprecations
 from fairseq_nart.layers import linear
 from fairseq_nart.tasks.nart_translation import NartTranslationTask
+
+# Repeatable, and without the search for the smallest failing example.
+settings.register_profile("mutants", derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from fairseq_nart.errors import UserError
 from fairseq_nart.files import read_arrays, sha256
 from fairseq_nart.runtime.folder import _checksum
 from fairseq_nart.teacher.loading import load_teacher
+from fairseq_nart.tools import _ctranslate2
 
 NAMES = [
     *("os.mkdir", "os.system", "subprocess", "eval", "exec", "method of a path", "runpy"),
@@ -213,6 +215,9 @@ def test_paths_of_the_maker_are_not_followed(
         assert f"{path} names the file /maker/vectors.txt ({name}_embed_path): it is not" in (
             caplog.text
         )
+        # CTranslate2's converter would read it.
+        with pytest.raises(UserError, match=r"would read /maker/vectors\.txt, which .*evil\.pt"):
+            _ctranslate2.convert(SimpleNamespace(path=path), tmp_path / "converted")
     with_options(teacher, path, model={"pretrained_checkpoint": nowhere})
     with pytest.raises(CheckpointError, match=r"evil\.pt needs another checkpoint.*/maker/teacher"):
         load_teacher(str(path), task)

@@ -39,6 +39,12 @@ def test_top_candidates(
     assert torch.equal(scores[:, :, -1][inside], best[:, :, -1][inside])
 
 
+def test_no_value_is_read_on_other_devices() -> None:
+    """It would make the host wait for the device. Meta tensors have no values: reading raises."""
+    include = torch.zeros(2, 3, dtype=torch.int64, device="meta")
+    assert top_candidates(torch.zeros(2, 3, 9, device="meta"), 4, include).shape == (2, 3, 4)
+
+
 def test_error_messages() -> None:
     emissions, include = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="k: expected at least 1, found 0"):

@@ -259,6 +259,16 @@ def test_half_precision(device: torch.device, dtype: torch.dtype) -> None:
     assert_close(mixed, chain.log_partition(high.emissions, high.transitions, p.mask))
 
 
+def test_no_value_is_read_on_other_devices() -> None:
+    """It would make the host wait for the device. Meta tensors have no values: reading raises."""
+    p = one().to(torch.device("meta"))
+    e, t = p.emissions.requires_grad_(), p.transitions.requires_grad_()
+    chain.log_likelihood(e, t, p.random_path(), p.mask).sum().backward()
+    assert e.grad is not None and t.grad is not None
+    samples = chain.sample(e, t, p.mask, 4)
+    assert all(value.is_meta for value in (e.grad, t.grad, samples, *everything(p)))
+
+
 def test_every_path_impossible(device: torch.device) -> None:
     p = one(batch=2).to(device)
     p.transitions[0, 1] = -math.inf
@@ -342,8 +352,20 @@ empty[2] = False
     ],
 )
 def test_error_messages(name: str, value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        chain.score(**wrong(name, value))  # type: ignore[arg-type]
+    arguments: dict[str, Any] = wrong(name, value)
+    for function in (chain.score, chain.log_likelihood, chain.path_log_probs):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            function(**arguments)
+    if name != "path":
+        del arguments["path"]
+        for extra, others in (
+            ({}, (chain.log_partition, chain.best_path, chain.marginals)),
+            ({"k": 2}, (chain.k_best,)),
+            ({"n": 2}, (chain.sample,)),
+        ):
+            for without_path in others:
+                with pytest.raises(ValueError, match=f"^{message}"):
+                    without_path(**arguments, **extra)
 
 
 def test_error_messages_of_counts() -> None:

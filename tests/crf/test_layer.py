@@ -185,6 +185,18 @@ def test_fresh_layer_is_independent(device: torch.device, dynamic: bool) -> None
     assert_close(log_probs, normal.max(dim=2).values.masked_fill(~case.mask, 0))
 
 
+def test_defaults_are_those_of_the_paper() -> None:
+    crf = LinearChainCRF(5)
+    assert (crf.candidates, crf.transitions.rank) == (64, 32)
+    assert repr(crf).startswith("LinearChainCRF(\n  candidates=64\n")
+
+
+def test_smallest_sizes() -> None:
+    crf = LinearChainCRF(1, rank=1, candidates=1, dynamic=True, state_dim=1)
+    ids, mask = torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool)
+    assert (crf.log_likelihood(torch.zeros(2, 3, 1), ids, mask, torch.ones(2, 3, 1)) == 0).all()
+
+
 def test_initial_scale() -> None:
     torch.manual_seed(0)
     transitions = LowRankTransitions(2000, 16)
@@ -302,9 +314,11 @@ def test_autocast_keeps_transitions_in_single_precision(device: torch.device) ->
     expected = case.log_likelihood()
     with torch.autocast(device.type, dtype=torch.bfloat16):
         assert torch.equal(case.log_likelihood(), expected)
-    dynamic = Case(device, dynamic=True, dtype=torch.float32)
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        assert dynamic.log_likelihood().dtype == torch.float32
+    for dynamic in (False, True):
+        case = Case(device, dynamic, dtype=torch.float32)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            lattice = case.crf.lattice(case.emissions, case.mask, case.states)
+            assert case.log_likelihood().dtype == lattice.transitions.dtype == torch.float32
 
 
 def test_equals_pytorch_crf(device: torch.device) -> None:
@@ -351,7 +365,9 @@ def test_error_messages(device: torch.device) -> None:
         LinearChainCRF(5, rank=0)
     with pytest.raises(ValueError, match="vocab_size: expected at least 1, found 0"):
         LinearChainCRF(0)
-    with pytest.raises(ValueError, match="state_dim: expected the width"):
+    with pytest.raises(
+        ValueError, match=r"^state_dim: expected the width of the states, found None$"
+    ):
         LinearChainCRF(5, dynamic=True)
     with pytest.raises(ValueError, match="state_dim: expected at least 1, found 0"):
         LinearChainCRF(5, dynamic=True, state_dim=0)
@@ -360,7 +376,9 @@ def test_error_messages(device: torch.device) -> None:
     with pytest.raises(ValueError, match=r"ids: expected shape .*, found \(2, 3\)"):
         LowRankTransitions(5, 2)(torch.zeros(2, 3, dtype=torch.int64))
     static, dynamic = Case(device), Case(device, dynamic=True)
-    with pytest.raises(ValueError, match="states: expected None"):
+    with pytest.raises(
+        ValueError, match=r"^states: expected None, static transitions take no states$"
+    ):
         static.crf.decode(static.emissions, static.mask, dynamic.states)
     with pytest.raises(ValueError, match=r"states of shape \(3, 4, 3\), found None"):
         dynamic.crf.decode(dynamic.emissions, dynamic.mask)

@@ -51,6 +51,13 @@ def test_eval_bleu_chooses_the_best_checkpoint(data):
     assert not args.maximize_best_checkpoint_metric
 
 
+def test_best_bleu_needs_bleu(data):
+    words = ["--arch", "nart_tiny", "--best-checkpoint-metric", "bleu"]
+    with pytest.raises(ValueError, match="metric bleu: validation needs --eval-bleu too"):
+        parse(data, *words)
+    assert not parse(data, *words, "--disable-validation").eval_bleu
+
+
 def test_other_tasks_are_not_changed(data):
     args = parse(data, "--arch", "transformer", "--task", "translation", "--optimizer", "adam")
     assert (args.task, args.criterion) == ("translation", "cross_entropy")

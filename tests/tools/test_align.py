@@ -159,9 +159,21 @@ def test_invalid_arguments_are_refused(run, teacher, student, tmp_path, monkeypa
             "--layer must be 1 to 2, the teacher's layers, not 3",
         ),
         (["--teacher", teacher, "--splits", "nowhere"], "has no split 'nowhere'"),
+        (
+            ["--teacher", teacher, "--splits", "valid", "valid"],
+            "--splits must name each split once, not 'valid valid'",
+        ),
+        (["--teacher", teacher, "--max-tokens", "0"], "--max-tokens must be at least 1, not 0"),
     ):
         result = run(*words)
         assert result.status == 1 and expected in result.err and result.err.count("\n") == 1
+
+
+def test_data_without_targets_are_refused(small, run, tmp_path):
+    for file in small.glob("valid.de-en.en.*"):
+        file.unlink()
+    result = run("--pharaoh", tmp_path / "links", "--splits", "valid")
+    assert result.status == 1 and f"{small}: valid has no targets to align" in result.err
 
 
 def test_missing_shard_and_other_direction_are_refused(small, run, teacher):
@@ -270,6 +282,15 @@ def learning_task(data, **options):
     build(task, "nart_fertility_tiny")
     task.learning = True
     return task
+
+
+@pytest.mark.parametrize("numbers", [np.ones(3), np.ones((3, 1), dtype=np.int64)])
+def test_other_numbers_are_refused(numbers, small):
+    np.save(fertilities_file(small, "train", "de", "en"), numbers)
+    with pytest.raises(
+        ValueError, match=r"train\.de-en\.fertilities\.npy holds .*, not fertilities"
+    ):
+        learning_task(small).load_dataset("train")
 
 
 @pytest.mark.parametrize("left", [True, False])

@@ -1,6 +1,7 @@
 """Distillation by several teachers, and with the best length penalty on valid."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from toys import TEACHERS, binarise, fairseq_generate, fairseq_train, lines_of, write_text
@@ -68,3 +69,9 @@ def test_best_length_penalty_on_valid(small, run, tmp_path, monkeypatch):
     best = max(bleu, key=bleu.get)
     assert manifest["lenpen"]["best"] == float(best)
     assert text_of(first.folder) == text_of(tmp_path / best)
+
+
+def test_best_length_penalty_needs_targets():
+    split = SimpleNamespace(name="valid", target=None)
+    with pytest.raises(ValueError, match="needs targets of valid: give a number"):
+        length_penalty.compare(split, (), None, None, 4000)

@@ -88,6 +88,10 @@ ERRORS = {
         lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).write_bytes(b"\xff\n"),
         rf"is not UTF-8 \({BASELINE} on {DATA}\)",
     ),
+    "empty outputs": (
+        lambda run: (run / raw(run, "translation")[BASELINE]["outputs"]).write_bytes(b""),
+        rf"is empty \({BASELINE} on {DATA}\)",
+    ),
     "one name for two systems": (
         lambda run: append(run, BASELINE),
         f"two systems are called '{BASELINE}': family is Transformer in .* and NART in",
