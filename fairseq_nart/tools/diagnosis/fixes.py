@@ -153,7 +153,8 @@ FIXES = {
 
 
 def fixes() -> Iterator[Finding]:
-    """Applies all fixes and checks each. One fault if torch or fairseq is missing or broken."""
+    """Applies all fixes and checks each. One fault if torch or fairseq is missing or broken, but
+    nothing in an installation for exported models alone."""
     if runtime_only():
         return
     try:
