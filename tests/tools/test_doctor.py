@@ -71,15 +71,18 @@ def test_missing_required_part(module, name, doctor, monkeypatch):
 
 
 def test_installation_for_exported_models(doctor, monkeypatch):
-    """Without torch and fairseq, nothing is wrong; without NumPy it would be."""
+    """Without torch and fairseq, nothing is wrong. What translates must be there."""
     for name in ("torch", "fairseq", "omegaconf", "hydra", "sacrebleu"):
         monkeypatch.setitem(sys.modules, name, None)
     status, advice, block, error = doctor()
     assert status == 0 and not error and FAULT not in block
     assert "torch: not installed: training with fairseq needs it, exported models do not" in advice
     assert "exported model: " in block and "fixes" not in block
-    monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    assert doctor()[0] == 1
+    for name in ("sentencepiece", "onnxruntime"):
+        with monkeypatch.context() as one:
+            one.setitem(sys.modules, name, None)
+            status, _, block, _ = doctor()
+        assert status == 1 and f"FAULT  {name}: not installed" in block
 
 
 def test_broken_part(doctor, monkeypatch):

@@ -54,14 +54,17 @@ def packages() -> Iterator[Finding]:
     bare = runtime_only()
     for module, (name, purpose) in REQUIRED.items():
         state, text = _imported(module, name)
-        advice = "" if state == OK else f"{purpose} needs it: install the whole package again"
-        if bare and advice and purpose != "everything":
-            yield Finding(NOTE, name, text, f"{purpose} needs it, exported models do not")
-        else:
-            yield Finding(FAULT if advice else OK, name, text, advice)
+        advice = ""
+        if state != OK and bare and purpose != "everything":
+            state, advice = NOTE, f"{purpose} needs it, exported models do not"
+        elif state != OK:
+            state, advice = FAULT, f"{purpose} needs it: install the whole package again"
+        yield Finding(state, name, text, advice)
     for name, purpose in OPTIONAL.items():
         state, text = _imported(name, name)
         gives = f"pip install {name} gives {purpose}"
+        if bare and name == "onnxruntime" and state == NOTE:  # nothing could translate
+            state = FAULT
         yield Finding(state, name, text, "" if state == OK else gives)
 
 
