@@ -99,11 +99,12 @@ class _Prefixes:
             repeated, self.in_blank[..., None], self.total[..., None]
         )
         code = self.code[..., None] * HASH + labels[:, None] + 1
-        # Merge an extension into the kept prefix that it equals: (B, W kept, W*C extended).
+        # Merge an extension into the kept prefix that it equals: (B, W kept, W*C extended). At most
+        # one does: the prefix without its last token is kept once.
         alive = self.total > -math.inf
         known = (code.flatten(1)[:, None] == self.code[..., None]) & alive[..., None]
         grown = longer.flatten(1)
-        joined = grown[:, None].masked_fill(~known, -math.inf).logsumexp(dim=2)
+        joined = grown[:, None].masked_fill(~known, -math.inf).amax(dim=2)
         in_token = torch.logaddexp(in_token, joined)
         grown = grown.masked_fill(known.any(dim=1), -math.inf)
         # Keep the best of the unchanged and the extended prefixes.

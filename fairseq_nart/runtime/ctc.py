@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fairseq_nart.runtime.search import largest
 from fairseq_nart.runtime.states import Bools, Decoded, Floats, Ints, Source, Targets
 from fairseq_nart.runtime.system import System
 
@@ -80,8 +81,7 @@ def prefix_beam_search(log_probs: Floats, mask: Bools, beam: int) -> tuple[Ints,
     """log_probs (B,F,V+1), the blank last -> tokens (B,W,F), their number and score (B,W)."""
     batch, frames, size = log_probs.shape
     most = min(beam, size - 1)
-    labels = np.argsort(-log_probs[..., :-1], axis=2, kind="stable")[..., :most]
-    best = np.take_along_axis(log_probs, labels, 2)
+    best, labels = largest(log_probs[..., :-1], most)
     none = np.zeros((batch, beam), np.int64)
     impossible = np.full((batch, beam), -np.inf, log_probs.dtype)
     in_blank = impossible.copy()
@@ -90,7 +90,7 @@ def prefix_beam_search(log_probs: Floats, mask: Bools, beam: int) -> tuple[Ints,
     state = _Prefixes(tokens, none, none - 1, none, in_blank, impossible)
     for frame in range(frames):
         after = state.step(log_probs[:, frame], best[:, frame], labels[:, frame])
-        state = after.where(mask[:, frame], state)
+        state = after if mask[:, frame].all() else after.where(mask[:, frame], state)
     order = np.argsort(-state.total, axis=1, kind="stable")
     every = np.arange(batch)[:, None]
     return state.tokens[every, order], state.lengths[every, order], state.total[every, order]
@@ -125,14 +125,15 @@ class _Prefixes:
         with np.errstate(over="ignore"):
             code = self.code[..., None] * HASH + labels[:, None] + 1
         code, grown = code.reshape(len(frame), -1), longer.reshape(len(frame), -1)
-        # Merge an extension into the kept prefix that it equals: (B, W kept, W*C extended).
+        # Merge an extension into the kept prefix that it equals: (B, W kept, W*C extended). At most
+        # one does: the prefix without its last token is kept once.
         alive = total > -np.inf
         known = (code[:, None] == self.code[..., None]) & alive[..., None]
-        joined = np.logaddexp.reduce(np.where(known, grown[:, None], -np.inf), axis=2)
+        joined = np.where(known, grown[:, None], -np.inf).max(axis=2)
         in_token = np.logaddexp(in_token, joined)
         grown = np.where(known.any(axis=1), -np.inf, grown)
         every_one = np.concatenate([np.logaddexp(in_blank, in_token), grown], axis=1)
-        kept = np.argsort(-every_one, axis=1, kind="stable")[:, :beam]
+        _, kept = largest(every_one, beam)
         is_longer, column = kept >= beam, np.maximum(kept - beam, 0)
         parent = np.where(is_longer, column // most, kept)
         token = labels[every, column % most]

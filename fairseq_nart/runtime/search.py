@@ -54,13 +54,13 @@ def k_best(scores: Floats, arrivals: Floats, lengths: Ints, k: int) -> tuple[Flo
     for i in range(length - 1):
         # (R,K,kK): of all ways to arrive in a slot, the k best
         total = arrivals[:, i, :, None] + state[:, None]
-        values, pointer = _largest(total.reshape(rows, slots, k * slots), k)
+        values, pointer = largest(total.reshape(rows, slots, k * slots), k)
         pointers.append(pointer.swapaxes(1, 2))  # (R,k,K)
         state = values.swapaxes(1, 2) + scores[:, None, i + 1]
         states.append(state)
     every = np.arange(rows)
     last = np.stack(states, axis=1)[every, lengths - 1].reshape(rows, k * slots)
-    values, current = _largest(last, k)
+    values, current = largest(last, k)
     paths = np.zeros((rows, k, length), np.int64)
     for i in reversed(range(length)):
         if i < length - 1:
@@ -101,8 +101,8 @@ def log_sum_exp(x: Floats) -> Floats:
     return result
 
 
-def _largest(x: Floats, k: int) -> tuple[Floats, Ints]:
-    """The k largest of the last axis, largest first, and their indices; of equal ones the first."""
+def largest(x: Floats, k: int) -> tuple[Floats, Ints]:
+    """The k largest of the last axis, largest first, and their indices."""
     chosen = np.argpartition(-x, k - 1, axis=-1)[..., :k] if k < x.shape[-1] else None
     if chosen is None:
         chosen = np.broadcast_to(np.arange(x.shape[-1]), x.shape).copy()
