@@ -27,7 +27,7 @@ from fairseq_nart.tools.benchmark.worker import Worker
 
 BLOCK = 50
 """Sentences per trial of a system: few enough that slow minutes of the machine affect all systems
-equally, and enough to warm its caches. With 10, a system of 1 ms took 1.4 ms."""
+equally."""
 
 
 def latency(session: Session, workers: Sequence[Worker], repeats: int, upto: int) -> None:
