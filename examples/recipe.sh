@@ -188,9 +188,9 @@ average() {  # average NAME OUT: the mean of the checkpoints of NAME that are be
     once "${2##*/}" fairseq-nart average "$run/$1" --best "$most" --out "$2"
 }
 
-teach() {  # teach NAME SYSTEM DATA: trains the autoregressive SYSTEM on DATA; writes $run/NAME.pt
+teach() {  # teach NAME SYSTEM DATA OPTIONS...: trains the autoregressive SYSTEM on DATA; writes $run/NAME.pt
     tokens_per_update="$teacher_tokens" train "$1" "$3" "$TEACHER_UPDATES" --arch "$2_$size" \
-        "${teacher_options[@]}"
+        "${teacher_options[@]}" "${@:4}"
     average "$1" "$run/$1.pt"
 }
 
@@ -221,7 +221,7 @@ train_teachers() {  # the other teachers, with the options of the first
         teach "teacher_$system" "nart_teacher_$system" "$data"
     done
     # The fast baseline, too, learns from the distilled text (arXiv 2006.10369).
-    teach teacher_deep_distilled nart_teacher_deep "$distilled"
+    teach teacher_deep_distilled nart_teacher_deep "$distilled" "${choosing[@]}"
 }
 
 second_stage() {  # second_stage NAME SYSTEM OPTIONS...: trains NAME, SYSTEM from $nart

@@ -105,8 +105,9 @@ one_pass_systems() {  ## NART, NART-DCRF with 4 and 2 decoder layers, CTC with g
 one_pass_rivals() {  ## autoregressive models that learn from the text of one_pass
     local distilled name set out
     ensemble
-    teach teacher_ensemble nart_teacher "$distilled"
-    teach teacher_deep_ensemble nart_teacher_deep "$distilled"
+    # The loss of the references does not show what they learn from translations.
+    teach teacher_ensemble nart_teacher "$distilled" "${choosing[@]}"
+    teach teacher_deep_ensemble nart_teacher_deep "$distilled" "${choosing[@]}"
     for set in "${sets[@]}"; do
         out="$run/out/${set%:*}"
         for name in teacher_ensemble teacher_deep_ensemble; do
