@@ -17,8 +17,8 @@ from fairseq_nart.tools.benchmark.engines import Engine, Layout
 T = TypeVar("T")
 
 UNTIMED = 5
-"""Lines translated before a timed block. Right after the other systems' blocks, systems of 1 ms take
-1.2 to 1.6 times as long for the first lines as for later ones."""
+"""Lines translated before a timed block. Right after the other systems' blocks, systems of 1 ms
+take 1.2 to 1.6 times as long for the first lines as for later ones."""
 
 
 @dataclass(frozen=True)
