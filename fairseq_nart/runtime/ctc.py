@@ -79,9 +79,8 @@ def best_path(path: Ints, scores: Floats, mask: Bools, blank: int) -> tuple[Ints
 
 def prefix_beam_search(log_probs: Floats, mask: Bools, beam: int) -> tuple[Ints, Ints, Floats]:
     """log_probs (B,F,V+1), the blank last -> tokens (B,W,F), their number and score (B,W)."""
-    batch, frames, size = log_probs.shape
-    most = min(beam, size - 1)
-    best, labels = largest(log_probs[..., :-1], most)
+    batch, frames, _ = log_probs.shape
+    best, labels = largest(log_probs[..., :-1], beam)
     none = np.zeros((batch, beam), np.int64)
     impossible = np.full((batch, beam), -np.inf, log_probs.dtype)
     in_blank = impossible.copy()

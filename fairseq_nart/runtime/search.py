@@ -102,11 +102,9 @@ def log_sum_exp(x: Floats) -> Floats:
 
 
 def largest(x: Floats, k: int) -> tuple[Floats, Ints]:
-    """The k largest of the last axis, largest first, and their indices."""
-    chosen = np.argpartition(-x, k - 1, axis=-1)[..., :k] if k < x.shape[-1] else None
-    if chosen is None:
-        chosen = np.broadcast_to(np.arange(x.shape[-1]), x.shape).copy()
-    chosen.sort(axis=-1)
+    """The k largest of the last axis, or all if they are fewer, and their indices; largest first."""
+    k = min(k, x.shape[-1])
+    chosen = np.sort(np.argpartition(-x, k - 1, axis=-1)[..., :k], axis=-1)
     values = np.take_along_axis(x, chosen, -1)
     order = np.argsort(-values, axis=-1, kind="stable")
     return np.take_along_axis(values, order, -1), np.take_along_axis(chosen, order, -1)

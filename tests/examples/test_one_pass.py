@@ -74,5 +74,6 @@ def test_other_systems_learn_from_the_same_text(variables, run_recipe, tmp_path)
     status, commands = run_recipe(f"{recipe} one_pass_rivals", **given, N="60")
     trained = [c for c in commands if c[0] == "fairseq-train"]
     assert {c[1] for c in trained} == {f"{run}/distilled.ensemble"}
+    assert all("--eval-bleu" in c for c in trained)
     archs = ["nart_teacher_cpu", "nart_teacher_deep_cpu"]
     assert names(commands, ["fairseq-train"], "--arch") == archs

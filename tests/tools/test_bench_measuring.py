@@ -23,10 +23,11 @@ from fairseq_nart.tools.benchmark.session import Text
 
 
 class Slow:
-    """Encoding takes 1, a sentence 10, decoding 100, and the first translation 1,000 more."""
+    """Encoding takes 1, a sentence 10, decoding 100, and each of the first `cold` translations
+    1,000 more."""
 
-    def __init__(self, work):
-        self.work, self.cold, self.wait = work, 1000, lambda: None
+    def __init__(self, work, cold=1):
+        self.work, self.cold, self.wait = work, cold, lambda: None
 
     def encode(self, tokens):
         self.work(1)
@@ -38,8 +39,8 @@ class Slow:
 
     def translate(self, batches):
         batches = list(batches)
-        self.work(self.cold + 10 * sum(map(len, batches)))
-        self.cold = 0
+        self.work(1000 * (self.cold > 0) + 10 * sum(map(len, batches)))
+        self.cold -= 1
         return batches
 
     def parts(self):
@@ -53,6 +54,11 @@ def test_timing_includes_the_right_steps(work):
     assert measuring().time(["a", "b b"]) == [Timed(111, 10, 2), Timed(111, 10, 3)]
     assert measuring().throughput(["a", "b b", "c"], 2) == (30, 7)
     assert measuring().parts(["a", "b"]) == ({"decoder": 10}, 10)
+
+
+def test_first_lines_warm_up_a_block(work):
+    timed = Measuring(Slow(work, cold=5), Subwords(None)).time(list("abcdefg"))
+    assert [one.tokens for one in timed] == [10] * 7
 
 
 def test_memory_is_returned_except_after_trials(work, monkeypatch):

@@ -71,7 +71,7 @@ class Measuring:
                 self._warm.add(line)
 
     def time(self, lines: Sequence[str]) -> list[Timed]:
-        """Times each line alone, after some of them untimed."""
+        """Times each line alone, after translating the first ones without timing."""
         for line in lines[:UNTIMED]:
             self._time(line)
         return [self._time(line) for line in lines]
