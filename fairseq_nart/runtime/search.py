@@ -102,7 +102,7 @@ def log_sum_exp(x: Floats) -> Floats:
 
 
 def largest(x: Floats, k: int) -> tuple[Floats, Ints]:
-    """The k largest of the last axis, or all if they are fewer, and their indices; largest first."""
+    """The k largest of the last axis, largest first, and their indices; all if there are fewer."""
     k = min(k, x.shape[-1])
     chosen = np.sort(np.argpartition(-x, k - 1, axis=-1)[..., :k], axis=-1)
     values = np.take_along_axis(x, chosen, -1)
